@@ -1,0 +1,68 @@
+// Package audit writes one row for every signed call to a mutating operation that reached authorization.
+package audit
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Outcome says how a call ended.
+type Outcome string
+
+// The outcomes: done is written in the transaction of the change, the others in one of their own.
+const (
+	Done     Outcome = "done"
+	Repeated Outcome = "repeated" // a ClientToken met its earlier request: nothing changed
+	Denied   Outcome = "denied"
+	Failed   Outcome = "failed"
+)
+
+// Entry is one call, filled in as it passes the steps. It belongs to one request and is not for concurrent use.
+type Entry struct {
+	RequestID   string
+	AccountID   string
+	Principal   string // ARN of the caller
+	AccessKeyID string
+	SourceIP    string
+	Action      string
+	Resource    string // the ARN that was authorized
+	ResourceID  string
+	Outcome     Outcome // Done unless a step says otherwise
+	Code        string  // the error code of a call that was denied or failed
+}
+
+type contextKey struct{}
+
+// With returns a context that carries entry.
+func With(ctx context.Context, entry *Entry) context.Context {
+	return context.WithValue(ctx, contextKey{}, entry)
+}
+
+// From returns the entry of the call ctx belongs to; a fresh one that names no call for work the system does itself.
+func From(ctx context.Context) *Entry {
+	if entry, ok := ctx.Value(contextKey{}).(*Entry); ok {
+		return entry
+	}
+	return &Entry{RequestID: "-", AccountID: "-", Principal: "system", AccessKeyID: "-", SourceIP: "-", Outcome: Done}
+}
+
+// Execer runs a statement: a transaction or a pool.
+type Execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// Insert writes entry. The caller's call fails when it cannot be written.
+func Insert(ctx context.Context, db Execer, entry *Entry) error {
+	_, err := db.Exec(ctx, `
+		INSERT INTO audit_event (request_id, account_id, principal, access_key_id, source_ip, action, resource,
+			resource_id, outcome, code)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		entry.RequestID, entry.AccountID, entry.Principal, entry.AccessKeyID, entry.SourceIP, entry.Action,
+		entry.Resource, entry.ResourceID, entry.Outcome, entry.Code)
+	if err != nil {
+		return fmt.Errorf("write the audit row: %w", err)
+	}
+	return nil
+}

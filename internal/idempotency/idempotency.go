@@ -1,0 +1,86 @@
+// Package idempotency makes a call with a ClientToken happen once: the edge names the request, the transaction that
+// makes the resource decides whether it is the first.
+package idempotency
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/engineshed/engineshed/internal/fault"
+)
+
+// ErrMismatch refuses a token that was used with other parameters.
+var ErrMismatch = fault.New(fault.Invalid, "IdempotentParameterMismatch",
+	"The ClientToken was used before with other parameters. Send the same parameters again, or a new ClientToken.")
+
+// Key names one request. The zero Token is a request without ClientToken: it always is the first.
+type Key struct {
+	AccountID   string
+	RegionID    string
+	Action      string // product:Operation
+	Token       string
+	Fingerprint []byte // SHA-256 of the typed parameters
+}
+
+type contextKey struct{}
+
+// WithKey returns a context that carries key.
+func WithKey(ctx context.Context, key Key) context.Context {
+	return context.WithValue(ctx, contextKey{}, key)
+}
+
+// KeyFrom returns the key of the request ctx belongs to.
+func KeyFrom(ctx context.Context) Key {
+	key, _ := ctx.Value(contextKey{}).(Key)
+	return key
+}
+
+// Claim ties key to resourceID in the caller's transaction. When an earlier request holds the key, it returns that
+// request's resource id and first = false, or ErrMismatch. It waits for a concurrent request with the same key to
+// commit or roll back.
+func Claim(ctx context.Context, tx pgx.Tx, key Key, resourceID string) (heldBy string, first bool, err error) {
+	if key.Token == "" {
+		return resourceID, true, nil
+	}
+	tag, err := tx.Exec(ctx, `
+		INSERT INTO client_token (account_id, region_id, action, token, fingerprint, resource_id)
+		VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT DO NOTHING`,
+		key.AccountID, key.RegionID, key.Action, key.Token, key.Fingerprint, resourceID)
+	if err != nil {
+		return "", false, fmt.Errorf("claim the client token: %w", err)
+	}
+	if tag.RowsAffected() == 1 {
+		return resourceID, true, nil
+	}
+	heldBy, err = Held(ctx, tx, key)
+	return heldBy, false, err
+}
+
+// Held returns the resource of an earlier request with the same key, "" when there is none, or ErrMismatch.
+func Held(ctx context.Context, db interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}, key Key) (string, error) {
+	if key.Token == "" {
+		return "", nil
+	}
+	var resourceID string
+	var fingerprint []byte
+	err := db.QueryRow(ctx, `
+		SELECT resource_id, fingerprint FROM client_token
+		WHERE account_id = $1 AND region_id = $2 AND action = $3 AND token = $4`,
+		key.AccountID, key.RegionID, key.Action, key.Token).Scan(&resourceID, &fingerprint)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("read the client token: %w", err)
+	case !bytes.Equal(fingerprint, key.Fingerprint):
+		return "", ErrMismatch
+	}
+	return resourceID, nil
+}
