@@ -33,7 +33,7 @@ CREATE TABLE access_key (
     user_id       text REFERENCES ram_user ON DELETE CASCADE, -- NULL: a key of the account itself (root)
     secret_sealed bytea NOT NULL,
     status        text NOT NULL DEFAULT 'Active' CHECK (status IN ('Active', 'Inactive')),
-    source        text NOT NULL CHECK (source IN ('api', 'file')),
+    source        text NOT NULL CHECK (source IN ('api', 'file', 'root')), -- root: the one key the installation was started with
     created_at    timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX access_key_account ON access_key (account_id);
@@ -79,12 +79,18 @@ CREATE TABLE nonce (
 ) PARTITION BY RANGE (bucket);
 
 -- Nonces are committed without waiting for the disk, so a crash may lose the last of them. An unlogged table is
--- emptied by exactly such a crash: while its row is missing, requests dated before Postgres's own start are refused.
+-- emptied by exactly such a crash: while its row is missing, requests dated before last_crash() are refused.
 CREATE UNLOGGED TABLE nonce_floor (
     singleton  boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     not_before timestamptz NOT NULL
 );
 INSERT INTO nonce_floor (not_before) VALUES ('-infinity');
+
+-- The crash of one backend restarts all of them but not the postmaster, whose start is therefore not enough; the
+-- statistics are emptied by every recovery after a crash.
+CREATE FUNCTION last_crash() RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT greatest(pg_postmaster_start_time(), (SELECT stats_reset FROM pg_stat_wal))
+$$;
 
 -- +goose StatementBegin
 CREATE FUNCTION maintain_nonce_partitions() RETURNS void
@@ -106,11 +112,11 @@ BEGIN
           AND c.relname < 'nonce_' || to_char((now() - interval '40 minutes') AT TIME ZONE 'UTC', 'YYYYMMDD_HH24MI') LOOP
         EXECUTE format('DROP TABLE public.%I', partition.relname);
     END LOOP;
-    INSERT INTO nonce_floor (not_before) VALUES (pg_postmaster_start_time()) ON CONFLICT DO NOTHING;
+    INSERT INTO nonce_floor (not_before) VALUES (public.last_crash()) ON CONFLICT DO NOTHING;
 END $$;
 -- +goose StatementEnd
 SELECT maintain_nonce_partitions();
 
 -- +goose Down
-DROP FUNCTION maintain_nonce_partitions;
+DROP FUNCTION maintain_nonce_partitions, last_crash;
 DROP TABLE nonce_floor, nonce, policy_attachment, policy_version, policy, access_key, ram_user, account, installation;

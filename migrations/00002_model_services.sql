@@ -73,6 +73,8 @@ CREATE TABLE model_service (
     api_key_sealed    bytea NOT NULL,
     status            text NOT NULL CHECK (status IN ('deploying', 'active', 'degraded', 'failed', 'deleting')),
     status_reason     text NOT NULL DEFAULT '',
+    -- Grows with every change a gateway has to learn; published_item.source_version follows it.
+    version           bigint NOT NULL DEFAULT 1,
     created_at        timestamptz NOT NULL DEFAULT now(),
     updated_at        timestamptz NOT NULL DEFAULT now()
 );
@@ -88,7 +90,8 @@ CREATE TABLE replica (
     host              text NOT NULL,
     status            text NOT NULL CHECK (status IN ('pending', 'starting', 'active', 'failed', 'removing')),
     status_reason     text NOT NULL DEFAULT '',
-    engine_key_sealed bytea NOT NULL,          -- under the master key; the gateway gets it under the snapshot key
+    engine_key_sealed bytea NOT NULL,          -- under the master key, for the worker
+    published_key     bytea NOT NULL,          -- the same key under the snapshot key, for the gateways
     engine_addr       text NOT NULL DEFAULT '', -- host:port, written before the engine is started
     engine_generation bigint NOT NULL DEFAULT 0, -- the generation that started the engine, in its environment marker
     restarts          integer NOT NULL DEFAULT 0,

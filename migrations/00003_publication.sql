@@ -14,6 +14,8 @@ CREATE TABLE published_item (
     kind         text NOT NULL,
     id           text NOT NULL,
     revision     bigint NOT NULL,
+    -- Which version of its source the item shows, so that a reconcile sees what is still to be published.
+    source_version bigint NOT NULL DEFAULT 0,
     deleted      boolean NOT NULL DEFAULT false, -- a tombstone, kept 24 h
     body         bytea NOT NULL DEFAULT '',
     published_at timestamptz NOT NULL DEFAULT now(),

@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/engineshed/engineshed/internal/fault"
 )
@@ -83,4 +85,13 @@ func Held(ctx context.Context, db interface {
 		return "", ErrMismatch
 	}
 	return resourceID, nil
+}
+
+// kept is how long a token is remembered; callers are promised 24 hours.
+const kept = 48 * time.Hour
+
+// Forget drops claims that are too old to be repeated.
+func Forget(ctx context.Context, db *pgxpool.Pool) error {
+	_, err := db.Exec(ctx, `DELETE FROM client_token WHERE created_at < now() - $1::interval`, kept)
+	return err
 }

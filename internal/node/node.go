@@ -11,8 +11,8 @@ import (
 // Spec is everything a driver needs to run one replica's engine.
 type Spec struct {
 	ReplicaID  string
-	Generation int64  // goes into the engine's environment marker
-	Addr       string // host:port the engine listens on; the host part is loopback or the host's private address
+	Generation int64             // goes into the engine's environment marker
+	Addr       string            // host:port the engine listens on; the host part is loopback or the host's private address
 	Args       []string          // the engine's arguments after the command, e.g. serve MODEL --port=…
 	Env        map[string]string // added to the driver's clean environment
 	Key        secret.Secret     // the engine's own API key; reaches the engine by environment, never by argv

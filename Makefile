@@ -1,0 +1,74 @@
+# Engineshed. `make help` lists the verbs.
+SHELL := /bin/bash
+BIN := bin
+LINT := go tool -modfile=internal/tools/lint/go.mod golangci-lint
+OAPI := go tool -modfile=internal/tools/generate/go.mod oapi-codegen
+# -race needs a C compiler.
+RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the verbs
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build the binaries into bin/
+	@mkdir -p $(BIN)
+	@go build -o $(BIN)/ ./cmd/...
+
+.PHONY: demo
+demo: build ## start everything, deploy a model through the signed API, chat with it, clean up
+	@$(BIN)/engineshed demo
+
+.PHONY: up
+up: build ## start everything and stay (Ctrl-C stops it)
+	@$(BIN)/engineshed up
+
+.PHONY: test
+test: ## run the whole test suite that needs Go only
+	go test $(RACE) ./...
+	cd e2e && go test $(RACE) ./...
+
+.PHONY: check
+check: generate-check vet lint ## lint, generated code unchanged, vet
+
+.PHONY: lint
+lint: ## run the linters
+	$(LINT) run ./...
+	cd e2e && go tool -modfile=../internal/tools/lint/go.mod golangci-lint run --config ../.golangci.yaml ./...
+
+.PHONY: format
+format: ## format the code
+	$(LINT) fmt ./...
+	cd e2e && go tool -modfile=../internal/tools/lint/go.mod golangci-lint fmt --config ../.golangci.yaml ./...
+
+.PHONY: vet
+vet:
+	go vet ./...
+	cd e2e && go vet ./...
+
+.PHONY: generate
+generate: ## generate code from the OpenAPI documents
+	$(OAPI) -config openapi/common.server.cfg.yaml openapi/common.yaml
+	$(OAPI) -config openapi/gpdb.server.cfg.yaml openapi/gpdb.yaml
+
+.PHONY: generate-check
+generate-check: generate
+	@test -z "$$(git status --porcelain -- internal/oapi sdk)" || { \
+		git status --short -- internal/oapi sdk; echo "generated code differs: run make generate and commit"; exit 1; }
+
+.PHONY: bench
+bench: build ## measure what performance promises; takes minutes
+	go test -run '^$$' -bench . -benchtime 1x ./internal/bench/...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for a while (FUZZTIME=30s each)
+	@for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal); do \
+		for name in $$(grep -ohE '^func Fuzz[A-Za-z0-9]+' $$target | cut -c6-); do \
+			go test ./$$(dirname $$target) -run '^$$' -fuzz "^$$name$$" -fuzztime $${FUZZTIME:-30s} || exit 1; \
+		done; done
+
+.PHONY: clean
+clean: ## remove what make built
+	rm -rf $(BIN)

@@ -1,0 +1,131 @@
+package instance
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// HostLease is how long a host's word is believed after its last heartbeat.
+const HostLease = 10 * time.Second
+
+// Accelerator is one device of a host, as its driver names it.
+type Accelerator struct {
+	Index     int    `json:"index"`
+	Name      string `json:"name"`
+	MemoryMiB int    `json:"memoryMiB"`
+}
+
+// Host is a machine with a worker, as it reports itself.
+type Host struct {
+	Name         string
+	EngineAddr   string // the address its engines listen on
+	Accelerators []Accelerator
+	StartedAt    time.Time
+}
+
+// Beat writes the host's heartbeat: one of the few rows that change while nothing happens.
+func (i *Instances) Beat(ctx context.Context, h Host) error {
+	if h.Accelerators == nil {
+		h.Accelerators = []Accelerator{}
+	}
+	_, err := i.db.Exec(ctx, `
+		INSERT INTO host (name, engine_addr, accelerators, started_at, heartbeat_at)
+		VALUES ($1, $2, $3, $4, now())
+		ON CONFLICT (name) DO UPDATE SET engine_addr = excluded.engine_addr, accelerators = excluded.accelerators,
+			started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at`,
+		h.Name, h.EngineAddr, h.Accelerators, h.StartedAt)
+	if err != nil {
+		return fmt.Errorf("write the heartbeat of host %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+// slot is where a new AI node goes.
+type slot struct {
+	host         string
+	accelerators []int
+	fraction     float64
+}
+
+// freeSlots finds count places of the given size on the hosts that are alive. Call it under the placement lock.
+func freeSlots(ctx context.Context, tx pgx.Tx, want size, count int) ([]slot, error) {
+	hosts, err := liveHosts(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	var slots []slot
+	for _, h := range hosts {
+		for len(slots) < count {
+			s, ok := h.take(want)
+			if !ok {
+				break
+			}
+			slots = append(slots, s)
+		}
+	}
+	if len(slots) < count {
+		return nil, ErrInsufficientCapacity.Withf(
+			"The hosts have room for %d more AI nodes of this size, not for %d. Free some with DeleteDBInstance, or add a host.", len(slots), count)
+	}
+	return slots, nil
+}
+
+// capacity is what is left of one host.
+type capacity struct {
+	host      string
+	simulated bool
+	left      []float64 // by accelerator index
+}
+
+func (c *capacity) take(want size) (slot, bool) {
+	if c.simulated {
+		return slot{host: c.host, accelerators: []int{}, fraction: 1}, true
+	}
+	var chosen []int
+	for index, left := range c.left {
+		if left >= want.fraction && len(chosen) < want.accelerators {
+			chosen = append(chosen, index)
+		}
+	}
+	if len(chosen) < want.accelerators {
+		return slot{}, false
+	}
+	for _, index := range chosen {
+		c.left[index] -= want.fraction
+	}
+	return slot{c.host, chosen, want.fraction}, true
+}
+
+func liveHosts(ctx context.Context, tx pgx.Tx) ([]*capacity, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT h.name, h.accelerators, coalesce(
+			(SELECT jsonb_object_agg(used.index, used.fraction) FROM (
+				SELECT a.index::text, sum(n.memory_fraction) AS fraction
+				FROM ai_node n CROSS JOIN unnest(n.accelerators) AS a(index)
+				WHERE n.host = h.name GROUP BY a.index) used), '{}')
+		FROM host h
+		WHERE h.heartbeat_at > now() - $1::interval
+		ORDER BY h.name`, HostLease)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (*capacity, error) {
+		var c capacity
+		var accelerators []Accelerator
+		var used map[int]float64
+		if err := row.Scan(&c.host, &accelerators, &used); err != nil {
+			return nil, err
+		}
+		c.simulated = len(accelerators) == 0
+		for _, a := range accelerators {
+			for len(c.left) <= a.Index {
+				c.left = append(c.left, 0)
+			}
+			c.left[a.Index] = 1 - used[a.Index]
+		}
+		return &c, nil
+	})
+}

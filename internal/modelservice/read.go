@@ -1,0 +1,123 @@
+package modelservice
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/engineshed/engineshed/internal/instance"
+)
+
+// selectServices reads services with their nodes, replicas and the IP array that decides.
+const selectServices = `
+	SELECT s.id, s.account_id, s.db_instance_id, s.region_id, s.resource_group_id, s.model_name, s.description,
+		s.model_params, s.public, s.api_key_sealed, s.status, s.status_reason, s.created_at,
+		ARRAY(SELECT n.name FROM ai_node n WHERE n.model_service_id = s.id ORDER BY n.name) AS ai_nodes,
+		coalesce((SELECT a.entries FROM ip_array a WHERE a.db_instance_id = s.db_instance_id AND a.name IN (s.id, 'default')
+			ORDER BY a.name = 'default' LIMIT 1), '{}') AS ip_entries,
+		(SELECT coalesce(jsonb_agg(jsonb_build_object('ID', r.id, 'Ordinal', r.ordinal, 'NodeName', r.node_name,
+				'Host', r.host, 'Status', r.status, 'Reason', r.status_reason, 'HeardFrom', h.heartbeat_at) ORDER BY r.ordinal), '[]')
+			FROM replica r LEFT JOIN host h ON h.name = r.host WHERE r.model_service_id = s.id) AS replicas,
+		now() AS now`
+
+// Describe returns the account's service, or ErrNotFound.
+func (s *Services) Describe(ctx context.Context, accountID, dbInstanceID, id string) (Service, error) {
+	rows, err := s.db.Query(ctx, selectServices+`
+		FROM model_service s WHERE s.id = $1 AND s.db_instance_id = $2 AND s.account_id = $3`, id, dbInstanceID, accountID)
+	if err != nil {
+		return Service{}, err
+	}
+	found, err := s.collect(rows)
+	if err != nil {
+		return Service{}, err
+	}
+	if len(found) == 0 {
+		if err := instance.Exists(ctx, s.db, accountID, dbInstanceID); err != nil {
+			return Service{}, err
+		}
+		return Service{}, notFound(id)
+	}
+	return found[0], nil
+}
+
+// List returns one page of the instance's services, oldest first, and how many there are in all.
+func (s *Services) List(ctx context.Context, accountID, dbInstanceID string, page instance.Page) ([]Service, int, error) {
+	if err := instance.Exists(ctx, s.db, accountID, dbInstanceID); err != nil {
+		return nil, 0, err
+	}
+	var total int
+	if err := s.db.QueryRow(ctx, `
+		SELECT count(*) FROM model_service WHERE db_instance_id = $1 AND account_id = $2`, dbInstanceID, accountID).Scan(&total); err != nil {
+		return nil, 0, err
+	}
+	rows, err := s.db.Query(ctx, selectServices+`
+		FROM model_service s WHERE s.db_instance_id = $1 AND s.account_id = $2
+		ORDER BY s.created_at, s.id OFFSET $3 LIMIT $4`, dbInstanceID, accountID, (page.Number-1)*page.Size, page.Size)
+	if err != nil {
+		return nil, 0, err
+	}
+	services, err := s.collect(rows)
+	return services, total, err
+}
+
+// replicaRow is a replica with the time its host was last heard from.
+type replicaRow struct {
+	Replica
+	HeardFrom *time.Time
+}
+
+func (s *Services) collect(rows pgx.Rows) ([]Service, error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Service, error) {
+		var svc Service
+		var public bool
+		var sealed []byte
+		var entries []string
+		var replicas []replicaRow
+		var now time.Time
+		if err := row.Scan(&svc.ID, &svc.AccountID, &svc.DBInstanceID, &svc.RegionID, &svc.ResourceGroupID, &svc.ModelName,
+			&svc.Description, &svc.ModelParams, &public, &sealed, &svc.Status, &svc.StatusReason, &svc.CreatedAt,
+			&svc.AINodes, &entries, &replicas, &now); err != nil {
+			return svc, err
+		}
+		var err error
+		if svc.APIKey, err = s.master.Open(apiKeyPurpose(svc.ID), sealed); err != nil {
+			return svc, err
+		}
+		svc.SecurityIPList = strings.Join(entries, ",")
+		svc.PrivateURL = endpoint(s.gateway, svc.ID)
+		if public {
+			svc.PublicURL = endpoint(s.publicGate, svc.ID)
+		}
+		svc.observe(replicas, now)
+		return svc, nil
+	})
+}
+
+// endpoint is the base URL that OpenAI clients take.
+func endpoint(gateway, id string) string { return gateway + "/services/" + id + "/v1" }
+
+// observe fills in the replicas. What a host said longer ago than its lease is not known any more.
+func (svc *Service) observe(replicas []replicaRow, now time.Time) {
+	for _, r := range replicas {
+		if r.HeardFrom == nil || now.Sub(*r.HeardFrom) > hostLease {
+			r.Status = unknown
+			r.Reason = fmt.Sprintf("host %s has never reported", r.Host)
+			if r.HeardFrom != nil {
+				r.Reason = fmt.Sprintf("host %s last reported %s ago", r.Host, since(*r.HeardFrom, now))
+			}
+			svc.unknown(r.Replica)
+		}
+		svc.Replicas = append(svc.Replicas, r.Replica)
+	}
+}
+
+func (svc *Service) unknown(r Replica) {
+	if svc.Status == Active || svc.Status == Degraded {
+		svc.Status = Degraded
+	}
+	svc.StatusReason = fmt.Sprintf("The state of replica %d on %s is unknown: %s. Check that its worker runs and reaches the database.",
+		r.Ordinal, r.NodeName, r.Reason)
+}

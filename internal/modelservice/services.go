@@ -1,0 +1,370 @@
+package modelservice
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/engineshed/engineshed/internal/audit"
+	"github.com/engineshed/engineshed/internal/catalog"
+	"github.com/engineshed/engineshed/internal/fault"
+	"github.com/engineshed/engineshed/internal/idempotency"
+	"github.com/engineshed/engineshed/internal/ids"
+	"github.com/engineshed/engineshed/internal/instance"
+	"github.com/engineshed/engineshed/internal/jobs"
+	"github.com/engineshed/engineshed/internal/node/vllm"
+	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/snapshot"
+)
+
+// The refusals of this package.
+var (
+	ErrNotFound = fault.New(fault.NotFound, "InvalidModelServiceId.NotFound",
+		"The model service does not exist. Call ListModelServices for the ids of this DB instance.")
+	ErrNodeNotFound = fault.New(fault.NotFound, "InvalidAiNode.NotFound",
+		"The AI node does not exist in this DB instance. Call ListAINodePools for its nodes.")
+	ErrNodeBound = fault.New(fault.Conflict, "OperationDenied.AiNodeBound",
+		"The AI node is used by another model service.")
+)
+
+const (
+	maxReplicas     = 1000
+	maxDescription  = 256
+	inferenceEngine = "vllm"
+)
+
+// Services are the model services of one region.
+type Services struct {
+	db         *pgxpool.Pool
+	jobs       *jobs.Client
+	master     *secret.Box // opens and seals what the database holds
+	snapshot   *secret.Box // seals what gateways open
+	gateway    string      // base URL of the private listener
+	publicGate string      // base URL of the public listener
+}
+
+// Config is what New needs.
+type Config struct {
+	DB               *pgxpool.Pool
+	Jobs             *jobs.Client
+	Master           *secret.Box
+	Snapshot         *secret.Box
+	GatewayURL       string // such as http://127.0.0.1:8090
+	PublicGatewayURL string
+}
+
+// New returns the model services that the database of c holds.
+func New(c Config) *Services {
+	return &Services{c.DB, c.Jobs, c.Master, c.Snapshot, c.GatewayURL, c.PublicGatewayURL}
+}
+
+// Create binds the nodes, inserts the service with its replicas and the jobs that start them, in one transaction with
+// the claim of the ClientToken and the audit row. A repeated token is answered with the id of the first call; only ID
+// is set then.
+func (s *Services) Create(ctx context.Context, key idempotency.Key, spec Spec) (Service, error) {
+	plan, err := s.plan(spec)
+	if err != nil {
+		return Service{}, err
+	}
+	entry := audit.From(ctx)
+	created := Service{ID: plan.id}
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		heldBy, first, err := idempotency.Claim(ctx, tx, key, plan.id)
+		if err != nil || !first {
+			created.ID, entry.Outcome = heldBy, audit.Repeated
+			return err
+		}
+		if err := lockNodes(ctx, tx, plan); err != nil {
+			return err
+		}
+		entry.ResourceID, entry.Outcome = plan.id, audit.Done
+		if err := s.insert(ctx, tx, plan, entry); err != nil {
+			return err
+		}
+		return s.enqueueSteps(ctx, tx, plan.replicas)
+	})
+	return created, err
+}
+
+// plan is a checked Spec with everything that can be decided before the transaction.
+type plan struct {
+	Spec
+	id           string
+	sealedAPIKey []byte
+	apiKeyHash   []byte
+	params       []byte
+	ipEntries    []string // nil: follow the instance's array
+	replicas     []plannedReplica
+}
+
+type plannedReplica struct {
+	id           string
+	node         string
+	host         string
+	sealedKey    []byte
+	publishedKey []byte
+}
+
+func (s *Services) plan(spec Spec) (*plan, error) {
+	replicas, err := check(&spec)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{Spec: spec, id: ids.New(ids.ModelService)}
+	if spec.SecurityIPList != nil {
+		if p.ipEntries, err = instance.ParseIPList(*spec.SecurityIPList); err != nil {
+			return nil, err
+		}
+	}
+	if p.params, err = json.Marshal(spec.ModelParams); err != nil {
+		return nil, fault.InvalidParameter("ModelParams", "it is not a JSON object.")
+	}
+	if p.sealedAPIKey, err = s.master.Seal(apiKeyPurpose(p.id), newKey()); err != nil {
+		return nil, err
+	}
+	p.replicas = make([]plannedReplica, replicas)
+	for n := range p.replicas {
+		if p.replicas[n], err = s.planReplica(spec.AINodes[n]); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (s *Services) planReplica(node string) (plannedReplica, error) {
+	r := plannedReplica{id: ids.New(ids.Replica), node: node}
+	key := newKey()
+	var err error
+	if r.sealedKey, err = s.master.Seal(engineKeyPurpose(r.id), key); err != nil {
+		return r, err
+	}
+	r.publishedKey, err = s.snapshot.Seal(snapshot.EngineKeyPurpose(r.id), key)
+	return r, err
+}
+
+func apiKeyPurpose(serviceID string) string    { return "model_service/" + serviceID + "/api_key" }
+func engineKeyPurpose(replicaID string) string { return "replica/" + replicaID + "/engine_key" }
+
+// newKey returns a key with 128 random bits or more.
+func newKey() secret.Secret { return secret.New("sk-" + rand.Text()) }
+
+// check applies the rules that need no database and returns the number of replicas.
+func check(spec *Spec) (replicas int, err error) {
+	if _, err := catalog.Find(spec.ModelName); err != nil {
+		return 0, err
+	}
+	if spec.InferenceEngine != "" && spec.InferenceEngine != inferenceEngine {
+		return 0, fault.InvalidParameter("InferenceEngine", "only vllm is supported.")
+	}
+	if len(spec.Description) > maxDescription {
+		return 0, fault.InvalidParameter("Description", fmt.Sprintf("it is longer than %d bytes.", maxDescription))
+	}
+	replicas = 1
+	if spec.Replicas != nil {
+		replicas = *spec.Replicas
+	}
+	if replicas < 1 || replicas > maxReplicas {
+		return 0, fault.InvalidParameter("Replicas", fmt.Sprintf("it must be from 1 to %d.", maxReplicas))
+	}
+	if err := checkNodeNames(spec.AINodes); err != nil {
+		return 0, err
+	}
+	if replicas > len(spec.AINodes) {
+		return 0, instance.ErrInsufficientCapacity.Withf(
+			"%d replicas need as many AI nodes; AiNodes names %d. A node holds one replica.", replicas, len(spec.AINodes))
+	}
+	if spec.ModelParams == nil {
+		spec.ModelParams = map[string]any{}
+	}
+	return replicas, vllm.Validate(spec.ModelParams)
+}
+
+func checkNodeNames(names []string) error {
+	if len(names) == 0 {
+		return fault.InvalidParameter("AiNodes", "name at least one AI node; ListAINodePools shows them.")
+	}
+	if len(names) > maxReplicas {
+		return fault.InvalidParameter("AiNodes", fmt.Sprintf("it names more than %d AI nodes.", maxReplicas))
+	}
+	sorted := slices.Sorted(slices.Values(names))
+	for i := 1; i < len(sorted); i++ {
+		if sorted[i] == sorted[i-1] {
+			return fault.InvalidParameter("AiNodes", fmt.Sprintf("%q is named twice.", sorted[i]))
+		}
+	}
+	return nil
+}
+
+// lockNodes locks the instance's named nodes in the order of their names, so that two calls cannot wait for each
+// other, and fills in their hosts.
+func lockNodes(ctx context.Context, tx pgx.Tx, p *plan) error {
+	var group string
+	rows, err := tx.Query(ctx, `
+		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''), n.model_service_id IS NOT NULL
+		FROM db_instance i LEFT JOIN LATERAL (
+			SELECT name, host, model_service_id FROM ai_node
+			WHERE db_instance_id = i.id AND name = ANY ($3) ORDER BY name FOR UPDATE) n ON true
+		WHERE i.id = $1 AND i.account_id = $2`, p.DBInstanceID, p.AccountID, p.AINodes)
+	if err != nil {
+		return err
+	}
+	hosts := make(map[string]string, len(p.AINodes))
+	bound := make(map[string]bool)
+	var name, host string
+	var isBound bool
+	if _, err = pgx.ForEachRow(rows, []any{&group, &name, &host, &isBound}, func() error {
+		hosts[name], bound[name] = host, isBound
+		return nil
+	}); err != nil {
+		return err
+	}
+	return p.place(group, hosts, bound)
+}
+
+func (p *plan) place(group string, hosts map[string]string, bound map[string]bool) error {
+	if group == "" {
+		return instance.NotFound(p.DBInstanceID)
+	}
+	if p.ResourceGroupID == "" {
+		p.ResourceGroupID = group
+	}
+	if p.ResourceGroupID != group && p.ResourceGroupID != instance.DefaultResourceGroup {
+		return instance.ErrResourceGroup.Withf("The resource group %s does not exist.", p.ResourceGroupID)
+	}
+	for _, name := range p.AINodes {
+		switch host, found := hosts[name]; {
+		case !found || host == "":
+			return ErrNodeNotFound.Withf("The AI node %q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
+		case bound[name]:
+			return ErrNodeBound.Withf("The AI node %s is used by another model service. Name an unbound one; ListAINodePools shows BindStatus.", name)
+		}
+	}
+	for n := range p.replicas {
+		p.replicas[n].host = hosts[p.replicas[n].node]
+	}
+	return nil
+}
+
+// insert writes the service, binds its nodes and adds the replicas and the audit row, in one round trip.
+func (s *Services) insert(ctx context.Context, tx pgx.Tx, p *plan, entry *audit.Entry) error {
+	batch := &pgx.Batch{}
+	batch.Queue(`
+		INSERT INTO model_service (id, account_id, db_instance_id, region_id, resource_group_id, model_name, description,
+			model_params, replicas, public, api_key_sealed, status)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+		p.id, p.AccountID, p.DBInstanceID, p.RegionID, p.ResourceGroupID, p.ModelName, p.Description,
+		p.params, len(p.replicas), p.Public, p.sealedAPIKey, Deploying)
+	batch.Queue(`
+		UPDATE ai_node SET model_service_id = $1, updated_at = now() WHERE name = ANY ($2)`, p.id, p.AINodes)
+	for n, r := range p.replicas {
+		batch.Queue(`
+			INSERT INTO replica (id, model_service_id, ordinal, node_name, host, status, engine_key_sealed, published_key)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			r.id, p.id, n, r.node, r.host, pending, r.sealedKey, r.publishedKey)
+	}
+	if p.ipEntries != nil {
+		batch.Queue(`
+			INSERT INTO ip_array (db_instance_id, name, entries) VALUES ($1, $2, $3)`, p.DBInstanceID, p.id, p.ipEntries)
+	}
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("insert the model service: %w", err)
+	}
+	return audit.Insert(ctx, tx, entry)
+}
+
+// Delete marks the service as deleting; jobs stop its engines and then remove every row. Deleting twice is as good as
+// once.
+func (s *Services) Delete(ctx context.Context, accountID, dbInstanceID, id string) error {
+	entry := audit.From(ctx)
+	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		status, err := lockService(ctx, tx, accountID, dbInstanceID, id)
+		if err != nil {
+			return err
+		}
+		entry.ResourceID, entry.Outcome = id, audit.Done
+		if err := audit.Insert(ctx, tx, entry); err != nil {
+			return err
+		}
+		if status == Deleting {
+			return nil
+		}
+		return s.startDeleting(ctx, tx, id)
+	})
+}
+
+func (s *Services) startDeleting(ctx context.Context, tx pgx.Tx, id string) error {
+	if _, err := tx.Exec(ctx, `
+		UPDATE model_service SET status = $2, status_reason = '', version = version + 1, updated_at = now()
+		WHERE id = $1`, id, Deleting); err != nil {
+		return err
+	}
+	// The next generation fences off a step that is under way.
+	rows, err := tx.Query(ctx, `
+		UPDATE replica SET status = $2, status_reason = '', generation = generation + 1, lease_until = '-infinity', updated_at = now()
+		WHERE model_service_id = $1
+		RETURNING id, host`, id, removing)
+	if err != nil {
+		return err
+	}
+	replicas, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r plannedReplica, err error) {
+		return r, row.Scan(&r.id, &r.host)
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.enqueuePublish(ctx, tx, id); err != nil {
+		return err
+	}
+	if len(replicas) == 0 {
+		return removeService(ctx, tx, id)
+	}
+	return s.enqueueSteps(ctx, tx, replicas)
+}
+
+// lockService locks the account's service and returns its status.
+func lockService(ctx context.Context, tx pgx.Tx, accountID, dbInstanceID, id string) (Status, error) {
+	if err := instance.Exists(ctx, tx, accountID, dbInstanceID); err != nil {
+		return "", err
+	}
+	rows, err := tx.Query(ctx, `
+		SELECT status FROM model_service WHERE id = $1 AND db_instance_id = $2 AND account_id = $3 FOR UPDATE`,
+		id, dbInstanceID, accountID)
+	if err != nil {
+		return "", err
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[Status])
+	if err != nil {
+		return "", err
+	}
+	if len(found) == 0 {
+		return "", notFound(id)
+	}
+	return found[0], nil
+}
+
+func notFound(id string) error {
+	return ErrNotFound.Withf("The model service %.64q does not exist. Call ListModelServices for the ids of this DB instance.", id)
+}
+
+// removeService removes everything that is left of a service whose replicas are gone, and frees its nodes.
+func removeService(ctx context.Context, tx pgx.Tx, id string) error {
+	batch := &pgx.Batch{}
+	batch.Queue(`UPDATE ai_node SET model_service_id = NULL, updated_at = now() WHERE model_service_id = $1`, id)
+	batch.Queue(`DELETE FROM ip_array WHERE name = $1`, id)
+	batch.Queue(`DELETE FROM model_service WHERE id = $1`, id)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("remove the model service %s: %w", id, err)
+	}
+	return nil
+}
+
+const hostLease = instance.HostLease
+
+// since renders how long ago something was, to the second.
+func since(t, now time.Time) string { return now.Sub(t).Round(time.Second).String() }

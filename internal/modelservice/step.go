@@ -1,0 +1,326 @@
+package modelservice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/engineshed/engineshed/internal/catalog"
+	"github.com/engineshed/engineshed/internal/node"
+	"github.com/engineshed/engineshed/internal/node/vllm"
+)
+
+const (
+	stepLease    = 10 * time.Second
+	driverLimit  = 5 * time.Second // for one call of the driver, well inside the lease
+	removeAgain  = 100 * time.Millisecond
+	replaceAgain = 100 * time.Millisecond
+)
+
+// Stepper takes the steps of one host's replicas: it looks at the world, does one thing, and ends. Two steps of one
+// replica may run at any moment; the lease lets one of them through, the generation fences off the one that comes late.
+type Stepper struct {
+	services *Services
+	driver   node.Driver
+	host     string
+	worker   string // names this process in leases
+	freeAddr func() (string, error)
+	changed  func() // tells the watcher that a step of this host ended
+	log      *slog.Logger
+}
+
+// NewStepper returns the steps of the host's replicas. freeAddr finds an address for a new engine; changed is called
+// after every step.
+func NewStepper(services *Services, driver node.Driver, host string, freeAddr func() (string, error), changed func(), log *slog.Logger) *Stepper {
+	worker := fmt.Sprintf("%s/%d", host, os.Getpid())
+	return &Stepper{services, driver, host, worker, freeAddr, changed, log}
+}
+
+// replicaState is a replica as a step claimed it.
+type replicaState struct {
+	ID               string
+	ServiceID        string
+	NodeName         string
+	Status           string
+	EngineAddr       string
+	EngineGeneration int64
+	Generation       int64
+	Restarts         int
+	RestartAt        time.Time
+	ActiveFor        time.Duration
+	Now              time.Time
+	Leased           bool // a step is under way; set by the watcher alone
+
+	modelName    string
+	modelParams  map[string]any
+	accelerators []int
+	fraction     float64
+	sealedKey    []byte
+}
+
+// Step takes the next step of the replica. again > 0 asks for another one after that time.
+func (s *Stepper) Step(ctx context.Context, replicaID string) (again time.Duration, err error) {
+	r, err := s.claim(ctx, replicaID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil // the row is gone, or another step is under way
+	}
+	if err != nil {
+		return 0, fmt.Errorf("claim replica %s: %w", replicaID, err)
+	}
+	again, err = s.take(ctx, r)
+	if errors.Is(err, errFenced) {
+		s.log.InfoContext(ctx, "step came late and wrote nothing", slog.String("replica", r.ID), slog.Int64("generation", r.Generation))
+		return 0, nil
+	}
+	err = errors.Join(err, s.release(ctx, r))
+	s.changed()
+	return again, err
+}
+
+func (s *Stepper) take(ctx context.Context, r replicaState) (again time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, driverLimit)
+	defer cancel()
+	seen, err := s.driver.Observe(ctx, r.ID, r.EngineAddr)
+	if err != nil {
+		return 0, fmt.Errorf("observe replica %s: %w", r.ID, err)
+	}
+	next := decide(r, seen, r.Now)
+	s.log.DebugContext(ctx, "step", slog.String("replica", r.ID), slog.String("action", string(next)), slog.String("seen", string(seen.State)))
+	switch next {
+	case start:
+		return 0, s.start(ctx, r)
+	case markStart:
+		return 0, s.write(ctx, r, change{status: starting})
+	case markActive:
+		return 0, s.write(ctx, r, change{status: active})
+	case markFailed:
+		return s.fail(ctx, r, seen.Reason)
+	case waitRestart:
+		return r.RestartAt.Sub(r.Now), nil
+	case remove:
+		return s.remove(ctx, r)
+	case replace:
+		_, err := s.driver.Remove(ctx, r.ID)
+		return replaceAgain, err
+	}
+	return 0, nil
+}
+
+// claim takes the lease and the next generation.
+func (s *Stepper) claim(ctx context.Context, replicaID string) (r replicaState, err error) {
+	err = s.services.db.QueryRow(ctx, `
+		UPDATE replica r SET lease_owner = $2, lease_until = now() + $3::interval, generation = generation + 1
+		FROM model_service s, ai_node n
+		WHERE r.id = $1 AND r.host = $4 AND r.lease_until < now() AND s.id = r.model_service_id AND n.name = r.node_name
+		RETURNING r.id, r.model_service_id, r.node_name, r.status, r.engine_addr, r.engine_generation, r.generation,
+			r.restarts, coalesce(r.restart_at, now()),
+			now() - r.updated_at, now(), s.model_name, s.model_params, n.accelerators, n.memory_fraction, r.engine_key_sealed`,
+		replicaID, s.worker, stepLease, s.host).Scan(
+		&r.ID, &r.ServiceID, &r.NodeName, &r.Status, &r.EngineAddr, &r.EngineGeneration, &r.Generation,
+		&r.Restarts, &r.RestartAt, &r.ActiveFor, &r.Now, &r.modelName, &r.modelParams,
+		&r.accelerators, &r.fraction, &r.sealedKey)
+	return r, err
+}
+
+func (s *Stepper) release(ctx context.Context, r replicaState) error {
+	_, err := s.services.db.Exec(ctx, `
+		UPDATE replica SET lease_until = '-infinity' WHERE id = $1 AND generation = $2`, r.ID, r.Generation)
+	return err
+}
+
+// start writes down what is about to run before it runs, so that whatever is killed in between leaves a row that says so.
+func (s *Stepper) start(ctx context.Context, r replicaState) error {
+	spec, err := s.spec(r)
+	if err != nil {
+		return err
+	}
+	if err := s.write(ctx, r, change{status: starting, addr: spec.Addr, generation: r.Generation}); err != nil {
+		return err
+	}
+	r.Status = starting
+	if err := s.driver.Ensure(ctx, spec); err != nil {
+		_, writeErr := s.fail(ctx, r, err.Error())
+		return writeErr
+	}
+	s.log.InfoContext(ctx, "engine started", slog.String("replica", r.ID), slog.String("addr", spec.Addr), slog.Int64("generation", r.Generation))
+	return nil
+}
+
+func (s *Stepper) spec(r replicaState) (node.Spec, error) {
+	model, err := catalog.Find(r.modelName)
+	if err != nil {
+		return node.Spec{}, err
+	}
+	key, err := s.services.master.Open(engineKeyPurpose(r.ID), r.sealedKey)
+	if err != nil {
+		return node.Spec{}, err
+	}
+	addr, err := s.freeAddr()
+	if err != nil {
+		return node.Spec{}, err
+	}
+	args, err := engine(model, addr, r).Args()
+	if err != nil {
+		return node.Spec{}, err
+	}
+	return node.Spec{
+		ReplicaID: r.ID, Generation: r.Generation, Addr: addr, Key: key, Env: visibleDevices(r.accelerators), Args: args,
+	}, nil
+}
+
+// engine is what the replica's engine is told to serve. Clients may name the model or the service.
+func engine(model catalog.Model, addr string, r replicaState) vllm.Serve {
+	serve := vllm.Serve{
+		Model: model.Source, Names: []string{model.Name, r.ServiceID}, Addr: addr, Params: r.modelParams,
+		TensorParallel: len(r.accelerators),
+	}
+	if len(r.accelerators) > 0 {
+		serve.MemoryFraction = r.fraction
+	}
+	return serve
+}
+
+func visibleDevices(accelerators []int) map[string]string {
+	if len(accelerators) == 0 {
+		return nil
+	}
+	names := make([]string, len(accelerators))
+	for i, a := range accelerators {
+		names[i] = strconv.Itoa(a)
+	}
+	return map[string]string{"CUDA_VISIBLE_DEVICES": strings.Join(names, ",")}
+}
+
+// fail records that the engine ended, and when it may start again.
+func (s *Stepper) fail(ctx context.Context, r replicaState, reason string) (again time.Duration, err error) {
+	restarts := r.Restarts + 1
+	if r.Status == active && r.ActiveFor > quietPeriod {
+		restarts = 1
+	}
+	wait := backoff(restarts)
+	s.log.WarnContext(ctx, "engine ended", slog.String("replica", r.ID), slog.String("reason", reason), slog.Duration("again_in", wait))
+	return wait, s.write(ctx, r, change{status: failed, reason: reason, restarts: restarts, restartIn: wait})
+}
+
+func (s *Stepper) remove(ctx context.Context, r replicaState) (again time.Duration, err error) {
+	done, err := s.driver.Remove(ctx, r.ID)
+	if err != nil || !done {
+		return removeAgain, err
+	}
+	return 0, pgx.BeginFunc(ctx, s.services.db, func(tx pgx.Tx) error {
+		status, err := lockServiceByID(ctx, tx, r.ServiceID)
+		if err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `DELETE FROM replica WHERE id = $1 AND generation = $2`, r.ID, r.Generation)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return errFenced
+		}
+		var left bool
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM replica WHERE model_service_id = $1)`, r.ServiceID).Scan(&left); err != nil {
+			return err
+		}
+		if left || status != Deleting {
+			return nil
+		}
+		return removeService(ctx, tx, r.ServiceID)
+	})
+}
+
+// errFenced stops a step whose replica was claimed by another one meanwhile.
+var errFenced = errors.New("another step has claimed the replica")
+
+// change is what a step writes to a replica. Zero fields stay as they are, but for the reason.
+type change struct {
+	status     string
+	reason     string
+	addr       string
+	generation int64 // of the engine that addr belongs to
+	restarts   int
+	restartIn  time.Duration
+}
+
+// write changes the replica unless the step was fenced off, and the service with it.
+func (s *Stepper) write(ctx context.Context, r replicaState, c change) error {
+	return pgx.BeginFunc(ctx, s.services.db, func(tx pgx.Tx) error {
+		current, err := lockServiceByID(ctx, tx, r.ServiceID)
+		if err != nil {
+			return err
+		}
+		if err := updateReplica(ctx, tx, r, c); err != nil {
+			return err
+		}
+		return s.services.settle(ctx, tx, r.ServiceID, current, (r.Status == active) != (c.status == active))
+	})
+}
+
+func updateReplica(ctx context.Context, tx pgx.Tx, r replicaState, c change) error {
+	allowed := false
+	for _, next := range transitions[r.Status] {
+		allowed = allowed || next == c.status
+	}
+	if !allowed {
+		return fmt.Errorf("replica %s may not go from %s to %s", r.ID, r.Status, c.status)
+	}
+	tag, err := tx.Exec(ctx, `
+		UPDATE replica SET status = $3, status_reason = $4,
+			engine_addr = coalesce(nullif($5, ''), engine_addr),
+			engine_generation = CASE WHEN $5 = '' THEN engine_generation ELSE $6 END,
+			restarts = CASE WHEN $7 > 0 THEN $7 ELSE restarts END,
+			restart_at = CASE WHEN $7 > 0 THEN now() + $8::interval ELSE restart_at END,
+			updated_at = now()
+		WHERE id = $1 AND generation = $2`,
+		r.ID, r.Generation, c.status, c.reason, c.addr, c.generation, c.restarts, c.restartIn)
+	if err != nil {
+		return fmt.Errorf("write replica %s: %w", r.ID, err)
+	}
+	if tag.RowsAffected() == 0 {
+		return errFenced
+	}
+	return nil
+}
+
+func lockServiceByID(ctx context.Context, tx pgx.Tx, id string) (status Status, err error) {
+	err = tx.QueryRow(ctx, `SELECT status FROM model_service WHERE id = $1 FOR UPDATE`, id).Scan(&status)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", errFenced
+	}
+	return status, err
+}
+
+// settle brings the service's state in line with its replicas, and publishes when the set of answering ones changed.
+func (s *Services) settle(ctx context.Context, tx pgx.Tx, id string, current Status, publish bool) error {
+	var t tally
+	err := tx.QueryRow(ctx, `
+		SELECT s.replicas, count(r.id) FILTER (WHERE r.status = 'active'), count(r.id) FILTER (WHERE r.status = 'failed'),
+			coalesce(max(r.restarts) FILTER (WHERE r.status <> 'active'), 0),
+			coalesce((SELECT format('replica %s on %s is %s', q.ordinal, q.node_name, q.status)
+					|| CASE WHEN q.status_reason = '' THEN '' ELSE ': ' || q.status_reason END
+				FROM replica q WHERE q.model_service_id = s.id AND q.status <> 'active'
+				ORDER BY q.status <> 'failed', q.ordinal LIMIT 1), '')
+		FROM model_service s LEFT JOIN replica r ON r.model_service_id = s.id
+		WHERE s.id = $1 GROUP BY s.id`, id).Scan(&t.total, &t.active, &t.failed, &t.restarts, &t.reason)
+	if err != nil {
+		return fmt.Errorf("count the replicas of %s: %w", id, err)
+	}
+	status, reason := settle(current, t)
+	if _, err := tx.Exec(ctx, `
+		UPDATE model_service SET status = $2, status_reason = $3, version = version + CASE WHEN $4 THEN 1 ELSE 0 END, updated_at = now()
+		WHERE id = $1 AND ($4 OR (status, status_reason) IS DISTINCT FROM ($2, $3))`, id, status, reason, publish); err != nil {
+		return fmt.Errorf("write the state of %s: %w", id, err)
+	}
+	if !publish {
+		return nil
+	}
+	return s.enqueuePublish(ctx, tx, id)
+}

@@ -1,0 +1,81 @@
+// Package publish turns what is ready into numbered revisions that gateways fetch.
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Channel is the NOTIFY channel that carries the newest revision: a hint, gateways poll too.
+const Channel = "engineshed_publication"
+
+// Item is one thing gateways serve.
+type Item struct {
+	Kind          string
+	ID            string
+	SourceVersion int64  // the version of the row the body was made from
+	Body          []byte // nil: a tombstone
+}
+
+// Put publishes item as the next revision in the caller's transaction, which should end right after: it holds the
+// lock on the newest revision. What gateways have already is not published again. The caller holds a lock on the
+// item's source row, so that an older version cannot overwrite a newer one.
+func Put(ctx context.Context, tx pgx.Tx, item Item) error {
+	var body []byte
+	var deleted bool
+	err := tx.QueryRow(ctx, `
+		SELECT body, deleted FROM published_item WHERE kind = $1 AND id = $2 FOR UPDATE`, item.Kind, item.ID).Scan(&body, &deleted)
+	gone := item.Body == nil
+	switch {
+	case errors.Is(err, pgx.ErrNoRows) && gone:
+		return nil
+	case err == nil && deleted == gone && (gone || bytes.Equal(body, item.Body)):
+		return sawVersion(ctx, tx, item)
+	case err != nil && !errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("read the published item: %w", err)
+	}
+	return nextRevision(ctx, tx, item)
+}
+
+func sawVersion(ctx context.Context, tx pgx.Tx, item Item) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE published_item SET source_version = $3
+		WHERE kind = $1 AND id = $2 AND source_version <> $3`, item.Kind, item.ID, item.SourceVersion)
+	return err
+}
+
+func nextRevision(ctx context.Context, tx pgx.Tx, item Item) error {
+	var revision int64
+	err := tx.QueryRow(ctx, `
+		WITH next AS (UPDATE publication SET revision = revision + 1 RETURNING revision)
+		INSERT INTO published_item (kind, id, source_version, deleted, body, revision)
+		SELECT $1, $2, $3, $4, coalesce($5, ''::bytea), revision FROM next
+		ON CONFLICT (kind, id) DO UPDATE SET source_version = excluded.source_version, deleted = excluded.deleted,
+			body = excluded.body, revision = excluded.revision, published_at = now()
+		RETURNING revision`,
+		item.Kind, item.ID, item.SourceVersion, item.Body == nil, item.Body).Scan(&revision)
+	if err != nil {
+		return fmt.Errorf("publish %s %s: %w", item.Kind, item.ID, err)
+	}
+	if _, err := tx.Exec(ctx, `SELECT pg_notify($1, $2)`, Channel, strconv.FormatInt(revision, 10)); err != nil {
+		return fmt.Errorf("announce revision %d: %w", revision, err)
+	}
+	return nil
+}
+
+// Forget drops tombstones older than a day. A gateway that was away longer fetches everything.
+func Forget(ctx context.Context, db *pgxpool.Pool) error {
+	_, err := db.Exec(ctx, `
+		WITH gone AS (
+			DELETE FROM published_item WHERE deleted AND published_at < now() - interval '24 hours' RETURNING revision
+		), newest AS (SELECT max(revision) AS revision FROM gone)
+		UPDATE publication SET forgotten_upto = greatest(forgotten_upto, newest.revision)
+		FROM newest WHERE newest.revision IS NOT NULL`)
+	return err
+}

@@ -1,0 +1,38 @@
+-- Who may do what. A new table is named here, or neither program can read it.
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO engineshed_control, engineshed_gateway;
+
+-- The control plane.
+GRANT SELECT ON installation, nonce_floor, gateway_status TO engineshed_control;
+GRANT SELECT, INSERT ON nonce, audit_event TO engineshed_control;
+GRANT SELECT, UPDATE ON publication TO engineshed_control;
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    account, ram_user, access_key, policy, policy_version, policy_attachment,
+    host, db_instance, db_instance_tag, ip_array, ai_node_pool, ai_node, model_service, replica,
+    client_token, published_item
+    TO engineshed_control;
+GRANT EXECUTE ON FUNCTION maintain_nonce_partitions(), last_crash() TO engineshed_control;
+
+-- River's tables carry River's own names; what its client does with them is its own affair.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT c.oid::regclass FROM pg_class c
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname LIKE 'river\_%' LOOP
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO engineshed_control', name);
+    END LOOP;
+    FOR name IN SELECT c.oid::regclass FROM pg_class c
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'S' AND c.relname LIKE 'river\_%' LOOP
+        EXECUTE format('GRANT USAGE, SELECT, UPDATE ON SEQUENCE %s TO engineshed_control', name);
+    END LOOP;
+    FOR name IN SELECT p.oid::regprocedure FROM pg_proc p
+        WHERE p.pronamespace = 'public'::regnamespace AND p.proname LIKE 'river\_%' LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO engineshed_control', name);
+    END LOOP;
+END $$;
+
+-- A gateway reads what is published and reports what it serves.
+GRANT SELECT ON publication, published_item TO engineshed_gateway;
+GRANT SELECT, INSERT, UPDATE ON gateway_status TO engineshed_gateway;
