@@ -5,7 +5,6 @@ package idempotency
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -59,29 +58,22 @@ func Claim(ctx context.Context, tx pgx.Tx, key Key, resourceID string) (heldBy s
 	if tag.RowsAffected() == 1 {
 		return resourceID, true, nil
 	}
-	heldBy, err = Held(ctx, tx, key)
+	heldBy, err = held(ctx, tx, key)
 	return heldBy, false, err
 }
 
-// Held returns the resource of an earlier request with the same key, "" when there is none, or ErrMismatch.
-func Held(ctx context.Context, db interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}, key Key) (string, error) {
-	if key.Token == "" {
-		return "", nil
-	}
+// held returns the resource of the earlier request with the same key, or ErrMismatch.
+func held(ctx context.Context, tx pgx.Tx, key Key) (string, error) {
 	var resourceID string
 	var fingerprint []byte
-	err := db.QueryRow(ctx, `
+	err := tx.QueryRow(ctx, `
 		SELECT resource_id, fingerprint FROM client_token
 		WHERE account_id = $1 AND region_id = $2 AND action = $3 AND token = $4`,
 		key.AccountID, key.RegionID, key.Action, key.Token).Scan(&resourceID, &fingerprint)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return "", nil
-	case err != nil:
+	if err != nil {
 		return "", fmt.Errorf("read the client token: %w", err)
-	case !bytes.Equal(fingerprint, key.Fingerprint):
+	}
+	if !bytes.Equal(fingerprint, key.Fingerprint) {
 		return "", ErrMismatch
 	}
 	return resourceID, nil

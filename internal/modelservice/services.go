@@ -97,7 +97,6 @@ type plan struct {
 	Spec
 	id           string
 	sealedAPIKey []byte
-	apiKeyHash   []byte
 	params       []byte
 	ipEntries    []string // nil: follow the instance's array
 	replicas     []plannedReplica

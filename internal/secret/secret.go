@@ -1,7 +1,11 @@
 // Package secret keeps secrets encrypted at rest and unprintable in memory.
 package secret
 
-import "log/slog"
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
 
 // Secret is a value that prints as [secret] everywhere: fmt, slog, JSON. Reveal is the one way to its text.
 type Secret struct{ text string }
@@ -17,7 +21,14 @@ func (s Secret) IsZero() bool { return s.text == "" }
 
 const mask = "[secret]"
 
-func (Secret) String() string               { return mask }
-func (Secret) GoString() string             { return mask }
+// Format hides the text from every verb of fmt.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, mask) }
+
+// String hides the text from what asks for a fmt.Stringer.
+func (Secret) String() string { return mask }
+
+// MarshalText hides the text from JSON.
 func (Secret) MarshalText() ([]byte, error) { return []byte(mask), nil }
-func (Secret) LogValue() slog.Value         { return slog.StringValue(mask) }
+
+// LogValue hides the text from slog.
+func (Secret) LogValue() slog.Value { return slog.StringValue(mask) }
