@@ -28,9 +28,9 @@ var hostName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 func ValidHost(name string) bool { return len(name) <= 58 && hostName.MatchString(name) }
 
 const (
-	fetchCooldown = 5 * time.Millisecond // a chain of jobs must not wait between its links
-	pollInterval  = time.Second          // the truth where NOTIFY is lost
-	snoozePoll    = 200 * time.Millisecond // a step that comes back soon is found by polling
+	fetchCooldown = 5 * time.Millisecond   // a chain of jobs must not wait between its links
+	notifyAgain   = time.Millisecond       // an inserter stays silent this long after a notification of the same queue
+	pollInterval  = 200 * time.Millisecond // the truth where NOTIFY is lost, and how soon a snoozed step comes back
 	stepsAtOnce   = 16
 	jobTimeout    = 15 * time.Second
 	rescueAfter   = time.Minute // only a backstop: the reconcile loop does not wait for it
@@ -39,14 +39,14 @@ const (
 
 // NewInserter returns a client that only inserts.
 func NewInserter(db *pgxpool.Pool) (*Client, error) {
-	return river.NewClient(riverpgxv5.New(db), &river.Config{MaxAttempts: maxAttempts})
+	return river.NewClient(riverpgxv5.New(db), &river.Config{MaxAttempts: maxAttempts, FetchCooldown: notifyAgain})
 }
 
 // NewWorker returns a client that works the publish queue and, unless host is empty, the queue of that host.
 func NewWorker(db *pgxpool.Pool, host string, workers *river.Workers, log *slog.Logger) (*Client, error) {
 	queues := map[string]river.QueueConfig{PublishQueue: {MaxWorkers: 4}}
 	if host != "" {
-		queues[HostQueue(host)] = river.QueueConfig{MaxWorkers: stepsAtOnce, FetchPollInterval: snoozePoll}
+		queues[HostQueue(host)] = river.QueueConfig{MaxWorkers: stepsAtOnce}
 	}
 	client, err := river.NewClient(riverpgxv5.New(db), &river.Config{
 		Queues: queues, Workers: workers, Logger: log, MaxAttempts: maxAttempts,

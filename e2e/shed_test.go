@@ -1,0 +1,186 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engineshed/engineshed/internal/postgres/pgtest"
+	"github.com/engineshed/engineshed/internal/secret"
+)
+
+const (
+	rootAccount = "1000000000000001"
+	region      = "cn-hangzhou"
+)
+
+// credentials are what a client signs with.
+type credentials struct{ id, secret string }
+
+var rootKey = credentials{"ESAKroot", "root-secret-of-the-tests"}
+
+// shed is an installation whose processes a test starts and kills one by one.
+type shed struct {
+	t            *testing.T
+	dir          string
+	db           *pgtest.DB
+	gateway      string // URL of the private listener
+	public       string
+	policyDir    string
+	vllm         string // VLLM_COMMAND
+	installation string
+}
+
+// newShed prepares keys, a database and addresses; it starts nothing.
+func newShed(t *testing.T, db *pgtest.DB) *shed {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "shed-") // engines run as another user: t.TempDir's parent is closed to them
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // the secrets in it are closed by their own modes
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	s := &shed{
+		t: t, dir: dir, db: db, vllm: filepath.Join(binaries, "vllm-sim"),
+		gateway: "http://" + freeAddr(t), public: "http://" + freeAddr(t),
+	}
+	require.NoError(t, secret.CreateKeyFile(s.path("master.key")))
+	require.NoError(t, secret.CreateKeyFile(s.path("snapshot.key")))
+	root, err := json.Marshal(map[string]string{"accountId": rootAccount, "accessKeyId": rootKey.id, "accessKeySecret": rootKey.secret})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(s.path("root.json"), root, 0o600))
+	require.NoError(t, db.Owner.QueryRow(t.Context(), `SELECT id FROM installation`).Scan(&s.installation))
+	t.Cleanup(s.endEngines)
+	return s
+}
+
+func (s *shed) path(name string) string { return filepath.Join(s.dir, name) }
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// endpoint is one running control plane.
+type endpoint struct {
+	*process
+	addr string // host:port of the OpenAPI endpoint
+}
+
+// controlPlane starts a control plane of the role and waits until it is ready.
+func (s *shed) controlPlane(role string, flags ...string) endpoint {
+	s.t.Helper()
+	e := endpoint{addr: freeAddr(s.t)}
+	admin := freeAddr(s.t)
+	args := append([]string{
+		"--addr", e.addr, "--admin-addr", admin, "--role", role, "--host", "host-a", "--data-dir", s.path("worker"),
+		"--master-key-file", s.path("master.key"), "--snapshot-key-file", s.path("snapshot.key"),
+		"--root-key-file", s.path("root.json"), "--region", region, "--gateway-url", s.gateway, "--public-gateway-url", s.public,
+		"--stop-grace", "2s",
+	}, flags...)
+	if s.policyDir != "" {
+		args = append(args, "--policy-dir", s.policyDir)
+	}
+	e.process = start(s.t, []string{"DATABASE_URL=" + s.db.ControlURL, "VLLM_COMMAND=" + s.vllm}, "controlplane", args...)
+	s.waitReady("http://"+admin, e.process)
+	return e
+}
+
+// startGateway starts the gateway and waits until it is ready.
+func (s *shed) startGateway(flags ...string) *process {
+	s.t.Helper()
+	admin := freeAddr(s.t)
+	args := append([]string{
+		"--addr", strings.TrimPrefix(s.gateway, "http://"), "--public-addr", strings.TrimPrefix(s.public, "http://"),
+		"--admin-addr", admin, "--snapshot-key-file", s.path("snapshot.key"), "--data-dir", s.path("gateway"),
+	}, flags...)
+	p := start(s.t, []string{"GATEWAY_DATABASE_URL=" + s.db.GatewayURL}, "gateway", args...)
+	s.waitReady("http://"+admin, p)
+	return p
+}
+
+func (s *shed) waitReady(admin string, p *process) {
+	s.t.Helper()
+	eventually(s.t, 20*time.Second, "ready: "+p.cmd.Path, func() bool {
+		select {
+		case <-p.done:
+			require.FailNow(s.t, "ended instead of becoming ready", "%s: %v\n%s", p.cmd.Path, p.err, p.log)
+		default:
+		}
+		answer, err := http.Get(admin + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer answer.Body.Close()
+		_, _ = io.Copy(io.Discard, answer.Body)
+		return answer.StatusCode == http.StatusOK
+	})
+}
+
+// engines returns the pids of this installation's engines, by replica.
+func (s *shed) engines() map[string][]int {
+	found := map[string][]int{}
+	entries, err := os.ReadDir("/proc")
+	require.NoError(s.t, err)
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		environ, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "environ"))
+		if err != nil {
+			continue
+		}
+		for _, variable := range strings.Split(string(environ), "\x00") {
+			if rest, ok := strings.CutPrefix(variable, "ENGINESHED_REPLICA="+s.installation+"/"); ok && !zombie(pid) {
+				replica, _, _ := strings.Cut(rest, "/")
+				found[replica] = append(found[replica], pid)
+			}
+		}
+	}
+	return found
+}
+
+func zombie(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	return strings.HasPrefix(after, "Z")
+}
+
+// endEngines leaves nothing of a failed test behind.
+func (s *shed) endEngines() {
+	for _, pids := range s.engines() {
+		for _, pid := range pids {
+			if p, err := os.FindProcess(pid); err == nil {
+				_ = p.Kill()
+			}
+		}
+	}
+}
+
+func (s *shed) expectEngines(limit time.Duration, want int) {
+	s.t.Helper()
+	eventually(s.t, limit, fmt.Sprintf("%d engines, one for each replica", want), func() bool {
+		found := s.engines()
+		for _, pids := range found {
+			if len(pids) != 1 {
+				return false
+			}
+		}
+		return len(found) == want
+	})
+}

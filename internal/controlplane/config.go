@@ -1,0 +1,122 @@
+// Package controlplane assembles the control plane: the OpenAPI endpoint, the workers, or both.
+package controlplane
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/engineshed/engineshed/internal/config"
+	"github.com/engineshed/engineshed/internal/jobs"
+)
+
+// Config is everything a control plane is told: flags, their ENGINESHED_ variables, DATABASE_URL and VLLM_COMMAND.
+type Config struct {
+	Addr              string
+	AdminAddr         string
+	Role              string // api, worker or both
+	Host              string // names this machine; its worker works the queue of that name
+	EngineAddr        string // the address engines listen on
+	EngineUser        string // "": an unprivileged default when running as root
+	DataDir           string // of the engines
+	MasterKeyFile     string
+	SnapshotKeyFile   string
+	PolicyDir         string
+	RootKeyFile       string // JSON: accountId, accessKeyId, accessKeySecret
+	Region            string
+	GatewayURL        string
+	PublicGatewayURL  string
+	TLSCert           string
+	TLSKey            string
+	Insecure          bool
+	Seed              bool
+	StopEnginesOnExit bool
+	StopGrace         time.Duration
+
+	DatabaseURL string
+	VLLMCommand string
+}
+
+// Parse reads args and the environment, and returns every complaint at once.
+func Parse(args []string, getenv func(string) string) (Config, error) {
+	c := Config{DatabaseURL: getenv("DATABASE_URL"), VLLMCommand: getenv("VLLM_COMMAND")}
+	flags := pflag.NewFlagSet("controlplane", pflag.ContinueOnError)
+	c.define(flags)
+	if err := flags.Parse(args); err != nil {
+		return c, err
+	}
+	return c, errors.Join(config.FromEnv(flags, getenv), c.check())
+}
+
+func (c *Config) define(flags *pflag.FlagSet) {
+	hostname, _ := os.Hostname()
+	flags.StringVar(&c.Addr, "addr", "127.0.0.1:8080", "address of the OpenAPI endpoint")
+	flags.StringVar(&c.AdminAddr, "admin-addr", "", "address of /healthz, /readyz and /metrics; empty: none")
+	flags.StringVar(&c.Role, "role", "both", "api, worker or both")
+	flags.StringVar(&c.Host, "host", hostOf(hostname), "name of this host: a-z, 0-9 and dashes")
+	flags.StringVar(&c.EngineAddr, "engine-addr", "127.0.0.1", "address the engines of this host listen on")
+	flags.StringVar(&c.EngineUser, "engine-user", "", "user that runs engines when this process is root; empty: engineshed or nobody")
+	flags.StringVar(&c.DataDir, "data-dir", "", "directory of the engines' files (worker)")
+	flags.StringVar(&c.MasterKeyFile, "master-key-file", "", "key file that seals secrets in the database")
+	flags.StringVar(&c.SnapshotKeyFile, "snapshot-key-file", "", "key file that control plane and gateways share")
+	flags.StringVar(&c.PolicyDir, "policy-dir", "", "directory of policy files, applied at start and on SIGHUP")
+	flags.StringVar(&c.RootKeyFile, "root-key-file", "", "JSON file with the first account and its root key: accountId, accessKeyId, accessKeySecret")
+	flags.StringVar(&c.Region, "region", "cn-hangzhou", "region this endpoint serves")
+	flags.StringVar(&c.GatewayURL, "gateway-url", "http://127.0.0.1:8090", "base URL of the gateway's private listener")
+	flags.StringVar(&c.PublicGatewayURL, "public-gateway-url", "http://127.0.0.1:8091", "base URL of the gateway's public listener")
+	flags.StringVar(&c.TLSCert, "tls-cert", "", "certificate file of the OpenAPI endpoint")
+	flags.StringVar(&c.TLSKey, "tls-key", "", "key file of the certificate")
+	flags.BoolVar(&c.Insecure, "insecure", false, "allow plain HTTP on an address that is not loopback")
+	flags.BoolVar(&c.Seed, "seed", false, "make a first DB instance with AI nodes on this host")
+	flags.BoolVar(&c.StopEnginesOnExit, "stop-engines-on-exit", false, "end this host's engines when the worker stops; they start again with it")
+	flags.DurationVar(&c.StopGrace, "stop-grace", 10*time.Second, "how long requests, jobs and engines get to end")
+}
+
+var notInHostNames = regexp.MustCompile(`[^a-z0-9]+`)
+
+// hostOf turns the machine's name into a host name.
+func hostOf(hostname string) string {
+	short, _, _ := strings.Cut(strings.ToLower(hostname), ".")
+	if name := strings.Trim(notInHostNames.ReplaceAllString(short, "-"), "-"); name != "" {
+		return name
+	}
+	return "localhost"
+}
+
+func (c *Config) api() bool    { return c.Role != "worker" }
+func (c *Config) worker() bool { return c.Role != "api" }
+
+func (c *Config) check() error {
+	var complaints []error
+	complain := func(wrong bool, format string, args ...any) {
+		if wrong {
+			complaints = append(complaints, fmt.Errorf(format, args...))
+		}
+	}
+	complain(c.DatabaseURL == "", "DATABASE_URL is not set: give the URL of the role engineshed_control")
+	complain(c.Role != "api" && c.Role != "worker" && c.Role != "both", "--role %s: use api, worker or both", c.Role)
+	complain(!jobs.ValidHost(c.Host), "--host %s: use at most 58 of a-z, 0-9 and single dashes", c.Host)
+	complain(c.MasterKeyFile == "", "--master-key-file is required")
+	complain(c.SnapshotKeyFile == "", "--snapshot-key-file is required")
+	complain(c.worker() && c.DataDir == "", "--data-dir is required for a worker")
+	complain((c.TLSCert == "") != (c.TLSKey == ""), "--tls-cert and --tls-key belong together")
+	complain(c.Seed && c.RootKeyFile == "", "--seed needs --root-key-file: it makes the instance of that account")
+	complain(c.api() && c.TLSCert == "" && !c.Insecure && !loopback(c.Addr),
+		"--addr %s is not loopback and there is no certificate: give --tls-cert and --tls-key, or --insecure", c.Addr)
+	return errors.Join(complaints...)
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

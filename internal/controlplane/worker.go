@@ -1,0 +1,162 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/riverqueue/river"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/engineshed/engineshed/internal/instance"
+	"github.com/engineshed/engineshed/internal/jobs"
+	"github.com/engineshed/engineshed/internal/modelservice"
+	"github.com/engineshed/engineshed/internal/node"
+	"github.com/engineshed/engineshed/internal/node/process"
+)
+
+const (
+	heartbeatInterval = 2 * time.Second
+	reconcileInterval = 5 * time.Second
+	sweepInterval     = 5 * time.Second
+)
+
+// worker is this host's hand: its heartbeat, its watcher and its jobs.
+type worker struct {
+	*program
+	host    instance.Host
+	driver  node.Driver
+	watcher *modelservice.Watcher
+	client  *jobs.Client
+}
+
+func (p *program) newWorker(ctx context.Context) (*worker, error) {
+	devices, err := accelerators(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &worker{program: p, host: instance.Host{
+		Name: p.cfg.Host, EngineAddr: p.cfg.EngineAddr, Accelerators: devices, StartedAt: time.Now(),
+	}}
+	if w.driver, err = p.newDriver(ctx); err != nil {
+		return nil, err
+	}
+	w.watcher = modelservice.NewWatcher(p.db, p.jobs, w.driver, p.cfg.Host, p.log)
+	freeAddr := func() (string, error) { return process.FreeAddr(p.cfg.EngineAddr) }
+	workers := river.NewWorkers()
+	modelservice.AddWorkers(workers, p.services,
+		modelservice.NewStepper(p.services, w.driver, p.cfg.Host, freeAddr, w.watcher.Changed, p.log))
+	if w.client, err = jobs.NewWorker(p.db, p.cfg.Host, workers, p.log); err != nil {
+		return nil, err
+	}
+	// The host is known before the first call can ask for room on it.
+	return w, p.instances.Beat(ctx, w.host)
+}
+
+// seed makes the account's first DB instance when asked.
+func (w *worker) seed(ctx context.Context, account string) error {
+	if !w.cfg.Seed {
+		return nil
+	}
+	if err := w.instances.Seed(ctx, account, w.host, simulatedNodes); err != nil {
+		return fmt.Errorf("make the first DB instance: %w", err)
+	}
+	return nil
+}
+
+func (p *program) newDriver(ctx context.Context) (node.Driver, error) {
+	command, err := engineCommand(p.cfg.VLLMCommand)
+	if err != nil {
+		return nil, err
+	}
+	var installation string
+	if err := p.db.QueryRow(ctx, `SELECT id FROM installation`).Scan(&installation); err != nil {
+		return nil, fmt.Errorf("read the installation's id: %w", err)
+	}
+	return process.New(process.Config{
+		Command: command, Dir: filepath.Join(p.cfg.DataDir, "replicas"), Installation: installation,
+		User: p.cfg.EngineUser, Grace: p.cfg.StopGrace, Logger: p.log,
+	})
+}
+
+// engineCommand is VLLM_COMMAND split into words, or vllm where it is on the PATH.
+func engineCommand(command string) ([]string, error) {
+	if command != "" {
+		words, err := process.SplitCommand(command)
+		if err != nil {
+			return nil, fmt.Errorf("VLLM_COMMAND: %w", err)
+		}
+		return words, nil
+	}
+	if _, err := exec.LookPath("vllm"); err != nil {
+		return nil, errors.New("there is no engine: install vLLM so that vllm is on the PATH, or set VLLM_COMMAND")
+	}
+	return []string{"vllm"}, nil
+}
+
+// run works until ctx ends, then lets the jobs under way end.
+func (w *worker) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return w.every(ctx, heartbeatInterval, "heartbeat", w.beat) })
+	group.Go(func() error { return w.every(ctx, reconcileInterval, "reconcile", w.services.Reconcile) })
+	group.Go(func() error { return w.every(ctx, sweepInterval, "sweep", w.watcher.Sweep) })
+	group.Go(func() error { return w.watcher.Run(ctx) })
+	group.Go(func() error { return w.work(ctx) })
+	err := group.Wait()
+	if w.cfg.StopEnginesOnExit {
+		return errors.Join(err, w.stopEngines(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
+func (w *worker) beat(ctx context.Context) error { return w.instances.Beat(ctx, w.host) }
+
+// work runs the River client. It outlives ctx until the jobs under way have ended.
+func (w *worker) work(ctx context.Context) error {
+	lasting := context.WithoutCancel(ctx)
+	for {
+		err := w.client.Start(lasting)
+		if err == nil {
+			break
+		}
+		w.log.WarnContext(ctx, "jobs cannot start yet", slog.Any("error", err))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+	<-ctx.Done()
+	grace, cancel := context.WithTimeout(lasting, w.cfg.StopGrace)
+	defer cancel()
+	if err := w.client.Stop(grace); err != nil {
+		return w.client.StopAndCancel(lasting)
+	}
+	return ctx.Err()
+}
+
+// stopEngines ends this host's engines. Their rows stay, so the next worker starts them again.
+func (w *worker) stopEngines(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*w.cfg.StopGrace)
+	defer cancel()
+	for {
+		found, err := w.driver.List(ctx)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		for _, f := range found {
+			if _, err := w.driver.Remove(ctx, f.ReplicaID); err != nil {
+				w.log.WarnContext(ctx, "engine cannot be ended", slog.String("replica", f.ReplicaID), slog.Any("error", err))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d engines did not end in time", len(found))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
