@@ -92,27 +92,38 @@ CREATE FUNCTION last_crash() RETURNS timestamptz LANGUAGE sql STABLE AS $$
     SELECT greatest(pg_postmaster_start_time(), (SELECT stats_reset FROM pg_stat_wal))
 $$;
 
+-- A backup reads the nonces for as long as it runs. Attaching does not wait for it, and dropping gives up at once:
+-- whoever waits for the table makes every signed call wait behind it.
 -- +goose StatementBegin
 CREATE FUNCTION maintain_nonce_partitions() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
 DECLARE
     bucket    timestamptz;
-    partition record;
+    partition name;
 BEGIN
     PERFORM pg_advisory_xact_lock(7051);
     FOR bucket IN SELECT generate_series(
             date_bin('10 minutes', now(), 'epoch') - interval '20 minutes',
             date_bin('10 minutes', now(), 'epoch') + interval '70 minutes', interval '10 minutes') LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS public.%I PARTITION OF public.nonce FOR VALUES FROM (%L) TO (%L)',
-            'nonce_' || to_char(bucket AT TIME ZONE 'UTC', 'YYYYMMDD_HH24MI'), bucket, bucket + interval '10 minutes');
+        partition := 'nonce_' || to_char(bucket AT TIME ZONE 'UTC', 'YYYYMMDD_HH24MI');
+        IF to_regclass('public.' || partition) IS NULL THEN
+            EXECUTE format('CREATE TABLE public.%I (LIKE public.nonce INCLUDING ALL)', partition);
+            EXECUTE format('ALTER TABLE public.nonce ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
+                partition, bucket, bucket + interval '10 minutes');
+        END IF;
     END LOOP;
+    INSERT INTO nonce_floor (not_before) VALUES (public.last_crash()) ON CONFLICT DO NOTHING;
     FOR partition IN
         SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'public.nonce'::regclass
           AND c.relname < 'nonce_' || to_char((now() - interval '40 minutes') AT TIME ZONE 'UTC', 'YYYYMMDD_HH24MI') LOOP
-        EXECUTE format('DROP TABLE public.%I', partition.relname);
+        BEGIN
+            PERFORM set_config('lock_timeout', '100ms', true);
+            EXECUTE format('DROP TABLE public.%I', partition);
+        EXCEPTION WHEN lock_not_available THEN
+            EXIT; -- the next call finds it again
+        END;
     END LOOP;
-    INSERT INTO nonce_floor (not_before) VALUES (public.last_crash()) ON CONFLICT DO NOTHING;
 END $$;
 -- +goose StatementEnd
 SELECT maintain_nonce_partitions();

@@ -1,7 +1,6 @@
 -- Who may do what. A new table is named here, or neither program can read it.
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO engineshed_control, engineshed_gateway;
 
 -- The control plane.
 GRANT SELECT ON installation, nonce_floor, gateway_status TO engineshed_control;

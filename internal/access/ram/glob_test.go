@@ -1,0 +1,103 @@
+package ram_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/engineshed/engineshed/internal/access/ram"
+)
+
+// naiveGlob says what a pattern means, character by character, without a thought for its cost.
+func naiveGlob(pattern, s []rune) bool {
+	if len(pattern) == 0 {
+		return len(s) == 0
+	}
+	switch pattern[0] {
+	case '*':
+		for i := range len(s) + 1 {
+			if naiveGlob(pattern[1:], s[i:]) {
+				return true
+			}
+		}
+		return false
+	case '?':
+		return len(s) > 0 && naiveGlob(pattern[1:], s[1:])
+	}
+	return len(s) > 0 && s[0] == pattern[0] && naiveGlob(pattern[1:], s[1:])
+}
+
+func TestGlobMatchesTheWholeString(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		pattern, s string
+		want       bool
+	}{
+		{"", "", true},
+		{"", "a", false},
+		{"*", "", true},
+		{"*", "acs:gpdb::1:dbinstance/gp-1", true},
+		{"?", "", false},
+		{"?", "é", true},
+		{"*??", "☃", false},
+		{"acs:gpdb:*:1:dbinstance/gp-1", "acs:gpdb:cn-hangzhou:1:dbinstance/gp-1", true},
+		{"acs:gpdb:*:1:dbinstance/gp-1", "acs:gpdb::1:dbinstance/gp-1", true},
+		{"acs:gpdb:*:1:dbinstance/gp-1", "acs:gpdb:cn-hangzhou:999:OTHER/gp-2", false}, // Casbin's keyMatch says true
+		{"acs:gpdb:*:1:dbinstance/gp-1", "acs:gpdb::1:dbinstance/gp-11", false},
+		{"acs:*:*cn-beijing*:*:*", "acs:gpdb:cn-beijing-finance:1:a/b", true},
+		{"gp-?", "gp-1", true},
+		{"gp-?", "gp-12", false},
+		{"a*b*c", "abbbcbc", true},
+		{"a*b*c", "abbbcbd", false},
+		{"[a]", "a", false},
+		{"\\*", "*", false},
+		{"${x}", "${x}", true},
+		{"A", "a", false},
+	} {
+		require.Equal(t, c.want, ram.Glob(c.pattern, c.s), "Glob(%q, %q)", c.pattern, c.s)
+	}
+}
+
+func TestGlobAgreesWithTheNaiveMatcher(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		pattern := rapid.StringOfN(rapid.SampledFrom([]rune("*?ab:é")), 0, 10, -1).Draw(t, "pattern")
+		s := rapid.StringOfN(rapid.SampledFrom([]rune("ab:é☃*")), 0, 10, -1).Draw(t, "s")
+		require.Equal(t, naiveGlob([]rune(pattern), []rune(s)), ram.Glob(pattern, s), "Glob(%q, %q)", pattern, s)
+	})
+}
+
+// The common recursive matcher needs more than 15 s for ten stars; this bound is a thousand times what ours needs.
+func TestManyStarsStayFast(t *testing.T) {
+	t.Parallel()
+	pattern := strings.Repeat("a*", 40) + "b"
+	start := time.Now()
+	require.False(t, ram.Glob(pattern, strings.Repeat("a", 4000)))
+	require.Less(t, time.Since(start), time.Second)
+}
+
+func FuzzGlob(f *testing.F) {
+	f.Add("acs:*:?", "acs:gpdb:1")
+	f.Add("a**?b*", "aéb\xff")
+	f.Fuzz(func(t *testing.T, pattern, s string) {
+		got := ram.Glob(pattern, s)
+		if !ram.Glob("*"+pattern+"*", s) && got {
+			t.Fatal("a looser pattern matched less")
+		}
+		if strings.Count(pattern, "*") > 4 || len(s) > 40 || !utf8.ValidString(pattern) || !utf8.ValidString(s) {
+			return // the naive matcher would not come back, or reads the bytes differently
+		}
+		require.Equal(t, naiveGlob([]rune(pattern), []rune(s)), got)
+	})
+}
+
+func BenchmarkGlobFortyStars(b *testing.B) {
+	pattern, s := strings.Repeat("a*", 40)+"b", strings.Repeat("a", 4000)
+	for b.Loop() {
+		ram.Glob(pattern, s)
+	}
+}

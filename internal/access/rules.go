@@ -1,0 +1,133 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/casbin/casbin/v2"
+	"github.com/casbin/casbin/v2/model"
+
+	"github.com/engineshed/engineshed/internal/access/ram"
+	"github.com/engineshed/engineshed/policies"
+)
+
+// compiled is a policy document, parsed. It never changes.
+type compiled struct {
+	document   string
+	statements []ram.Statement
+}
+
+// rule is one statement of an attached policy.
+type rule struct {
+	policy    AttachedPolicy
+	place     string // in the document
+	statement ram.Statement
+}
+
+// denyAll stands for a document that cannot be read. Leaving the document out would leave out its denials.
+var denyAll = []ram.Statement{{Effect: ram.Deny, Actions: []string{"*"}, Resources: []string{"*"}}}
+
+func (a *Authorizer) compile(ctx context.Context, attached []AttachedPolicy) []rule {
+	var rules []rule
+	for _, policy := range attached {
+		for i, statement := range a.statementsOf(ctx, policy) {
+			rules = append(rules, rule{policy, fmt.Sprintf("Statement[%d]", i), statement})
+		}
+	}
+	return rules
+}
+
+func (a *Authorizer) statementsOf(ctx context.Context, policy AttachedPolicy) []ram.Statement {
+	if known, ok := a.documents.get(policy.VersionID); ok && known.document == policy.Document {
+		return known.statements
+	}
+	parsed, err := ram.Parse(policy.Document)
+	if err != nil {
+		a.log.ErrorContext(ctx, "a stored policy document cannot be read: it denies everything to whom it is attached",
+			"policy", policy.Name, "version", policy.VersionID, "error", err)
+		parsed.Statements = denyAll
+	}
+	a.documents.put(policy.VersionID, &compiled{policy.Document, parsed.Statements})
+	return parsed.Statements
+}
+
+// ruleSet decides for one principal. It holds that principal's rules only: Casbin looks at every rule it has.
+// It never changes, and Casbin's Enforce on an enforcer that does not change is safe for concurrent use.
+type ruleSet struct {
+	epoch    int64
+	rules    []rule
+	enforcer *casbin.Enforcer
+}
+
+func newRuleSet(epoch int64, rules []rule) (*ruleSet, error) {
+	m, err := model.NewModelFromString(policies.Model)
+	if err != nil {
+		return nil, fmt.Errorf("read the Casbin model: %w", err)
+	}
+	rows := make([][]string, len(rules))
+	for i, rule := range rules {
+		rows[i] = []string{strconv.Itoa(i), casbinEffect[rule.statement.Effect]}
+	}
+	if err := m.AddPolicies("p", "p", rows); err != nil {
+		return nil, fmt.Errorf("hand the rules to Casbin: %w", err)
+	}
+	enforcer, err := casbin.NewEnforcer(m)
+	if err != nil {
+		return nil, fmt.Errorf("start Casbin: %w", err)
+	}
+	set := &ruleSet{epoch: epoch, rules: rules, enforcer: enforcer}
+	enforcer.AddFunction("ramMatch", set.match)
+	return set, nil
+}
+
+var casbinEffect = map[ram.Effect]string{ram.Allow: "allow", ram.Deny: "deny"}
+
+func (s *ruleSet) decide(request Request) (Decision, error) {
+	allowed, row, err := s.enforcer.EnforceEx(request)
+	if err != nil {
+		return Decision{}, fmt.Errorf("ask Casbin: %w", err)
+	}
+	if len(row) == 0 {
+		return Decision{NoPermissionType: ImplicitDeny}, nil
+	}
+	decisive, err := s.rule(row[0])
+	if err != nil {
+		return Decision{}, err
+	}
+	decision := Decision{
+		Allowed:    allowed,
+		PolicyName: decisive.policy.Name,
+		PolicyType: decisive.policy.Type,
+		Statement:  decisive.place,
+	}
+	if !allowed {
+		decision.NoPermissionType = ExplicitDeny
+	}
+	return decision, nil
+}
+
+// match is ramMatch(request, statement) of the model. With no rules at all Casbin calls it once with statement "".
+func (s *ruleSet) match(args ...any) (any, error) {
+	request, isRequest := args[0].(Request)
+	row, isRow := args[1].(string)
+	if !isRequest || !isRow {
+		return nil, fmt.Errorf("ramMatch was called with (%T, %T)", args[0], args[1])
+	}
+	if len(s.rules) == 0 {
+		return false, nil
+	}
+	rule, err := s.rule(row)
+	if err != nil {
+		return nil, err
+	}
+	return rule.statement.Matches(request.Action, request.Resources), nil
+}
+
+func (s *ruleSet) rule(row string) (*rule, error) {
+	i, err := strconv.Atoi(row)
+	if err != nil || i < 0 || i >= len(s.rules) {
+		return nil, fmt.Errorf("casbin named the rule %q of %d", row, len(s.rules))
+	}
+	return &s.rules[i], nil
+}

@@ -1,0 +1,49 @@
+package signature
+
+import (
+	"net/url"
+	"time"
+
+	"github.com/engineshed/engineshed/internal/fault"
+	"github.com/engineshed/engineshed/internal/secret"
+)
+
+// claim is what a request says of itself in one dialect, before any of it is proven.
+type claim struct {
+	dialect         string
+	accessKeyID     string
+	nonce           string
+	signedAt        time.Time
+	action, version string
+	params          url.Values
+	signature       string
+	sign            func(key secret.Secret) (stringToSign, signature string, err error)
+}
+
+// checkEnvelope checks the parts of a request that name what is called and make it unique.
+func (c claim) checkEnvelope() error {
+	if !validName(c.accessKeyID) {
+		return incomplete("no access key id looks like this")
+	}
+	for _, part := range []struct{ name, value string }{
+		{"Action", c.action}, {"Version", c.version}, {"SignatureNonce", c.nonce},
+	} {
+		if part.value == "" || len(part.value) > maxEnvelope || !onlyOf(part.value, isVisible) {
+			return fault.InvalidParameter(part.name, "it must be 1 to 128 visible ASCII characters.")
+		}
+	}
+	return nil
+}
+
+const maxEnvelope = 128
+
+func isVisible(c byte) bool { return '!' <= c && c <= '~' }
+
+// parseTime reads the date of a request.
+func parseTime(text string) (time.Time, error) {
+	at, err := time.Parse("2006-01-02T15:04:05Z", text)
+	if err != nil {
+		return time.Time{}, ErrTimestampFormat
+	}
+	return at, nil
+}

@@ -1,0 +1,43 @@
+package signature
+
+import (
+	"fmt"
+
+	"github.com/engineshed/engineshed/internal/fault"
+)
+
+// What Keys, Nonces and a failed comparison answer.
+var (
+	ErrUnknownKey  = fault.New(fault.NotFound, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
+	ErrInactiveKey = fault.New(fault.NotFound, "InvalidAccessKeyId.Inactive", "Specified access key is disabled.")
+	ErrExpired     = fault.New(fault.Invalid, "InvalidTimeStamp.Expired", "The request was signed more than 15 minutes before or after now: check the clock, then sign it again.")
+	ErrNonceUsed   = fault.New(fault.Invalid, "SignatureNonceUsed", "Specified signature nonce was used already: sign every request, retries too, with a new one.")
+	ErrMismatch    = fault.New(fault.Denied, "SignatureDoesNotMatch", "Specified signature is not matched with our calculation.")
+)
+
+// Requests that cannot be signed correctly as they stand.
+var (
+	ErrIncomplete       = fault.New(fault.Invalid, "IncompleteSignature", "The request signature does not conform to Alibaba Cloud standards.")
+	ErrUnsupported      = fault.New(fault.Invalid, "UnsupportedSignature", "The request must be signed with ACS3-HMAC-SHA256, or with RPC signature version 1.0 and HMAC-SHA1.")
+	ErrTimestampFormat  = fault.New(fault.Invalid, "InvalidTimeStamp.Format", "The date of the request must be UTC in the form 2006-01-02T15:04:05Z.")
+	ErrSecurityToken    = fault.New(fault.Invalid, "InvalidSecurityToken.Malformed", "The security token was not issued here: use an access key without one.")
+	ErrMethod           = fault.New(fault.Denied, "UnsupportedHTTPMethod", "This API is called with GET or POST.")
+	ErrFormat           = fault.New(fault.Invalid, "UnsupportedParameter", "The parameter Format must be JSON: no other is supported.")
+	ErrContentEncoding  = fault.New(fault.UnsupportedMedia, "UnsupportedContentEncoding", "The request body must not have a Content-Encoding.")
+	ErrContentType      = fault.New(fault.UnsupportedMedia, "UnsupportedContentType", "The Content-Type of a request body must be application/x-www-form-urlencoded or application/json, in UTF-8.")
+	ErrInvalidPath      = fault.New(fault.Invalid, "InvalidPath", "The request path is not valid.")
+	ErrInvalidParameter = fault.New(fault.Invalid, "InvalidParameter", "A parameter is not valid.")
+)
+
+func incomplete(format string, args ...any) error {
+	return ErrIncomplete.Withf("%s In this case: %s.", ErrIncomplete.Message, fmt.Sprintf(format, args...))
+}
+
+// mismatch tells what we signed, in the words in which the official clients look for it. It holds no secret.
+func mismatch(stringToSign string) error {
+	const enough = 16 << 10 // a form as large as the body limit would come back three times as large
+	if len(stringToSign) > enough {
+		return ErrMismatch
+	}
+	return ErrMismatch.Withf("%s server string to sign is:%s", ErrMismatch.Message, stringToSign)
+}

@@ -1,0 +1,25 @@
+// Package iam keeps accounts, users, access keys, policies and attachments, and applies the policy files to them.
+package iam
+
+import (
+	"io/fs"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/policies"
+)
+
+// Store reads and writes identities in the database. What one Store commits is in force for every Store of the same
+// database at the next call: keys and policy epochs are read from the tables each time. It is safe for concurrent use.
+type Store struct {
+	db        *pgxpool.Pool
+	box       *secret.Box
+	system    fs.FS
+	newUserID func() string
+}
+
+// New returns a Store on db, a pool of the control role. box seals and opens the secrets of access keys.
+func New(db *pgxpool.Pool, box *secret.Box) *Store {
+	return &Store{db: db, box: box, system: policies.System(), newUserID: newUserID}
+}

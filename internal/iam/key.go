@@ -1,0 +1,85 @@
+package iam
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/engineshed/engineshed/internal/access"
+	"github.com/engineshed/engineshed/internal/access/signature"
+	"github.com/engineshed/engineshed/internal/secret"
+)
+
+// AccessKey is a key as it is handed to its owner.
+type AccessKey struct {
+	ID     string
+	Secret secret.Secret
+}
+
+const (
+	digits       = "0123456789"
+	alphanumeric = digits + "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+// NewAccessKey makes a key of random characters. It is in force once it is stored.
+func NewAccessKey() AccessKey {
+	return AccessKey{ID: "ESAK" + random(20, alphanumeric), Secret: secret.New(random(30, alphanumeric))}
+}
+
+// NewAccountID makes an account id: 16 digits.
+func NewAccountID() string { return "1" + random(15, digits) }
+
+func newUserID() string { return "2" + random(17, digits) }
+
+// random returns n characters of the alphabet, each as likely as the others.
+func random(n int, alphabet string) string {
+	fair := byte(256 / len(alphabet) * len(alphabet)) // bytes from here on would favour the first characters
+	text, drawn := make([]byte, 0, n), make([]byte, 2*n)
+	for {
+		_, _ = rand.Read(drawn) // never fails since Go 1.24
+		for _, b := range drawn {
+			if len(text) == n {
+				return string(text)
+			}
+			if b < fair {
+				text = append(text, alphabet[int(b)%len(alphabet)])
+			}
+		}
+	}
+}
+
+var keyIDPattern = regexp.MustCompile(`^[A-Za-z0-9]{8,128}$`)
+
+// secretPurpose names the row a key's secret is sealed for.
+func secretPurpose(keyID string) string { return "access_key/" + keyID + "/secret" }
+
+// Find returns an access key with its secret, its owner and the policy epoch of the account, read in one query. An id
+// that no key has is signature.ErrUnknownKey. A key that is not active is returned as such.
+func (s *Store) Find(ctx context.Context, accessKeyID string) (signature.Key, error) {
+	if !keyIDPattern.MatchString(accessKeyID) { // also keeps out what a Postgres text cannot hold
+		return signature.Key{}, signature.ErrUnknownKey
+	}
+	key := signature.Key{ID: accessKeyID, Caller: access.Caller{AccessKeyID: accessKeyID}}
+	var sealed []byte
+	err := s.db.QueryRow(ctx, `
+		SELECT k.secret_sealed, k.status = 'Active', k.account_id, coalesce(u.id, ''), coalesce(u.name, ''), a.policy_epoch
+		FROM access_key k
+		JOIN account a ON a.id = k.account_id
+		LEFT JOIN ram_user u ON u.id = k.user_id
+		WHERE k.id = $1`, accessKeyID).Scan(&sealed, &key.Active,
+		&key.Caller.AccountID, &key.Caller.UserID, &key.Caller.UserName, &key.Caller.PolicyEpoch)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return signature.Key{}, signature.ErrUnknownKey
+	}
+	if err != nil {
+		return signature.Key{}, fmt.Errorf("find the access key: %w", err)
+	}
+	if key.Secret, err = s.box.Open(secretPurpose(accessKeyID), sealed); err != nil {
+		return signature.Key{}, fmt.Errorf("find the access key: %w", err)
+	}
+	return key, nil
+}
