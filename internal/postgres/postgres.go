@@ -1,0 +1,49 @@
+// Package postgres connects to the database: the pool, transactions, what errors mean, and the migrations.
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// defaultConns bounds a pool whose URL does not (pool_max_conns): enough to keep two cores of Postgres busy while some
+// connections wait for locks or for the disk.
+const defaultConns = 16
+
+// Open returns a pool for url. Nothing is connected yet: a database that is away shows at the first query, and a pool
+// outlives any number of its restarts.
+func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("read the database URL: %w", err)
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = 5 * time.Second
+	}
+	if !strings.Contains(url, "pool_max_conns") {
+		config.MaxConns = defaultConns
+	}
+	config.MaxConnLifetime = time.Hour
+	config.MaxConnLifetimeJitter = 10 * time.Minute
+	config.MaxConnIdleTime = 5 * time.Minute
+	config.HealthCheckPeriod = 10 * time.Second
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = filepath.Base(os.Args[0])
+	}
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+// InTx runs do in a transaction: committed when do returns nil, rolled back otherwise.
+func InTx(ctx context.Context, db interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}, do func(pgx.Tx) error,
+) error {
+	return pgx.BeginFunc(ctx, db, do)
+}
