@@ -1,0 +1,160 @@
+// Package apitest serves products through the whole API, with a real database and real identities, and signs calls to
+// them.
+package apitest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engineshed/engineshed/internal/access"
+	"github.com/engineshed/engineshed/internal/access/signature"
+	"github.com/engineshed/engineshed/internal/api"
+	"github.com/engineshed/engineshed/internal/iam"
+	"github.com/engineshed/engineshed/internal/postgres/pgtest"
+	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/sdk"
+)
+
+// Region is the region of every Server.
+const Region = "cn-hangzhou"
+
+// The accounts and the keys of their roots.
+const (
+	Account      = "1000000000000001"
+	RootKey      = "ESAKroot000000000001"
+	Neighbour    = "1000000000000002"
+	NeighbourKey = "ESAKneighbour0000001"
+)
+
+// KeySecret is the secret of every key.
+const KeySecret = "a-secret-of-30-characters-1234"
+
+// Server is the API with two accounts.
+type Server struct {
+	t       testing.TB
+	URL     string
+	DB      *pgtest.DB
+	Log     *Log
+	store   *iam.Store
+	version string // of the product that Calls go to
+}
+
+// New serves products. Calls go to the first one.
+func New(t testing.TB, products ...api.Product) *Server {
+	t.Helper()
+	db := pgtest.New(t)
+	box, err := secret.NewBox()
+	require.NoError(t, err)
+	s := &Server{t: t, DB: db, Log: &Log{}, store: iam.New(db.Control, box), version: products[0].Version}
+	log := slog.New(slog.NewJSONHandler(s.Log, nil))
+	handler, err := api.New(api.Config{
+		Region:     Region,
+		Products:   products,
+		Verifier:   signature.New(s.store, s.store, time.Now),
+		Authorizer: access.NewAuthorizer(s.store, box, log),
+		Audit:      db.Control,
+		Log:        log,
+	})
+	require.NoError(t, err)
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	s.URL = server.URL
+	s.Users(nil)
+	return s
+}
+
+// Users makes the users of Account exactly these, by name, each with one custom policy document and the key KeyOf.
+func (s *Server) Users(documents map[string]string) {
+	s.t.Helper()
+	files := fstest.MapFS{}
+	write := func(name, content string) { files[name] = &fstest.MapFile{Data: []byte(content), Mode: 0o600} }
+	var users, policies strings.Builder
+	for name, document := range documents {
+		write(name+".json", document)
+		policies.WriteString("      - {name: " + name + ", document: " + name + ".json}\n")
+		users.WriteString("      - {name: " + name + ", accessKeys: [{id: " + KeyOf(name) + ", secret: " + KeySecret +
+			"}], policies: [{type: Custom, name: " + name + "}]}\n")
+	}
+	root := func(id, key string) string {
+		return "  - id: \"" + id + "\"\n    name: test\n    accessKeys: [{id: " + key + ", secret: " + KeySecret + "}]\n"
+	}
+	write("accounts.yaml", "accounts:\n"+root(Neighbour, NeighbourKey)+root(Account, RootKey)+
+		"    policies:\n"+policies.String()+"    users:\n"+users.String())
+	loaded, err := iam.LoadDir(files, func(string) string { return "" })
+	require.NoError(s.t, err)
+	_, err = s.store.Apply(context.Background(), loaded)
+	require.NoError(s.t, err)
+}
+
+// KeyOf is the access key id of a user.
+func KeyOf(user string) string { return "ESAKuser000000" + user }
+
+// Answer is a response.
+type Answer struct {
+	Status int
+	Header http.Header
+	Code   string // of an error
+	Body   map[string]any
+}
+
+// JSON calls POST /action with a JSON body; a string is sent as it stands.
+func (s *Server) JSON(keyID, action string, body any) Answer {
+	s.t.Helper()
+	text, ok := body.(string)
+	if !ok {
+		encoded, err := json.Marshal(body)
+		require.NoError(s.t, err)
+		text = string(encoded)
+	}
+	r := s.Request(http.MethodPost, "/"+action, strings.NewReader(text))
+	r.Header.Set("Content-Type", "application/json")
+	return s.Signed(keyID, action, r)
+}
+
+// RPC calls POST /?params, signed as the official SDKs do.
+func (s *Server) RPC(keyID, action string, params url.Values) Answer {
+	s.t.Helper()
+	return s.Signed(keyID, action, s.Request(http.MethodPost, "/?"+params.Encode(), nil))
+}
+
+// Request makes an unsigned request.
+func (s *Server) Request(method, target string, body io.Reader) *http.Request {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.URL+target, body)
+	require.NoError(s.t, err)
+	return r
+}
+
+// Signed signs r and sends it.
+func (s *Server) Signed(keyID, action string, r *http.Request) Answer {
+	s.t.Helper()
+	signer := sdk.Signer{AccessKeyID: keyID, AccessKeySecret: KeySecret}
+	require.NoError(s.t, signer.Sign(r, action, s.version))
+	return s.Send(r)
+}
+
+// Send sends r as it is.
+func (s *Server) Send(r *http.Request) Answer {
+	s.t.Helper()
+	response, err := http.DefaultClient.Do(r)
+	require.NoError(s.t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(s.t, err)
+	a := Answer{Status: response.StatusCode, Header: response.Header}
+	require.NoError(s.t, json.NewDecoder(bytes.NewReader(body)).Decode(&a.Body), "every answer is JSON: %s", body)
+	a.Code, _ = a.Body["Code"].(string)
+	return a
+}

@@ -1,0 +1,58 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/engineshed/engineshed/internal/access"
+)
+
+// call is what the steps learn about one request on its way in. It belongs to one goroutine.
+type call struct {
+	requestID string
+	authorize Authorizer
+	operation *operation // nil until it is known
+	caller    access.Caller
+	resources []string // what was authorized
+	err       error    // what the handler returned
+}
+
+type contextKey struct{}
+
+func withCall(ctx context.Context, c *call) context.Context {
+	return context.WithValue(ctx, contextKey{}, c)
+}
+
+func callFrom(ctx context.Context) *call {
+	c, _ := ctx.Value(contextKey{}).(*call)
+	return c
+}
+
+// RequestID returns the id of the call that ctx belongs to. Every response carries it.
+func RequestID(ctx context.Context) string {
+	if c := callFrom(ctx); c != nil {
+		return c.requestID
+	}
+	return ""
+}
+
+// Allowed reports whether the caller may also do action, one that the operation's x-ram lists as optional, on the
+// resource the call was authorized for.
+func Allowed(ctx context.Context, action string) (bool, error) {
+	c := callFrom(ctx)
+	if c == nil || c.operation == nil || !slices.Contains(c.operation.optional, action) {
+		return false, fmt.Errorf("the operation does not list %s as optional", action)
+	}
+	decision, err := c.authorize.Authorize(ctx, c.caller, access.Request{Action: action, Resources: c.resources})
+	return decision.Allowed, err
+}
+
+// Fail keeps the error a handler returned, for the one place that answers errors. Give it to the generated strict
+// handler as its error functions.
+func Fail(_ http.ResponseWriter, r *http.Request, err error) {
+	if c := callFrom(r.Context()); c != nil {
+		c.err = err
+	}
+}

@@ -1,0 +1,135 @@
+package gpdb_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/engineshed/engineshed/internal/api/apitest"
+	"github.com/engineshed/engineshed/internal/api/gpdb"
+	"github.com/engineshed/engineshed/internal/audit"
+	"github.com/engineshed/engineshed/internal/fault"
+	"github.com/engineshed/engineshed/internal/idempotency"
+	"github.com/engineshed/engineshed/internal/instance"
+	"github.com/engineshed/engineshed/internal/modelservice"
+	"github.com/engineshed/engineshed/internal/secret"
+)
+
+const (
+	instanceA = "gp-aaaaaaaaaaaaaaaaaaaa"
+	instanceB = "gp-bbbbbbbbbbbbbbbbbbbb"
+	serviceID = "ms-ssssssssssssssssssss"
+	apiKey    = "sk-0123456789abcdefWXYZ"
+)
+
+var (
+	errNoInstance = fault.New(fault.NotFound, "InvalidDBInstanceId.NotFound", "The DB instance does not exist.")
+	errBound      = fault.New(fault.Conflict, "OperationDenied.AiNodeBound", "The AI node is used.")
+	created       = time.Date(2026, 3, 1, 17, 30, 0, 999, time.FixedZone("", 8*3600))
+)
+
+// domain stands in for model services and instances: it keeps what it was asked and owns instances A and B.
+type domain struct {
+	db  *pgxpool.Pool // for the audit row that a real domain writes in its transaction
+	err error
+
+	key    idempotency.Key
+	spec   modelservice.Spec
+	page   instance.Page
+	filter instance.Filter
+	made   instance.Spec
+	tokens map[string]bool
+}
+
+func (d *domain) answer(accountID, dbInstanceID string) error {
+	if accountID != apitest.Account || !slices.Contains([]string{instanceA, instanceB}, dbInstanceID) {
+		return errNoInstance
+	}
+	return d.err
+}
+
+// done writes what changed, or says that the token was used before.
+func (d *domain) done(ctx context.Context, key idempotency.Key, resourceID string) error {
+	entry := audit.From(ctx)
+	entry.ResourceID = resourceID
+	if key.Token != "" && d.tokens[key.Token] {
+		entry.Outcome = audit.Repeated
+		return nil
+	}
+	d.tokens[key.Token] = true
+	return audit.Insert(ctx, d.db, entry)
+}
+
+type services struct{ *domain }
+
+func (s services) Create(ctx context.Context, key idempotency.Key, spec modelservice.Spec) (modelservice.Service, error) {
+	s.key, s.spec = key, spec
+	if err := s.answer(spec.AccountID, spec.DBInstanceID); err != nil {
+		return modelservice.Service{}, err
+	}
+	return modelservice.Service{ID: serviceID}, s.done(ctx, key, serviceID)
+}
+
+func (s services) Describe(_ context.Context, accountID, dbInstanceID, _ string) (modelservice.Service, error) {
+	return service(), s.answer(accountID, dbInstanceID)
+}
+
+func (s services) List(_ context.Context, accountID, dbInstanceID string, page instance.Page) ([]modelservice.Service, int, error) {
+	s.page = page
+	return []modelservice.Service{service()}, 7, s.answer(accountID, dbInstanceID)
+}
+
+func (s services) Delete(ctx context.Context, accountID, dbInstanceID, id string) error {
+	if err := s.answer(accountID, dbInstanceID); err != nil {
+		return err
+	}
+	return s.done(ctx, idempotency.Key{}, id)
+}
+
+func service() modelservice.Service {
+	return modelservice.Service{
+		ID: serviceID, DBInstanceID: instanceA, ModelName: "m", AINodes: []string{"ai-1"}, Status: modelservice.Degraded,
+		StatusReason: "One of two replicas answers.", APIKey: secret.New(apiKey), SecurityIPList: "127.0.0.1",
+		ModelParams: map[string]any{"max-model-len": 4096, "dtype": "auto"},
+		PrivateURL:  "http://g/services/" + serviceID + "/v1", PublicURL: "http://p/services/" + serviceID + "/v1", CreatedAt: created,
+	}
+}
+
+type instances struct{ *domain }
+
+func (i instances) Create(ctx context.Context, key idempotency.Key, spec instance.Spec) (instance.Instance, error) {
+	i.key, i.made = key, spec
+	return instance.Instance{ID: instanceA}, i.done(ctx, key, instanceA)
+}
+
+func (i instances) List(_ context.Context, _ string, filter instance.Filter) ([]instance.Instance, int, error) {
+	i.filter = filter
+	return []instance.Instance{{
+		ID: instanceA, Description: "d", RegionID: apitest.Region, ResourceGroupID: "rg-default",
+		Tags: map[string]string{"b": "2", "a": ""}, CreatedAt: created,
+	}}, 3, i.err
+}
+
+func (i instances) Pools(_ context.Context, accountID, dbInstanceID string) ([]instance.Pool, error) {
+	return []instance.Pool{{ID: "aipool-1", Nodes: []instance.Node{
+		{Name: "ai-1", Spec: "s", Host: "h", ModelServiceID: serviceID, CreatedAt: created, UpdatedAt: created},
+		{Name: "ai-2", Spec: "s", Host: "h", CreatedAt: created, UpdatedAt: created},
+	}}}, i.answer(accountID, dbInstanceID)
+}
+
+// serve answers with a domain that the test may bend.
+func serve(t *testing.T) (*apitest.Server, *domain) {
+	t.Helper()
+	d := &domain{tokens: map[string]bool{}}
+	product, err := gpdb.Product(gpdb.Config{
+		Services: services{d}, Instances: instances{d}, Models: func() []string { return []string{"m"} }, Region: apitest.Region,
+	})
+	require.NoError(t, err)
+	s := apitest.New(t, product)
+	d.db = s.DB.Control
+	return s, d
+}

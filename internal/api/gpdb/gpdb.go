@@ -1,0 +1,58 @@
+// Package gpdb answers the operations of gpdb 2016-05-03: it converts, calls and converts back.
+package gpdb
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/engineshed/engineshed/internal/api"
+	"github.com/engineshed/engineshed/internal/idempotency"
+	"github.com/engineshed/engineshed/internal/instance"
+	"github.com/engineshed/engineshed/internal/modelservice"
+	gpdbapi "github.com/engineshed/engineshed/internal/oapi/gpdb"
+	"github.com/engineshed/engineshed/openapi"
+)
+
+// Services keeps model services.
+type Services interface {
+	Create(ctx context.Context, key idempotency.Key, spec modelservice.Spec) (modelservice.Service, error)
+	Describe(ctx context.Context, accountID, dbInstanceID, id string) (modelservice.Service, error)
+	List(ctx context.Context, accountID, dbInstanceID string, page instance.Page) ([]modelservice.Service, int, error)
+	Delete(ctx context.Context, accountID, dbInstanceID, id string) error
+}
+
+// Instances keeps DB instances and their AI nodes.
+type Instances interface {
+	Create(ctx context.Context, key idempotency.Key, spec instance.Spec) (instance.Instance, error)
+	List(ctx context.Context, accountID string, filter instance.Filter) ([]instance.Instance, int, error)
+	Pools(ctx context.Context, accountID, dbInstanceID string) ([]instance.Pool, error)
+}
+
+// Server implements the generated interface.
+type Server struct {
+	services  Services
+	instances Instances
+	models    func() []string // the names in the catalogue
+	region    string
+}
+
+// Config is what Product needs.
+type Config struct {
+	Services  Services
+	Instances Instances
+	Models    func() []string // the names in the catalogue
+	Region    string
+}
+
+// Product is gpdb as api.New takes it.
+func Product(config Config) (api.Product, error) {
+	document, err := api.LoadDocument(openapi.Files, "gpdb.yaml")
+	if err != nil {
+		return api.Product{}, fmt.Errorf("gpdb: %w", err)
+	}
+	server := &Server{services: config.Services, instances: config.Instances, models: config.Models, region: config.Region}
+	strict := gpdbapi.NewStrictHandlerWithOptions(server, nil, gpdbapi.StrictHTTPServerOptions{
+		RequestErrorHandlerFunc: api.Fail, ResponseErrorHandlerFunc: api.Fail,
+	})
+	return api.Product{Name: "gpdb", Version: document.Info.Version, Document: document, Handler: gpdbapi.Handler(strict)}, nil
+}

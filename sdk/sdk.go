@@ -1,0 +1,119 @@
+// Package sdk calls Engineshed's API: a generated client, signed, with errors as values.
+package sdk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/engineshed/engineshed/sdk/gpdb"
+)
+
+// The version of the API that the client speaks.
+const gpdbVersion = "2016-05-03"
+
+// Config says where the API is and who calls it.
+type Config struct {
+	Endpoint        string // http://127.0.0.1:8080
+	AccessKeyID     string
+	AccessKeySecret string
+	HTTPClient      *http.Client // nil: http.DefaultClient
+}
+
+// Client calls the API. It is safe for concurrent use. Its methods return an *Error when the API refused.
+type Client struct {
+	gpdb *gpdb.Client
+	http *http.Client
+}
+
+// New returns a Client. It does not connect yet.
+func New(config Config) (*Client, error) {
+	switch {
+	case !strings.HasPrefix(config.Endpoint, "http://") && !strings.HasPrefix(config.Endpoint, "https://"):
+		return nil, fmt.Errorf("the endpoint %q must start with http:// or https://", config.Endpoint)
+	case config.AccessKeyID == "" || config.AccessKeySecret == "":
+		return nil, errors.New("an access key id and an access key secret are needed")
+	}
+	httpClient := config.HTTPClient
+	if httpClient == nil {
+		httpClient = http.DefaultClient
+	}
+	signer := Signer{AccessKeyID: config.AccessKeyID, AccessKeySecret: config.AccessKeySecret}
+	sign := func(_ context.Context, r *http.Request) error {
+		r.Header.Set("Accept", "application/json")
+		return signer.Sign(r, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:], gpdbVersion)
+	}
+	client, err := gpdb.NewClient(config.Endpoint, gpdb.WithHTTPClient(httpClient), gpdb.WithRequestEditorFn(sign))
+	if err != nil {
+		return nil, fmt.Errorf("make the client: %w", err)
+	}
+	return &Client{gpdb: client, http: httpClient}, nil
+}
+
+// CreateModelService deploys a model on AI nodes and returns at once; WaitModelService waits until it answers.
+func (c *Client) CreateModelService(ctx context.Context, request gpdb.CreateModelServiceRequest) (*gpdb.CreateModelServiceResponse, error) {
+	return call[gpdb.CreateModelServiceResponse](ctx, c.gpdb.CreateModelService, request)
+}
+
+// DescribeModelService shows one service.
+func (c *Client) DescribeModelService(ctx context.Context, request gpdb.DescribeModelServiceRequest) (*gpdb.DescribeModelServiceResponse, error) {
+	return call[gpdb.DescribeModelServiceResponse](ctx, c.gpdb.DescribeModelService, request)
+}
+
+// ListModelServices shows one page of the services of an instance.
+func (c *Client) ListModelServices(ctx context.Context, request gpdb.ListModelServicesRequest) (*gpdb.ListModelServicesResponse, error) {
+	return call[gpdb.ListModelServicesResponse](ctx, c.gpdb.ListModelServices, request)
+}
+
+// DeleteModelService takes a service down.
+func (c *Client) DeleteModelService(ctx context.Context, request gpdb.DeleteModelServiceRequest) (*gpdb.DeleteModelServiceResponse, error) {
+	return call[gpdb.DeleteModelServiceResponse](ctx, c.gpdb.DeleteModelService, request)
+}
+
+// ListSupportModels names the models that can be served.
+func (c *Client) ListSupportModels(ctx context.Context, request gpdb.ListSupportModelsRequest) (*gpdb.ListSupportModelsResponse, error) {
+	return call[gpdb.ListSupportModelsResponse](ctx, c.gpdb.ListSupportModels, request)
+}
+
+// ListAINodePools shows the AI nodes of an instance.
+func (c *Client) ListAINodePools(ctx context.Context, request gpdb.ListAINodePoolsRequest) (*gpdb.ListAINodePoolsResponse, error) {
+	return call[gpdb.ListAINodePoolsResponse](ctx, c.gpdb.ListAINodePools, request)
+}
+
+// CreateDBInstance makes an instance with its AI nodes.
+func (c *Client) CreateDBInstance(ctx context.Context, request gpdb.CreateDBInstanceRequest) (*gpdb.CreateDBInstanceResponse, error) {
+	return call[gpdb.CreateDBInstanceResponse](ctx, c.gpdb.CreateDBInstance, request)
+}
+
+// DescribeDBInstances shows one page of the account's instances.
+func (c *Client) DescribeDBInstances(ctx context.Context, request gpdb.DescribeDBInstancesRequest) (*gpdb.DescribeDBInstancesResponse, error) {
+	return call[gpdb.DescribeDBInstancesResponse](ctx, c.gpdb.DescribeDBInstances, request)
+}
+
+const maxResponse = 16 << 20
+
+func call[Response, Request any](
+	ctx context.Context, send func(context.Context, Request, ...gpdb.RequestEditorFn) (*http.Response, error), request Request,
+) (*Response, error) {
+	r, err := send(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxResponse))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if r.StatusCode != http.StatusOK {
+		return nil, toError(r.StatusCode, body)
+	}
+	var response Response
+	if err := json.Unmarshal(body, &response); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	return &response, nil
+}
