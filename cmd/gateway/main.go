@@ -1,0 +1,58 @@
+// Command gateway carries the traffic of model services to their engines.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/engineshed/engineshed/internal/config"
+	"github.com/engineshed/engineshed/internal/gateway"
+	"github.com/engineshed/engineshed/internal/telemetry"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal does not wait for the drain
+	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "gateway:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
+	s := gateway.Settings{DatabaseURL: getenv("GATEWAY_DATABASE_URL")}
+	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError)
+	flags.SetOutput(stdout)
+	flags.StringVar(&s.Addr, "addr", "127.0.0.1:8090", "private address: every model service is served here")
+	flags.StringVar(&s.PublicAddr, "public-addr", "", "public address: model services with a public connection are served here")
+	flags.StringVar(&s.AdminAddr, "admin-addr", "127.0.0.1:8092", "address of /healthz, /readyz and /metrics")
+	flags.StringVar(&s.TLSCert, "tls-cert", "", "certificate file (PEM) of both listeners")
+	flags.StringVar(&s.TLSKey, "tls-key", "", "key file (PEM) of both listeners")
+	flags.BoolVar(&s.Insecure, "insecure", false, "allow plain HTTP on an address that other machines reach")
+	flags.StringVar(&s.SnapshotKeyFile, "snapshot-key-file", "", "the snapshot key, the same as the control plane's (required)")
+	flags.StringVar(&s.DataDir, "data-dir", "", "directory of the snapshot file, served when the database is away at the start")
+	flags.Int64Var(&s.MaxBody, "max-body-bytes", 10<<20, "largest accepted body of a request")
+	flags.DurationVar(&s.DrainTimeout, "drain-timeout", 30*time.Second, "how long running requests may take after SIGTERM")
+	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if err := config.FromEnv(flags, getenv); err != nil {
+		return err
+	}
+	g, err := gateway.Open(s, telemetry.Logger(stdout))
+	if err != nil {
+		return err
+	}
+	return g.Run(ctx)
+}

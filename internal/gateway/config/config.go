@@ -1,0 +1,167 @@
+// Package config keeps what a gateway serves: one immutable value, fetched from Postgres, remembered in a file.
+package config
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/engineshed/engineshed/internal/gateway/upstream"
+	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/snapshot"
+)
+
+// Config is one revision of everything that is served. It never changes: take it once per request.
+type Config struct {
+	Revision int64
+	services map[string]*Service
+	bad      map[string]int64 // ids whose newest item could not be used, and its revision
+}
+
+// Service returns the model service with this id, nil when there is none.
+func (c *Config) Service(id string) *Service { return c.services[id] }
+
+// Services yields every service.
+func (c *Config) Services(yield func(*Service) bool) {
+	for _, s := range c.services {
+		if !yield(s) {
+			return
+		}
+	}
+}
+
+// Bad is how many items are served in an older form, or not at all, because their newest form could not be used.
+func (c *Config) Bad() int { return len(c.bad) }
+
+// Service is a model service, ready to serve.
+type Service struct {
+	ID       string
+	Public   bool
+	Replicas []*upstream.Replica
+	Traffic  *Traffic // the same value in every configuration that has the service
+
+	keyHash  [sha256.Size]byte
+	allow    []netip.Prefix
+	body     []byte // as published, for the snapshot file
+	revision int64
+}
+
+// Allows reports whether a client at addr may call.
+func (s *Service) Allows(addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	for _, prefix := range s.allow {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// Opens reports whether key is the service's key. It takes the same time for every wrong key.
+func (s *Service) Opens(key string) bool {
+	sum := sha256.Sum256([]byte(key))
+	return subtle.ConstantTimeCompare(sum[:], s.keyHash[:]) == 1
+}
+
+// Outcome is how a request ended, as it is counted.
+type Outcome int
+
+// The outcomes: the class of the status, or that an answer did not come to its end.
+const (
+	Informational Outcome = iota // not used by an engine; keeps Of simple
+	Success
+	Redirection
+	ClientError
+	ServerError
+	Cut  // the engine broke off in the middle of its answer
+	Gone // the client left before the answer ended
+	outcomes
+)
+
+func (o Outcome) String() string {
+	return [outcomes]string{"1xx", "2xx", "3xx", "4xx", "5xx", "cut", "gone"}[o]
+}
+
+// Of is the outcome of an answer with this status that was delivered in full.
+func Of(status int) Outcome { return min(max(Outcome(status/100-1), Informational), ServerError) }
+
+// Traffic counts the requests of one service.
+type Traffic struct {
+	InFlight atomic.Int64
+	ended    [outcomes]atomic.Uint64
+}
+
+// Ended counts a request that ended so.
+func (t *Traffic) Ended(o Outcome) { t.ended[o].Add(1) }
+
+// Each calls f with every outcome that has occurred.
+func (t *Traffic) Each(f func(o Outcome, count uint64)) {
+	for o := range outcomes {
+		if n := t.ended[o].Load(); n > 0 {
+			f(o, n)
+		}
+	}
+}
+
+// builder turns published items into services.
+type builder struct {
+	box   *secret.Box
+	fleet *upstream.Fleet
+}
+
+// build reads an item. Nothing of the fleet has changed when it fails.
+func (b *builder) build(item Item, old *Service) (*Service, error) {
+	published, err := snapshot.DecodeModelService(item.Body)
+	if err != nil {
+		return nil, err
+	}
+	if published.ID != item.ID {
+		return nil, fmt.Errorf("the item is for %s, its body for %s", item.ID, published.ID)
+	}
+	keys, err := b.engineKeys(published.Replicas)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		ID:       item.ID,
+		Public:   published.Public,
+		Traffic:  new(Traffic),
+		keyHash:  [sha256.Size]byte(published.KeyHash),
+		allow:    unmapped(published.Allow),
+		body:     item.Body,
+		revision: item.Revision,
+	}
+	if old != nil {
+		s.Traffic = old.Traffic
+	}
+	for i, r := range published.Replicas {
+		s.Replicas = append(s.Replicas, b.fleet.Join(r.ID, r.Addr, keys[i]))
+	}
+	return s, nil
+}
+
+func (b *builder) engineKeys(replicas []snapshot.Replica) ([]secret.Secret, error) {
+	keys := make([]secret.Secret, len(replicas))
+	for i, r := range replicas {
+		key, err := b.box.Open(snapshot.EngineKeyPurpose(r.ID), r.SealedKey)
+		if err != nil {
+			return nil, err
+		}
+		keys[i] = key
+	}
+	return keys, nil
+}
+
+// unmapped turns ::ffff:1.2.3.0/120 into 1.2.3.0/24, because clients are compared as IPv4.
+func unmapped(prefixes []netip.Prefix) []netip.Prefix {
+	plain := make([]netip.Prefix, len(prefixes))
+	for i, p := range prefixes {
+		if p.Addr().Is4In6() && p.Bits() >= 96 {
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
+		plain[i] = p.Masked()
+	}
+	return plain
+}

@@ -1,0 +1,244 @@
+// Package gateway is the data plane: it checks who asks, chooses an engine and streams its answer.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/telemetry"
+)
+
+// Settings are what a gateway is started with.
+type Settings struct {
+	DatabaseURL     string
+	Addr            string // where every service is served
+	PublicAddr      string // where services with a public connection are served too; "": nowhere
+	AdminAddr       string // health, readiness and metrics; "": nowhere
+	TLSCert, TLSKey string // files; empty: plain HTTP
+	Insecure        bool   // plain HTTP beyond this machine is wanted
+	SnapshotKeyFile string
+	DataDir         string // holds the snapshot file; "": none is kept
+	MaxBody         int64  // bytes of a request's body
+	DrainTimeout    time.Duration
+}
+
+// Gateway is a gateway that listens. Run serves.
+type Gateway struct {
+	settings  Settings
+	log       *slog.Logger
+	store     *config.Store
+	servers   []server
+	adminAddr string
+	stopAdmin context.CancelFunc
+	draining  atomic.Bool
+}
+
+type server struct {
+	http     *http.Server
+	listener net.Listener
+}
+
+// Open checks the settings, all at once, and listens. It connects to nothing.
+func Open(s Settings, log *slog.Logger) (*Gateway, error) {
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	box, err := secret.Load(s.SnapshotKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read --snapshot-key-file: %w", err)
+	}
+	store, err := config.Open(config.Settings{DatabaseURL: s.DatabaseURL, DataDir: s.DataDir, SnapshotKey: box}, log)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{settings: s, log: log, store: store}
+	if err := g.listen(); err != nil {
+		g.close()
+		return nil, err
+	}
+	return g, nil
+}
+
+func (s Settings) validate() error {
+	var complaints []error
+	complain := func(format string, args ...any) { complaints = append(complaints, fmt.Errorf(format, args...)) }
+	if s.DatabaseURL == "" {
+		complain("GATEWAY_DATABASE_URL is not set: give the connection string of the role engineshed_gateway")
+	}
+	if s.Addr == "" {
+		complain("--addr is required")
+	}
+	if s.SnapshotKeyFile == "" {
+		complain("--snapshot-key-file is required: the file that the control plane publishes under")
+	}
+	if s.MaxBody <= 0 {
+		complain("--max-body-bytes must be positive")
+	}
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		complain("--tls-cert and --tls-key come together")
+	}
+	for _, addr := range []string{s.Addr, s.PublicAddr} {
+		if addr != "" && s.TLSCert == "" && !s.Insecure && !isLoopback(addr) {
+			complain("%s is reachable from other machines and would carry keys in clear: "+
+				"give --tls-cert and --tls-key, or --insecure if that is meant", addr)
+		}
+	}
+	return errors.Join(complaints...)
+}
+
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func (g *Gateway) listen() error {
+	nobody := new(config.Traffic)
+	bounded := &boundedLog{log: g.log}
+	for _, l := range []struct {
+		addr   string
+		public bool
+	}{{g.settings.Addr, false}, {g.settings.PublicAddr, true}} {
+		if l.addr == "" {
+			continue
+		}
+		h := &handler{g.store.Current, l.public, g.settings.MaxBody, nobody, bounded}
+		if err := g.serveOn(l.addr, h); err != nil {
+			return err
+		}
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{g.store, nobody, time.Now()},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	ctx, stop := context.WithCancel(context.Background())
+	g.stopAdmin = stop
+	addr, err := telemetry.Admin(ctx, g.settings.AdminAddr, registry, g.ready)
+	g.adminAddr = addr
+	return err
+}
+
+func (g *Gateway) serveOn(addr string, h *handler) error {
+	var certificates []tls.Certificate
+	if g.settings.TLSCert != "" {
+		certificate, err := tls.LoadX509KeyPair(g.settings.TLSCert, g.settings.TLSKey)
+		if err != nil {
+			return fmt.Errorf("read --tls-cert and --tls-key: %w", err)
+		}
+		certificates = []tls.Certificate{certificate}
+	}
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	g.servers = append(g.servers, server{&http.Server{
+		Handler:           h,
+		TLSConfig:         &tls.Config{Certificates: certificates, MinVersion: tls.VersionTLS12},
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          log.New(h.log, "", 0),
+
+		DisableGeneralOptionsHandler: true, // OPTIONS * is a path like any other: none of ours
+	}, listener})
+	return nil
+}
+
+// Addr is where every service is served.
+func (g *Gateway) Addr() string { return g.servers[0].listener.Addr().String() }
+
+// PublicAddr is where public services are served; "" without such a listener.
+func (g *Gateway) PublicAddr() string {
+	if len(g.servers) < 2 {
+		return ""
+	}
+	return g.servers[1].listener.Addr().String()
+}
+
+// AdminAddr is where health, readiness and metrics are; "" without such a listener.
+func (g *Gateway) AdminAddr() string { return g.adminAddr }
+
+// ready says whether requests should come here: there is a configuration, however old, and no end in sight.
+func (g *Gateway) ready(context.Context) error {
+	switch {
+	case g.draining.Load():
+		return errors.New("the gateway is shutting down")
+	case g.store.Current() == nil:
+		return errors.New("the gateway has no configuration yet: is the database there?")
+	}
+	return nil
+}
+
+// Run serves until ctx ends, then lets running requests finish within the drain timeout.
+func (g *Gateway) Run(ctx context.Context) error {
+	defer g.close()
+	g.log.Info("gateway listening", "addr", g.Addr(), "publicAddr", g.PublicAddr(), "adminAddr", g.AdminAddr())
+	group, ctx := errgroup.WithContext(ctx)
+	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx)) // revocations count while draining, too
+	group.Go(func() error { return g.store.Run(storeCtx) })
+	for _, s := range g.servers {
+		group.Go(func() error { return s.serve() })
+	}
+	group.Go(func() error {
+		<-ctx.Done()
+		defer stopStore()
+		g.drain()
+		return nil
+	})
+	return group.Wait()
+}
+
+func (s server) serve() error {
+	var err error
+	if len(s.http.TLSConfig.Certificates) > 0 {
+		err = s.http.ServeTLS(s.listener, "", "")
+	} else {
+		err = s.http.Serve(s.listener)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func (g *Gateway) drain() {
+	g.draining.Store(true)
+	g.log.Info("gateway draining", "timeout", g.settings.DrainTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), g.settings.DrainTimeout)
+	defer cancel()
+	var group errgroup.Group
+	for _, s := range g.servers {
+		group.Go(func() error { return s.http.Shutdown(ctx) })
+	}
+	if err := group.Wait(); err != nil {
+		g.log.Warn("requests were still running when the drain timeout ended; they are cut", "error", err)
+	}
+}
+
+func (g *Gateway) close() {
+	for _, s := range g.servers {
+		_ = s.http.Close()
+		_ = s.listener.Close()
+	}
+	if g.stopAdmin != nil {
+		g.stopAdmin()
+	}
+	g.store.Close()
+}

@@ -1,0 +1,147 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/gateway/upstream"
+)
+
+const (
+	requestIDHeader = "X-Request-Id"
+	// A body up to this size is read before an engine is chosen: a slow client then costs no engine's connection, and
+	// the request can be sent again when the engine has just closed the connection.
+	smallBody = 64 << 10
+)
+
+// handler serves one listener.
+type handler struct {
+	current func() *config.Config
+	public  bool // serves public services only
+	maxBody int64
+	nobody  *config.Traffic // what no service is charged for
+	log     *boundedLog
+}
+
+// ServeHTTP is one request from top to bottom: what is asked for, may the caller have it, which engine, stream.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{handler: h, in: r, id: newRequestID(), traffic: h.nobody, outcome: config.Gone}
+	unread := r.Body
+	defer c.end()
+	refused := c.admit()
+	if refused == nil {
+		refused = c.readBody(w)
+	}
+	if refused == nil {
+		refused = c.forward(w)
+	}
+	if refused != nil {
+		refused.write(w, c.id)
+		linger(w, r, unread)
+		c.status = refused.status
+	}
+	c.outcome = config.Of(c.status)
+}
+
+// call is one request on its way through the gateway.
+type call struct {
+	*handler
+	in      *http.Request
+	id      string
+	service *config.Service
+	traffic *config.Traffic
+	path    string     // what the engine is asked for, as the client wrote it
+	body    []byte     // the whole body when it is small
+	upload  uploadBody // otherwise
+	tried   []*upstream.Replica
+	replica *upstream.Replica // counted in until the call ends
+	answer  answerBody
+	refused *refusal // instead of an engine's answer
+	status  int
+	outcome config.Outcome // Gone until the answer has come to its end
+}
+
+// admit decides whether the caller may ask the service for this. A service that this listener does not serve is
+// answered exactly as one that does not exist.
+func (c *call) admit() *refusal {
+	id, path, refused := splitTarget(c.in.RequestURI)
+	if refused != nil {
+		return refused
+	}
+	cfg := c.current()
+	if cfg == nil {
+		return errNotReady
+	}
+	service := cfg.Service(id)
+	switch {
+	case service == nil || c.public && !service.Public:
+		return errUnknownService
+	case !service.Allows(clientAddr(c.in)):
+		return errAddress
+	case !service.Opens(bearer(c.in)):
+		return errKey
+	}
+	c.service, c.traffic, c.path = service, service.Traffic, path
+	switch {
+	case !strings.HasPrefix(path, "/v1/"):
+		return errUnknownURL
+	case c.in.ContentLength > c.maxBody:
+		return errTooLarge
+	case c.in.Header["Content-Encoding"] != nil:
+		return errEncoded
+	}
+	return nil
+}
+
+// clientAddr is the address of the socket: nothing a client claims counts.
+func clientAddr(r *http.Request) netip.Addr {
+	addr, _ := netip.ParseAddrPort(r.RemoteAddr) // the zero address is in no prefix
+	return addr.Addr()
+}
+
+// bearer is the key of the one Authorization header; "" opens nothing.
+func bearer(r *http.Request) string {
+	values := r.Header["Authorization"]
+	if len(values) != 1 {
+		return ""
+	}
+	scheme, key, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(key)
+}
+
+// readBody takes a small body in at once and bounds a large one.
+func (c *call) readBody(w http.ResponseWriter) *refusal {
+	if c.in.ContentLength < 0 || c.in.ContentLength > smallBody {
+		c.upload.ReadCloser = http.MaxBytesReader(w, c.in.Body, c.maxBody)
+		c.in.Body = &c.upload
+		return nil
+	}
+	c.body = make([]byte, c.in.ContentLength)
+	if _, err := io.ReadFull(c.in.Body, c.body); err != nil {
+		return errBody
+	}
+	return nil
+}
+
+// end settles the accounts, however the call ended: an answer that breaks off ends in a panic.
+func (c *call) end() {
+	if c.replica != nil {
+		c.replica.End()
+	}
+	if c.outcome == config.Gone && c.answer.err != nil && c.in.Context().Err() == nil {
+		c.outcome = config.Cut
+		c.log.Warn("engine broke off in the middle of its answer", "service", c.service.ID, "replica", c.replica.ID(),
+			"requestId", c.id, "error", c.answer.err)
+	}
+	c.traffic.Ended(c.outcome)
+}
+
+func newRequestID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }

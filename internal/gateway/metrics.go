@@ -1,0 +1,63 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/engineshed/engineshed/internal/gateway/config"
+)
+
+var (
+	requestsDesc = prometheus.NewDesc("engineshed_gateway_requests_total",
+		"Requests that ended, by model service (empty: none was entitled) and outcome: the class of the status, "+
+			"cut (the engine broke off) or gone (the client left).", []string{"service", "outcome"}, nil)
+	inFlightDesc = prometheus.NewDesc("engineshed_gateway_in_flight",
+		"Requests being forwarded, by model service.", []string{"service"}, nil)
+	revisionDesc = prometheus.NewDesc("engineshed_gateway_revision",
+		"The published revision that is served.", nil, nil)
+	ageDesc = prometheus.NewDesc("engineshed_gateway_config_age_seconds",
+		"Time since the database last confirmed the configuration.", nil, nil)
+	badDesc = prometheus.NewDesc("engineshed_gateway_bad_items",
+		"Published items that could not be used; the form before them is served.", nil, nil)
+)
+
+// collector reads the counts where they are kept, so that a request pays for an atomic addition and nothing more.
+type collector struct {
+	store   *config.Store
+	nobody  *config.Traffic
+	started time.Time
+}
+
+func (collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{requestsDesc, inFlightDesc, revisionDesc, ageDesc, badDesc} {
+		descs <- desc
+	}
+}
+
+func (c collector) Collect(metrics chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	traffic := func(service string, t *config.Traffic) {
+		t.Each(func(o config.Outcome, count uint64) {
+			metrics <- prometheus.MustNewConstMetric(requestsDesc, prometheus.CounterValue, float64(count), service, o.String())
+		})
+		gauge(inFlightDesc, float64(t.InFlight.Load()), service)
+	}
+	traffic("", c.nobody)
+	confirmed := c.store.Confirmed()
+	if confirmed.IsZero() {
+		confirmed = c.started
+	}
+	gauge(ageDesc, time.Since(confirmed).Seconds())
+	cfg := c.store.Current()
+	if cfg == nil {
+		return
+	}
+	gauge(revisionDesc, float64(cfg.Revision))
+	gauge(badDesc, float64(cfg.Bad()))
+	for s := range cfg.Services {
+		traffic(s.ID, s.Traffic)
+	}
+}
