@@ -1,0 +1,174 @@
+// Command vllm-sim is a stand-in engine: vLLM's command line and HTTP surface without weights, for machines that have
+// no vLLM. Whatever it says begins with "[simulated]".
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+const version = "simulated-0.1"
+
+const usage = `usage: vllm-sim [knobs] serve MODEL [vLLM's flags]
+
+A simulated engine: it speaks vLLM's command line and HTTP and loads no model. Flags of vLLM that would change
+what a model computes are checked and have no effect.
+
+knobs:
+  --sim-startup-delay D         time until the port opens (default 0s)
+  --sim-time-to-first-token D   time from a request to its first token (default 0s)
+  --sim-inter-token-latency D   time between two tokens (default 0s)
+  --sim-exit-after D            crash with status 1 this long after the start (default never)
+
+vLLM's flags that have an effect: --host (default 127.0.0.1), --port (8000), --served-model-name, --api-key,
+--max-model-len, --max-num-seqs. The variable VLLM_API_KEY does what --api-key does.
+`
+
+// The statuses the program ends with; argparse, and so vLLM, uses 2 for a wrong command line.
+const (
+	exitCrash = 1
+	exitUsage = 2
+)
+
+// drain is how long open requests may go on after SIGTERM before they are cut.
+const drain = 700 * time.Millisecond
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// knobs are what a simulated engine can be told beyond vLLM's own flags.
+type knobs struct {
+	startupDelay, timeToFirstToken, interTokenLatency, exitAfter time.Duration
+}
+
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	k, rest, err := parseKnobs(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		return 0
+	case err != nil:
+		return refuse(stderr, err)
+	case len(rest) == 1 && rest[0] == "version":
+		fmt.Fprintln(stdout, version)
+		return 0
+	case len(rest) == 0 || rest[0] != "serve":
+		return refuse(stderr, errors.New("the first argument after the knobs must be serve"))
+	}
+	o, err := parseServe(rest[1:], getenv)
+	if err != nil {
+		return refuse(stderr, err)
+	}
+	fmt.Fprintf(stderr, "vllm-sim %s: a simulated engine for %s, no model is loaded\n", version, o.root)
+	if err := serve(ctx, k, o, stderr); err != nil {
+		fmt.Fprintln(stderr, "vllm-sim: error:", err)
+		return exitCrash
+	}
+	return 0
+}
+
+func refuse(stderr io.Writer, err error) int {
+	fmt.Fprintf(stderr, "usage: vllm-sim [knobs] serve MODEL [options]; vllm-sim --help says more\nvllm-sim: error: %v\n", err)
+	return exitUsage
+}
+
+func parseKnobs(args []string) (knobs, []string, error) {
+	var k knobs
+	flags := flag.NewFlagSet("vllm-sim", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.DurationVar(&k.startupDelay, "sim-startup-delay", 0, "")
+	flags.DurationVar(&k.timeToFirstToken, "sim-time-to-first-token", 0, "")
+	flags.DurationVar(&k.interTokenLatency, "sim-inter-token-latency", 0, "")
+	flags.DurationVar(&k.exitAfter, "sim-exit-after", 0, "")
+	err := flags.Parse(args)
+	if min(k.startupDelay, k.timeToFirstToken, k.interTokenLatency, k.exitAfter) < 0 {
+		err = errors.Join(err, errors.New("a duration must not be negative"))
+	}
+	return k, flags.Args(), err
+}
+
+// serve runs the engine until ctx ends (nil) or the simulated crash comes.
+func serve(ctx context.Context, k knobs, o options, stderr io.Writer) error {
+	if k.exitAfter > 0 {
+		crash := fmt.Errorf("simulated crash, --sim-exit-after %s", k.exitAfter)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, k.exitAfter, crash)
+		defer cancel()
+	}
+	if wait(ctx, k.startupDelay) != nil {
+		return whyEnded(ctx)
+	}
+	listener, err := net.Listen("tcp", o.addr)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stderr, "vllm-sim: listening on http://%s\n", listener.Addr())
+	if err := serveUntil(ctx, listener, newEngine(k, o).handler()); err != nil {
+		return err
+	}
+	return whyEnded(ctx)
+}
+
+// whyEnded is nil when ctx ended because the program was asked to end.
+func whyEnded(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// serveUntil serves until ctx ends, then lets open requests finish for the drain time and cuts the rest.
+func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return requests },
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) { // a crash waits for nobody
+		return server.Close()
+	}
+	grace, cancel := context.WithTimeout(requests, drain)
+	defer cancel()
+	if server.Shutdown(grace) != nil {
+		cut()
+		return server.Close()
+	}
+	return nil
+}
+
+// wait returns after d, or with ctx's error when ctx ends first.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
