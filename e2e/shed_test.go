@@ -57,7 +57,9 @@ func newShed(t *testing.T, db *pgtest.DB) *shed {
 	root, err := json.Marshal(map[string]string{"accountId": rootAccount, "accessKeyId": rootKey.id, "accessKeySecret": rootKey.secret})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(s.path("root.json"), root, 0o600))
-	require.NoError(t, db.Owner.QueryRow(t.Context(), `SELECT id FROM installation`).Scan(&s.installation))
+	// The databases of all tests are clones of one: each gets an installation of its own.
+	require.NoError(t, db.Owner.QueryRow(t.Context(), `
+		UPDATE installation SET id = replace(gen_random_uuid()::text, '-', '') RETURNING id`).Scan(&s.installation))
 	t.Cleanup(s.endEngines)
 	return s
 }

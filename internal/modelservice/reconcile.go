@@ -8,7 +8,7 @@ import (
 )
 
 // reconcileLock lets one worker of all reconcile at a time.
-const reconcileLock = 7053
+const reconcileLock = 7054
 
 // Reconcile inserts a job for every row that differs from what it should be and that no step is working on. It finds
 // what a lost job, a killed worker or a hand in the database left behind, and writes nothing in a converged world.
