@@ -347,7 +347,7 @@ func BenchmarkContention(b *testing.B) {
 	require.NoError(b, err)
 	sites := contended(b, string(text))
 	b.Logf("%d requests, %d connections; waits for locks:", n, benchConns)
-	for _, site := range sites[:min(len(sites), 12)] {
+	for _, site := range sites[:min(len(sites), 8)] {
 		b.Logf("  %8d waits %12v  %s", site.waits, site.waited.Round(time.Microsecond), site.function)
 		if strings.Contains(site.function, "/internal/gateway") {
 			b.Errorf("requests wait for a lock of ours: %s", site.function)
