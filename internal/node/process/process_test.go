@@ -274,6 +274,21 @@ func TestWorkerKilledInsideEnsureLeavesAtMostOneEngine(t *testing.T) {
 	}
 }
 
+// The kernel holds the lock for the engine: it outlives every worker, and ends with the engine.
+func TestEngineHoldsTheLockAsLongAsItLives(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	driver, spec := start(t, process.Config{Dir: dir}, nil)
+	seen := await(t, driver, spec, node.Healthy)
+	lock, err := os.Open(filepath.Join(dir, spec.ReplicaID, "lock"))
+	require.NoError(t, err)
+	defer lock.Close()
+	take := func() error { return syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
+	require.ErrorIs(t, take(), syscall.EWOULDBLOCK)
+	require.NoError(t, syscall.Kill(seen.PID, syscall.SIGKILL))
+	nodetest.Eventually(t, func() bool { return take() == nil }, "the lock outlives the engine")
+}
+
 func TestEngineWhoseRecordIsLostIsFoundByItsMarker(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)

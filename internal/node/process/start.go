@@ -39,7 +39,7 @@ func (d *Driver) start(spec node.Spec, lock *os.File) error {
 	defer log.Close()
 	cmd := &exec.Cmd{
 		Path: path, Args: slices.Concat(d.config.Command, spec.Args), Env: environment, Dir: f.home(),
-		Stdout: log, Stderr: log, 
+		Stdout: log, Stderr: log, ExtraFiles: []*os.File{lock},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Credential: d.account.credential},
 	}
 	if err := cmd.Start(); err != nil {
