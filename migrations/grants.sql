@@ -3,7 +3,8 @@
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
 
 -- The control plane.
-GRANT SELECT ON installation, nonce_floor, gateway_status TO engineshed_control;
+GRANT SELECT ON installation, nonce_floor TO engineshed_control;
+GRANT SELECT, DELETE ON gateway_status TO engineshed_control;
 GRANT SELECT, INSERT ON nonce, audit_event TO engineshed_control;
 GRANT SELECT, UPDATE ON publication TO engineshed_control;
 GRANT SELECT, INSERT, UPDATE, DELETE ON

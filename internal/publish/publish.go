@@ -69,8 +69,13 @@ func nextRevision(ctx context.Context, tx pgx.Tx, item Item) error {
 	return nil
 }
 
-// Forget drops tombstones older than a day. A gateway that was away longer fetches everything.
+// Forget drops tombstones older than a day, and the reports of gateways that have been gone as long. A gateway that was
+// away longer fetches everything.
 func Forget(ctx context.Context, db *pgxpool.Pool) error {
+	if _, err := db.Exec(ctx, `
+		DELETE FROM gateway_status WHERE reported_at < now() - interval '24 hours'`); err != nil {
+		return fmt.Errorf("drop the reports of gone gateways: %w", err)
+	}
 	_, err := db.Exec(ctx, `
 		WITH gone AS (
 			DELETE FROM published_item WHERE deleted AND published_at < now() - interval '24 hours' RETURNING revision

@@ -1,0 +1,94 @@
+package publish_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/engineshed/engineshed/internal/postgres/pgtest"
+	"github.com/engineshed/engineshed/internal/publish"
+)
+
+func put(t *testing.T, db *pgtest.DB, item publish.Item) {
+	t.Helper()
+	require.NoError(t, pgx.BeginFunc(t.Context(), db.Control, func(tx pgx.Tx) error { return publish.Put(t.Context(), tx, item) }))
+}
+
+func revision(t *testing.T, db *pgtest.DB) (n int64) {
+	t.Helper()
+	require.NoError(t, db.Gateway.QueryRow(t.Context(), `SELECT revision FROM publication`).Scan(&n))
+	return n
+}
+
+func TestOnlyWhatChangedIsANewRevision(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	put(t, db, publish.Item{Kind: "k", ID: "a", SourceVersion: 1, Body: []byte("one")})
+	require.EqualValues(t, 1, revision(t, db))
+	put(t, db, publish.Item{Kind: "k", ID: "a", SourceVersion: 2, Body: []byte("one")})
+	require.EqualValues(t, 1, revision(t, db), "gateways have this body already")
+	put(t, db, publish.Item{Kind: "k", ID: "a", SourceVersion: 3, Body: []byte("two")})
+	require.EqualValues(t, 2, revision(t, db))
+	put(t, db, publish.Item{Kind: "k", ID: "a"})
+	put(t, db, publish.Item{Kind: "k", ID: "a"})
+	require.EqualValues(t, 3, revision(t, db), "one tombstone")
+	put(t, db, publish.Item{Kind: "k", ID: "never"})
+	require.EqualValues(t, 3, revision(t, db), "what was never published needs no tombstone")
+}
+
+// A reader that asks for what is newer than it has must not miss a revision that commits late.
+func TestRevisionsCommitInTheirOrder(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	const publications = 100
+	var writers sync.WaitGroup
+	for i := range publications {
+		writers.Go(func() {
+			_ = pgx.BeginFunc(t.Context(), db.Control, func(tx pgx.Tx) error {
+				return publish.Put(t.Context(), tx, publish.Item{Kind: "k", ID: fmt.Sprint(i), Body: []byte("x")})
+			})
+		})
+	}
+	seen := map[string]bool{}
+	for mine := int64(0); mine < publications; {
+		rows, err := db.Gateway.Query(t.Context(), `
+			SELECT p.revision, i.id FROM publication p LEFT JOIN published_item i ON i.revision > $1`, mine)
+		require.NoError(t, err)
+		var newest int64
+		var id *string
+		_, err = pgx.ForEachRow(rows, []any{&newest, &id}, func() error {
+			if id != nil {
+				seen[*id] = true
+			}
+			return nil
+		})
+		require.NoError(t, err)
+		mine = newest
+	}
+	writers.Wait()
+	require.Len(t, seen, publications)
+}
+
+func TestForgottenTombstonesMakeOldGatewaysFetchEverything(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	put(t, db, publish.Item{Kind: "k", ID: "a", Body: []byte("one")})
+	put(t, db, publish.Item{Kind: "k", ID: "a"})
+	put(t, db, publish.Item{Kind: "k", ID: "b", Body: []byte("one")})
+	_, err := db.Owner.Exec(t.Context(), `
+		UPDATE published_item SET published_at = now() - interval '25 hours';
+		INSERT INTO gateway_status VALUES ('gone', 1, now(), now() - interval '25 hours'), ('here', 1, now(), now())`)
+	require.NoError(t, err)
+	require.NoError(t, publish.Forget(t.Context(), db.Control))
+	var upto int64
+	require.NoError(t, db.Gateway.QueryRow(t.Context(), `SELECT forgotten_upto FROM publication`).Scan(&upto))
+	require.EqualValues(t, 2, upto)
+	var items, gateways int
+	require.NoError(t, db.Owner.QueryRow(t.Context(), `
+		SELECT (SELECT count(*) FROM published_item), (SELECT count(*) FROM gateway_status)`).Scan(&items, &gateways))
+	require.Equal(t, 1, items)
+	require.Equal(t, 1, gateways)
+}
