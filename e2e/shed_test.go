@@ -31,7 +31,7 @@ var rootKey = credentials{"ESAKroot", "root-secret-of-the-tests"}
 
 // shed is an installation whose processes a test starts and kills one by one.
 type shed struct {
-	t            *testing.T
+	t            testing.TB
 	dir          string
 	db           *pgtest.DB
 	gateway      string // URL of the private listener
@@ -42,7 +42,7 @@ type shed struct {
 }
 
 // newShed prepares keys, a database and addresses; it starts nothing.
-func newShed(t *testing.T, db *pgtest.DB) *shed {
+func newShed(t testing.TB, db *pgtest.DB) *shed {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "shed-") // engines run as another user: t.TempDir's parent is closed to them
 	require.NoError(t, err)
@@ -66,7 +66,7 @@ func newShed(t *testing.T, db *pgtest.DB) *shed {
 
 func (s *shed) path(name string) string { return filepath.Join(s.dir, name) }
 
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -77,16 +77,16 @@ func freeAddr(t *testing.T) string {
 // endpoint is one running control plane.
 type endpoint struct {
 	*process
-	addr string // host:port of the OpenAPI endpoint
+	addr  string // host:port of the OpenAPI endpoint
+	admin string // URL of the admin listener
 }
 
 // controlPlane starts a control plane of the role and waits until it is ready.
 func (s *shed) controlPlane(role string, flags ...string) endpoint {
 	s.t.Helper()
-	e := endpoint{addr: freeAddr(s.t)}
-	admin := freeAddr(s.t)
+	e := endpoint{addr: freeAddr(s.t), admin: "http://" + freeAddr(s.t)}
 	args := append([]string{
-		"--addr", e.addr, "--admin-addr", admin, "--role", role, "--host", "host-a", "--data-dir", s.path("worker"),
+		"--addr", e.addr, "--admin-addr", strings.TrimPrefix(e.admin, "http://"), "--role", role, "--host", "host-a", "--data-dir", s.path("worker"),
 		"--master-key-file", s.path("master.key"), "--snapshot-key-file", s.path("snapshot.key"),
 		"--root-key-file", s.path("root.json"), "--region", region, "--gateway-url", s.gateway, "--public-gateway-url", s.public,
 		"--stop-grace", "2s",
@@ -95,7 +95,7 @@ func (s *shed) controlPlane(role string, flags ...string) endpoint {
 		args = append(args, "--policy-dir", s.policyDir)
 	}
 	e.process = start(s.t, []string{"DATABASE_URL=" + s.db.ControlURL, "VLLM_COMMAND=" + s.vllm}, "controlplane", args...)
-	s.waitReady("http://"+admin, e.process)
+	s.waitReady(e.admin, e.process)
 	return e
 }
 
