@@ -2,7 +2,6 @@
 SHELL := /bin/bash
 BIN := bin
 LINT := go tool -modfile=internal/tools/lint/go.mod golangci-lint
-OAPI := go tool -modfile=internal/tools/generate/go.mod oapi-codegen
 # -race needs a C compiler.
 RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
 
@@ -50,8 +49,7 @@ vet:
 
 .PHONY: generate
 generate: ## generate code from the OpenAPI documents
-	$(OAPI) -config openapi/common.server.cfg.yaml openapi/common.yaml
-	$(OAPI) -config openapi/gpdb.server.cfg.yaml openapi/gpdb.yaml
+	go generate ./openapi
 
 .PHONY: generate-check
 generate-check: generate

@@ -124,7 +124,7 @@ CREATE INDEX client_token_created ON client_token (created_at);
 CREATE TABLE audit_event (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at            timestamptz NOT NULL DEFAULT now(),
-    request_id    text NOT NULL,
+    request_id    text NOT NULL UNIQUE, -- one row for each call, also when nobody knows whether a commit arrived
     account_id    text NOT NULL,
     principal     text NOT NULL, -- ARN of the caller
     access_key_id text NOT NULL,

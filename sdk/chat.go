@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/engineshed/engineshed/sdk/gpdb"
 )
@@ -20,6 +21,12 @@ type Message struct {
 	Content string `json:"content"`
 }
 
+// A service that has become active is known to every gateway a moment later. Until then a gateway answers 404.
+const (
+	routeTimeout  = 5 * time.Second
+	routeInterval = 100 * time.Millisecond
+)
+
 // Chat asks an active service through the gateway and calls each with every piece of the answer as it arrives. The
 // service must come from DescribeModelService of a caller who may read its ApiKey.
 func (c *Client) Chat(ctx context.Context, service *gpdb.DescribeModelServiceResponse, messages []Message, each func(text string) error) error {
@@ -27,13 +34,7 @@ func (c *Client) Chat(ctx context.Context, service *gpdb.DescribeModelServiceRes
 	if err != nil {
 		return fmt.Errorf("write the request: %w", err)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, service.PrivateConnectUrl+"/chat/completions", bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Authorization", "Bearer "+service.ApiKey)
-	answer, err := c.http.Do(r)
+	answer, err := c.ask(ctx, service, body)
 	if err != nil {
 		return err
 	}
@@ -42,6 +43,32 @@ func (c *Client) Chat(ctx context.Context, service *gpdb.DescribeModelServiceRes
 		return gatewayError(answer)
 	}
 	return readEvents(answer.Body, each)
+}
+
+// ask sends the question until the gateway knows the service.
+func (c *Client) ask(ctx context.Context, service *gpdb.DescribeModelServiceResponse, body []byte) (*http.Response, error) {
+	for deadline := time.Now().Add(routeTimeout); ; {
+		answer, err := c.post(ctx, service, body)
+		if err != nil || answer.StatusCode != http.StatusNotFound || time.Now().After(deadline) {
+			return answer, err
+		}
+		_ = answer.Body.Close()
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(routeInterval):
+		}
+	}
+}
+
+func (c *Client) post(ctx context.Context, service *gpdb.DescribeModelServiceResponse, body []byte) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, service.PrivateConnectUrl+"/chat/completions", bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+service.ApiKey)
+	return c.http.Do(r)
 }
 
 func gatewayError(answer *http.Response) error {

@@ -2,6 +2,7 @@ package sdk_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log"
 	"os"
@@ -28,15 +29,15 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	node, err := client.FreeAINodes(ctx, instance, 1)
+	nodes, err := client.FreeAINodes(ctx, instance, 1)
 	if err != nil {
 		log.Fatal(err)
 	}
-	token := "my-first-service" // sent again, it answers the same service
+	token := rand.Text() // a retry sends it again and gets the same service
 	created, err := client.CreateModelService(ctx, gpdb.CreateModelServiceRequest{
 		DBInstanceId: instance,
 		ModelName:    models.ModelNames.ModelNames[0],
-		AiNodes:      node,
+		AiNodes:      nodes,
 		ClientToken:  &token,
 	})
 	if err != nil {

@@ -146,3 +146,18 @@ func TestChatReadsTheStream(t *testing.T) {
 		})
 	}
 }
+
+func TestChatWaitsForTheGatewayToLearnOfAService(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	client, url := server(t, func(w http.ResponseWriter, _ *http.Request) {
+		if asked++; asked < 3 {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = io.WriteString(w, "data: [DONE]\n\n")
+	})
+	service := &gpdb.DescribeModelServiceResponse{PrivateConnectUrl: url}
+	require.NoError(t, client.Chat(t.Context(), service, nil, func(string) error { return nil }))
+	require.Equal(t, 3, asked)
+}

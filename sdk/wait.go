@@ -2,18 +2,48 @@ package sdk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/engineshed/engineshed/sdk/gpdb"
 )
 
-// pollInterval is how often WaitModelService asks.
+// pollInterval is how often the waiting calls ask.
 const pollInterval = 500 * time.Millisecond
 
 // WaitModelService waits until a service is active and returns it. It calls each, which may be nil, with every answer
 // on the way. It gives up with an error when the service has failed, when the API refuses, or when ctx ends.
 func (c *Client) WaitModelService(ctx context.Context, dbInstanceID, modelServiceID string, each func(*gpdb.DescribeModelServiceResponse)) (*gpdb.DescribeModelServiceResponse, error) {
+	return c.poll(ctx, dbInstanceID, modelServiceID, func(service *gpdb.DescribeModelServiceResponse) (bool, error) {
+		if each != nil {
+			each(service)
+		}
+		if service.Status == gpdb.Failed || service.Status == gpdb.Deleting {
+			return true, fmt.Errorf("the model service %s is %s: %s", modelServiceID, service.Status, service.StatusReason)
+		}
+		return service.Status == gpdb.Active, nil
+	})
+}
+
+// WaitModelServiceGone waits until a service that is being deleted does not exist any more. It calls each, which may be
+// nil, with every answer on the way.
+func (c *Client) WaitModelServiceGone(ctx context.Context, dbInstanceID, modelServiceID string, each func(*gpdb.DescribeModelServiceResponse)) error {
+	_, err := c.poll(ctx, dbInstanceID, modelServiceID, func(service *gpdb.DescribeModelServiceResponse) (bool, error) {
+		if each != nil {
+			each(service)
+		}
+		return false, nil
+	})
+	var refused *Error
+	if errors.As(err, &refused) && refused.Code == "InvalidModelServiceId.NotFound" {
+		return nil
+	}
+	return err
+}
+
+// poll describes a service until done says so.
+func (c *Client) poll(ctx context.Context, dbInstanceID, modelServiceID string, done func(*gpdb.DescribeModelServiceResponse) (bool, error)) (*gpdb.DescribeModelServiceResponse, error) {
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
@@ -21,14 +51,8 @@ func (c *Client) WaitModelService(ctx context.Context, dbInstanceID, modelServic
 		if err != nil {
 			return nil, err
 		}
-		if each != nil {
-			each(service)
-		}
-		switch service.Status {
-		case gpdb.Active:
-			return service, nil
-		case gpdb.Failed, gpdb.Deleting:
-			return service, fmt.Errorf("the model service %s is %s: %s", modelServiceID, service.Status, service.StatusReason)
+		if ended, err := done(service); ended || err != nil {
+			return service, err
 		}
 		select {
 		case <-ctx.Done():

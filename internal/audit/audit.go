@@ -3,6 +3,7 @@ package audit
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -45,7 +46,7 @@ func From(ctx context.Context) *Entry {
 	if entry, ok := ctx.Value(contextKey{}).(*Entry); ok {
 		return entry
 	}
-	return &Entry{RequestID: "-", AccountID: "-", Principal: "system", AccessKeyID: "-", SourceIP: "-", Outcome: Done}
+	return &Entry{RequestID: rand.Text(), AccountID: "-", Principal: "system", AccessKeyID: "-", SourceIP: "-", Outcome: Done}
 }
 
 // Execer runs a statement: a transaction or a pool.
@@ -53,12 +54,14 @@ type Execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// Insert writes entry. The caller's call fails when it cannot be written.
+// Insert writes entry unless its call has a row already: a connection that broke during the commit leaves the call
+// failed and perhaps done. The caller's call fails when the row cannot be written.
 func Insert(ctx context.Context, db Execer, entry *Entry) error {
 	_, err := db.Exec(ctx, `
 		INSERT INTO audit_event (request_id, account_id, principal, access_key_id, source_ip, action, resource,
 			resource_id, outcome, code)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		ON CONFLICT (request_id) DO NOTHING`,
 		entry.RequestID, entry.AccountID, entry.Principal, entry.AccessKeyID, entry.SourceIP, entry.Action,
 		entry.Resource, entry.ResourceID, entry.Outcome, entry.Code)
 	if err != nil {

@@ -61,7 +61,7 @@ func (i *Instances) Create(ctx context.Context, key idempotency.Key, spec Spec) 
 	err = pgx.BeginFunc(ctx, i.db, func(tx pgx.Tx) error {
 		heldBy, first, err := idempotency.Claim(ctx, tx, key, inst.ID)
 		if err != nil || !first {
-			inst.ID, entry.Outcome = heldBy, audit.Repeated
+			inst.ID, entry.ResourceID, entry.Outcome = heldBy, heldBy, audit.Repeated
 			return err
 		}
 		if err := i.insert(ctx, tx, &inst, entries); err != nil {

@@ -77,7 +77,7 @@ func (s *Services) Create(ctx context.Context, key idempotency.Key, spec Spec) (
 	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		heldBy, first, err := idempotency.Claim(ctx, tx, key, plan.id)
 		if err != nil || !first {
-			created.ID, entry.Outcome = heldBy, audit.Repeated
+			created.ID, entry.ResourceID, entry.Outcome = heldBy, heldBy, audit.Repeated
 			return err
 		}
 		if err := lockNodes(ctx, tx, plan); err != nil {
