@@ -28,7 +28,7 @@ func (s *Server) initialise(ctx context.Context, owner User) (secret.Secret, err
 	case err != nil:
 		return secret.Secret{}, err
 	}
-	return password, s.checkVersion(ctx, strings.TrimSpace(string(found)))
+	return password, s.checkVersion(ctx, owner, strings.TrimSpace(string(found)))
 }
 
 // superuserPassword is written before the data folder is made, so that a crash between the two loses nothing.
@@ -84,20 +84,26 @@ func (s *Server) runInitdb(owner User, dir, passwordFile string) error {
 }
 
 // checkVersion refuses a data folder of another major version: its files mean something else.
-func (s *Server) checkVersion(ctx context.Context, found string) error {
+func (s *Server) checkVersion(ctx context.Context, owner User, found string) error {
 	major, err := MajorVersion(ctx, s.config.Binaries)
 	if err != nil || major == found {
 		return err
 	}
-	dir := s.config.DataDir
-	return fmt.Errorf(`the data in %[1]s were written by Postgres %[2]s and the programs in %[3]s are Postgres %[4]s
-Either let engineshed use Postgres %[2]s (first on the PATH):
-    PATH=/usr/lib/postgresql/%[2]s/bin:$PATH engineshed up …
-or move the data to Postgres %[4]s, with engineshed stopped:
+	as, install := "", "install -d -m 700"
+	if owner.drop {
+		as, install = "runuser -u "+owner.Name+" -- ", install+" -o "+owner.Name
+	}
+	return fmt.Errorf(`the data in %[1]s were written by Postgres %[2]s, and the Postgres that was found is %[3]s, in %[4]s
+Either install Postgres %[2]s and put the folder of its programs first on the PATH:
+    PATH=/usr/lib/postgresql/%[2]s/bin:$PATH engineshed up
+or install both versions with pg_upgrade and move the data, with engineshed stopped (adapt the two folders of programs):
     mv %[1]s %[1]s.old
-    initdb -D %[1]s -U %[5]s --encoding=UTF8 --locale=C --data-checksums --auth=scram-sha-256 --pwfile=%[1]s.password
-    pg_upgrade -U %[5]s -b /usr/lib/postgresql/%[2]s/bin -B %[3]s -d %[1]s.old -D %[1]s`,
-		dir, found, s.config.Binaries, major, Superuser)
+    %[5]s %[1]s
+    cd %[6]s && export PGPASSWORD="$(cat %[1]s.password)"
+    %[7]s%[4]s/initdb -D %[1]s -U %[8]s --encoding=UTF8 --locale=C --data-checksums --auth=trust
+    %[7]s%[4]s/pg_upgrade -U %[8]s -b /usr/lib/postgresql/%[2]s/bin -B %[4]s -d %[1]s.old -D %[1]s -s %[6]s
+    cp -p %[1]s.old/pg_hba.conf %[1]s/`,
+		s.config.DataDir, found, major, s.config.Binaries, install, s.config.SocketDir, as, Superuser)
 }
 
 // MajorVersion is the major version of the Postgres in the folder binaries, such as "17".

@@ -123,9 +123,9 @@ func (s *Server) awaitReady(ctx context.Context) error {
 		}
 		select {
 		case <-s.process.Done():
-			return fmt.Errorf("Postgres ended while it started (%w); its last messages:\n%s", s.process.Err(), tail(s.config.Log))
+			return fmt.Errorf("our Postgres ended while it started (%w); its last messages:\n%s", s.process.Err(), tail(s.config.Log))
 		case <-ctx.Done():
-			return fmt.Errorf("Postgres does not answer: %w; its last messages:\n%s", err, tail(s.config.Log))
+			return fmt.Errorf("our Postgres does not answer: %w; its last messages:\n%s", err, tail(s.config.Log))
 		case <-time.After(pollInterval):
 		}
 	}
@@ -181,7 +181,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		return s.process.Err()
 	case <-ctx.Done():
 		s.Kill()
-		return fmt.Errorf("Postgres did not stop in time and was stopped at once; the next start recovers: %w", ctx.Err())
+		return fmt.Errorf("our Postgres did not stop in time and was stopped at once; the next start recovers: %w", ctx.Err())
 	}
 }
 

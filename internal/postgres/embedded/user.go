@@ -36,7 +36,7 @@ func Unprivileged() (User, error) {
 			return User{Name: name, UID: uint32(uid), GID: uint32(gid), drop: true}, nil
 		}
 	}
-	return User{}, errors.New("Postgres refuses to run as root and there is neither a user postgres nor nobody: make one, or run engineshed as an ordinary user")
+	return User{}, errors.New("root cannot run Postgres, and there is neither a user postgres nor nobody to run it: make one, or run engineshed as an ordinary user")
 }
 
 // command prepares a program to run as the user, with a clean environment.

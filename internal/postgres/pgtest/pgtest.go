@@ -74,6 +74,11 @@ func open(t testing.TB, adminURL string) *DB {
 		t.Cleanup(pool.Close)
 		*role.pool, *role.url = pool, url
 	}
+	// A clone is an installation of its own: engines of another test must not look like orphans of this one.
+	_, err := db.Owner.Exec(context.Background(), `UPDATE installation SET id = replace(gen_random_uuid()::text, '-', '')`)
+	if err != nil {
+		t.Fatalf("make the clone an installation of its own: %v", err)
+	}
 	return db
 }
 

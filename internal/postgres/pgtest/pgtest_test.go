@@ -15,6 +15,13 @@ func TestEachTestHasADatabaseOfItsOwn(t *testing.T) {
 	addAccount(t, first)
 	require.Equal(t, 1, countAccounts(t, first))
 	require.Zero(t, countAccounts(t, second))
+	require.NotEqual(t, installation(t, first), installation(t, second))
+}
+
+func installation(t *testing.T, db *pgtest.DB) (id string) {
+	t.Helper()
+	require.NoError(t, db.Control.QueryRow(t.Context(), `SELECT id FROM installation`).Scan(&id))
+	return id
 }
 
 func TestPoolsHaveTheirRoles(t *testing.T) {

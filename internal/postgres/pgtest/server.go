@@ -123,22 +123,21 @@ func tempDir() (string, error) {
 	return dir, os.Chmod(dir, 0o711)
 }
 
-// removeAfter removes dir when this process and the one with the given pid are gone.
+// removeAfter removes dir when this process and the one with the given pid are gone. The shell learns of the first from
+// a pipe, whose other end this process never closes: a bare descriptor, which no finalizer closes either.
 func removeAfter(pid int, dir string) error {
-	read, write, err := os.Pipe() // write is closed when this process ends, and never before
-	if err != nil {
+	var pipe [2]int
+	if err := syscall.Pipe2(pipe[:], syscall.O_CLOEXEC); err != nil {
 		return err
 	}
+	read := os.NewFile(uintptr(pipe[0]), "pipe")
 	defer read.Close()
-	keptOpen = write
 	cmd := exec.Command("/bin/sh", "-c", `cat >/dev/null; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2"`,
 		"sh", strconv.Itoa(pid), dir)
 	cmd.Stdin = read
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd.Start()
 }
-
-var keptOpen *os.File // so that no finalizer closes it
 
 // Server is a Postgres that only this test uses, for tests in which it goes away and comes back.
 type Server struct {
