@@ -131,7 +131,7 @@ func (p *program) welcome(config up.Config, i *up.Installation) string {
 Try in another terminal:
   %s model-service create --model Qwen2.5-0.5B-Instruct%s
   curl %s/services/MODEL_SERVICE_ID/v1/models -H 'Authorization: Bearer API_KEY'
-  go doc -all github.com/engineshed/engineshed/sdk
+  go run github.com/engineshed/engineshed/sdk/mainjob %[1]s "What does an engine shed house?"
 
 Ctrl-C stops everything.
 `, i.CredentialsFile, i.Logs, os.Args[0], p.dataDirFlag(config.DataDir), c.Gateway)

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"regexp"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -59,7 +57,7 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.StringVar(&c.Addr, "addr", "127.0.0.1:8080", "address of the OpenAPI endpoint")
 	flags.StringVar(&c.AdminAddr, "admin-addr", "", "address of /healthz, /readyz and /metrics; empty: none")
 	flags.StringVar(&c.Role, "role", "both", "api, worker or both")
-	flags.StringVar(&c.Host, "host", hostOf(hostname), "name of this host: a-z, 0-9 and dashes")
+	flags.StringVar(&c.Host, "host", jobs.HostName(hostname), "name of this host: a-z, 0-9 and dashes")
 	flags.StringVar(&c.EngineAddr, "engine-addr", "127.0.0.1", "address the engines of this host listen on")
 	flags.StringVar(&c.EngineUser, "engine-user", "", "user that runs engines when this process is root; empty: engineshed or nobody")
 	flags.StringVar(&c.DataDir, "data-dir", "", "directory of the engines' files (worker)")
@@ -76,17 +74,6 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.Seed, "seed", false, "make a first DB instance with AI nodes on this host")
 	flags.BoolVar(&c.StopEnginesOnExit, "stop-engines-on-exit", false, "end this host's engines when the worker stops; they start again with it")
 	flags.DurationVar(&c.StopGrace, "stop-grace", 10*time.Second, "how long requests, jobs and engines get to end")
-}
-
-var notInHostNames = regexp.MustCompile(`[^a-z0-9]+`)
-
-// hostOf turns the machine's name into a host name.
-func hostOf(hostname string) string {
-	short, _, _ := strings.Cut(strings.ToLower(hostname), ".")
-	if name := strings.Trim(notInHostNames.ReplaceAllString(short, "-"), "-"); name != "" {
-		return name
-	}
-	return "localhost"
 }
 
 func (c *Config) api() bool    { return c.Role != "worker" }

@@ -2,9 +2,11 @@
 package jobs
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,10 +24,25 @@ const PublishQueue = "publish"
 // HostQueue is worked by the worker of the named host alone.
 func HostQueue(host string) string { return "host_" + host }
 
+// maxHostName leaves a queue name within River's 64 characters.
+const maxHostName = 58
+
 var hostName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
+var notInHostNames = regexp.MustCompile(`[^a-z0-9]+`)
+
+// HostName turns a machine's name into one that can name a host.
+func HostName(machine string) string {
+	short, _, _ := strings.Cut(strings.ToLower(machine), ".")
+	name := notInHostNames.ReplaceAllString(short, "-")
+	if name = strings.Trim(name[:min(len(name), maxHostName)], "-"); name != "" {
+		return name
+	}
+	return "localhost"
+}
+
 // ValidHost reports whether name can name a host and so its queue: at most 58 of a-z, 0-9 and single dashes inside.
-func ValidHost(name string) bool { return len(name) <= 58 && hostName.MatchString(name) }
+func ValidHost(name string) bool { return len(name) <= maxHostName && hostName.MatchString(name) }
 
 const (
 	fetchCooldown = 5 * time.Millisecond   // a chain of jobs must not wait between its links
@@ -49,13 +66,27 @@ func NewWorker(db *pgxpool.Pool, host string, workers *river.Workers, log *slog.
 		queues[HostQueue(host)] = river.QueueConfig{MaxWorkers: stepsAtOnce}
 	}
 	client, err := river.NewClient(riverpgxv5.New(db), &river.Config{
-		Queues: queues, Workers: workers, Logger: log, MaxAttempts: maxAttempts,
+		Queues: queues, Workers: workers, Logger: slog.New(warnings{log.Handler()}), MaxAttempts: maxAttempts,
 		FetchCooldown: fetchCooldown, FetchPollInterval: pollInterval,
 		JobTimeout: jobTimeout, RescueStuckJobsAfter: rescueAfter,
 		CompletedJobRetentionPeriod: time.Hour,
+		ReindexerIndexNames:         []string{}, // the control role owns no index
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the River client: %w", err)
 	}
 	return client, nil
 }
+
+// warnings passes on what an operator has to know; River also tells how it is doing every few seconds.
+type warnings struct{ slog.Handler }
+
+func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
+}
+
+func (w warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{w.Handler.WithAttrs(attrs)}
+}
+
+func (w warnings) WithGroup(name string) slog.Handler { return warnings{w.Handler.WithGroup(name)} }

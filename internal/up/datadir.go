@@ -6,14 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/engineshed/engineshed/internal/iam"
+	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/node/process"
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/postgres/embedded"
@@ -113,25 +113,13 @@ type state struct {
 
 func newState() state {
 	hostname, _ := os.Hostname()
-	return state{hostOf(hostname), rand.Text(), rand.Text(), rand.Text()}
+	return state{jobs.HostName(hostname), rand.Text(), rand.Text(), rand.Text()}
 }
 
 func (s state) passwords() postgres.RolePasswords {
 	return postgres.RolePasswords{
 		Owner: secret.New(s.OwnerPassword), Control: secret.New(s.ControlPassword), Gateway: secret.New(s.GatewayPassword),
 	}
-}
-
-var notInHostNames = regexp.MustCompile(`[^a-z0-9]+`)
-
-// hostOf turns the machine's name into one that a worker may have.
-func hostOf(hostname string) string {
-	short, _, _ := strings.Cut(strings.ToLower(hostname), ".")
-	name := notInHostNames.ReplaceAllString(short, "-")
-	if name = strings.Trim(name[:min(len(name), 40)], "-"); name != "" {
-		return name
-	}
-	return "localhost"
 }
 
 // rootKey is the first account and the access key of its root, in the form that controlplane reads.
@@ -142,11 +130,8 @@ type rootKey struct {
 }
 
 func newRootKey() rootKey {
-	account, _ := rand.Int(rand.Reader, big.NewInt(9e15)) // never fails
-	return rootKey{
-		AccountID:   fmt.Sprint(1e15 + account.Int64()),
-		AccessKeyID: "LTAI" + rand.Text()[:20], AccessKeySecret: rand.Text(),
-	}
+	key := iam.NewAccessKey()
+	return rootKey{AccountID: iam.NewAccountID(), AccessKeyID: key.ID, AccessKeySecret: key.Secret.Reveal()}
 }
 
 // rootKey reads the key of the first start, or makes it. A key that the caller gives takes its place. made says that the

@@ -14,22 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/iam"
-	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/node/process"
 	"github.com/engineshed/engineshed/internal/postgres/pgtest"
 	"github.com/engineshed/engineshed/internal/secret"
 )
-
-func TestAnyHostNameBecomesOneThatAWorkerMayHave(t *testing.T) {
-	t.Parallel()
-	for hostname, want := range map[string]string{
-		"Worker-1.example.com": "worker-1", "gpu_box": "gpu-box", "": "localhost", "___": "localhost",
-		"a-very-long-host-name-of-a-cloud-machine--x1": "a-very-long-host-name-of-a-cloud-machine",
-	} {
-		require.Equal(t, want, hostOf(hostname))
-		require.True(t, jobs.ValidHost(hostOf(hostname)))
-	}
-}
 
 func TestTheRootKeyThatIsMadeUpIsAccepted(t *testing.T) {
 	t.Parallel()
