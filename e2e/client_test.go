@@ -142,7 +142,7 @@ func refused(t *testing.T, err error, status int, code string) *refusal {
 }
 
 // newInstance makes a DB instance with simulated AI nodes and returns its id and the nodes' names.
-func newInstance(t *testing.T, c caller, nodes int) (id string, names []string) {
+func newInstance(t testing.TB, c caller, nodes int) (id string, names []string) {
 	t.Helper()
 	made, err := c.call("CreateDBInstance", map[string]string{
 		"RegionId": region, "AINodeSpecInfos.1.AINodeNum": fmt.Sprint(nodes), "AINodeSpecInfos.1.AINodeSpec": "ADB.AILarge.1",
@@ -152,7 +152,7 @@ func newInstance(t *testing.T, c caller, nodes int) (id string, names []string) 
 	return id, nodesOf(t, c, id)
 }
 
-func nodesOf(t *testing.T, c caller, instance string) (names []string) {
+func nodesOf(t testing.TB, c caller, instance string) (names []string) {
 	t.Helper()
 	pools, err := c.call("ListAINodePools", map[string]string{"DBInstanceId": instance})
 	require.NoError(t, err)

@@ -134,6 +134,80 @@ func TestAWorkerThatWakesUpLateDuplicatesNothing(t *testing.T) {
 	waitActive(t, c, instance, service, time.Second)
 }
 
+func TestWhatAHandChangesIsPutRight(t *testing.T) {
+	t.Parallel()
+	s := newShed(t, pgtest.New(t))
+	control := s.controlPlane("both")
+	c := newDarabonba(t, control.addr, rootKey)
+	instance, nodes := newInstance(t, c, 3)
+	service := deploy(t, c, instance, nodes...)
+	waitActive(t, c, instance, service, 20*time.Second)
+	before := s.engines()
+	_, err := s.db.Owner.Exec(t.Context(), `
+		DELETE FROM replica WHERE ordinal = 0;
+		UPDATE replica SET status = 'pending', engine_generation = 0 WHERE ordinal = 1;
+		DELETE FROM river_job; DELETE FROM published_item`)
+	require.NoError(t, err)
+	waitReplaced := func() bool {
+		now, same := s.engines(), 0
+		for replica, pids := range now {
+			if old, ok := before[replica]; ok && old[0] == pids[0] {
+				same++
+			}
+		}
+		return len(now) == 3 && same == 1
+	}
+	eventually(t, 30*time.Second, "the lost replica has a successor, the forgotten engine is replaced", waitReplaced)
+	waitActive(t, c, instance, service, 30*time.Second)
+	s.expectEngines(10*time.Second, 3)
+	eventually(t, 10*time.Second, "the service is published again", func() bool {
+		var replicas int
+		err := s.db.Owner.QueryRow(t.Context(), `
+			SELECT jsonb_array_length(convert_from(body, 'UTF8')::jsonb -> 'replicas') FROM published_item WHERE id = $1`, service).Scan(&replicas)
+		return err == nil && replicas == 3
+	})
+}
+
+func TestPostgresAwayForFiveSeconds(t *testing.T) {
+	t.Parallel()
+	server := pgtest.NewServer(t)
+	s := newShed(t, server.DB)
+	api, worker := s.controlPlane("api"), s.controlPlane("worker")
+	gateway := s.startGateway()
+	c := newDarabonba(t, api.addr, rootKey)
+	instance, nodes := newInstance(t, c, 2)
+	described := waitActive(t, c, instance, deploy(t, c, instance, nodes[0]), 20*time.Second)
+	ask := func() error {
+		_, err := chat(t.Context(), described.text("PrivateConnectUrl"), described.text("ApiKey"), "hello", true)
+		return err
+	}
+	eventually(t, 5*time.Second, "the service is served", func() bool { return ask() == nil })
+
+	server.Stop()
+	_, err := c.call("ListSupportModels", nil)
+	refused(t, err, 503, "ServiceUnavailable")
+	for back := time.Now().Add(5 * time.Second); time.Now().Before(back); time.Sleep(50 * time.Millisecond) {
+		require.NoError(t, ask(), "the gateway does not need the database")
+	}
+	server.Start()
+	returned := time.Now()
+	var service string
+	eventually(t, 5*time.Second, "the first write succeeds", func() bool {
+		made, err := c.call("CreateModelService", createParams(instance, nodes[1]))
+		service = made.text("ModelServiceId")
+		return err == nil
+	})
+	t.Logf("first write %s after Postgres was back", time.Since(returned).Round(time.Millisecond))
+	waitActive(t, c, instance, service, 20*time.Second)
+	for _, p := range []*process{api.process, worker.process, gateway} {
+		select {
+		case <-p.done:
+			require.Fail(t, "a process ended", "%s: %v", p.cmd.Path, p.err)
+		default:
+		}
+	}
+}
+
 // outcome is what a client knows of a create.
 type outcome struct {
 	token   string

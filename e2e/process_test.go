@@ -1,11 +1,9 @@
 package e2e
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,38 +13,35 @@ import (
 
 // process is one of our binaries, started by a test.
 type process struct {
-	t    *testing.T
+	t    testing.TB
 	cmd  *exec.Cmd
-	log  *output
+	log  output
 	done chan struct{}
 	err  error
 }
 
-// output collects what a process prints; it may be read at any time.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+// output is the file that a process prints to; it may be read at any time.
+type output struct{ *os.File }
+
+func (o output) String() string {
+	text, err := os.ReadFile(o.Name())
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
+// shownOutput is how much of the end of it a failed test shows.
+const shownOutput = 256 << 10
 
 // start runs a binary until the test ends. What it printed is shown when the test failed.
-func start(t *testing.T, env []string, name string, args ...string) *process {
+func start(t testing.TB, env []string, name string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(filepath.Join(binaries, name), args...), log: new(output), done: make(chan struct{})}
+	log, err := os.CreateTemp(t.TempDir(), name)
+	require.NoError(t, err)
+	p := &process{t: t, cmd: exec.Command(filepath.Join(binaries, name), args...), log: output{log}, done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.WaitDelay = time.Second // engines may hold the pipe longer than the process lives
+	p.cmd.Stdout, p.cmd.Stderr = log, log
 	require.NoError(t, p.cmd.Start())
 	go func() {
 		p.err = p.cmd.Wait()
@@ -55,8 +50,10 @@ func start(t *testing.T, env []string, name string, args ...string) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("--- %s printed:\n%s", name, p.log)
+			text := p.log.String()
+			t.Logf("--- %s printed:\n%s", name, text[max(0, len(text)-shownOutput):])
 		}
+		log.Close()
 	})
 	return p
 }
@@ -80,7 +77,7 @@ func (p *process) signal(s syscall.Signal, limit time.Duration) {
 }
 
 // eventually waits until what holds, looking often.
-func eventually(t *testing.T, limit time.Duration, what string, holds func() bool) {
+func eventually(t testing.TB, limit time.Duration, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for !holds() {
