@@ -396,3 +396,23 @@ func TestASilentHostMakesTheStateUnknown(t *testing.T) {
 	require.Equal(t, unknown, shown.Replicas[0].Status)
 	require.Contains(t, shown.StatusReason, "host host-a last reported 12s ago")
 }
+
+func TestACallThatCannotBeAuditedFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	before := w.count(t)
+	_, err := w.Owner.Exec(t.Context(), `REVOKE INSERT ON audit_event FROM engineshed_control`)
+	require.NoError(t, err)
+	_, err = w.services.Create(t.Context(), key("t"), w.spec(w.nodes[0]))
+	require.ErrorContains(t, err, "audit")
+	require.Equal(t, before, w.count(t))
+}
+
+func TestTheControlRoleCannotChangeTheAuditTrail(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, statement := range []string{`UPDATE audit_event SET outcome = 'done'`, `DELETE FROM audit_event`, `TRUNCATE audit_event`} {
+		_, err := w.Control.Exec(t.Context(), statement)
+		require.ErrorContains(t, err, "permission denied", statement)
+	}
+}
