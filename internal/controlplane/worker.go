@@ -78,8 +78,9 @@ func (p *program) newDriver(ctx context.Context) (node.Driver, error) {
 		return nil, fmt.Errorf("read the installation's id: %w", err)
 	}
 	return process.New(process.Config{
-		Command: command, Dir: filepath.Join(p.cfg.DataDir, "replicas"), Installation: installation,
-		User: p.cfg.EngineUser, Grace: p.cfg.StopGrace, Logger: p.log,
+		Command: command, Dir: filepath.Join(p.cfg.DataDir, "replicas"), Models: filepath.Join(p.cfg.DataDir, "models"),
+		Installation: installation,
+		User:         p.cfg.EngineUser, Grace: p.cfg.StopGrace, Logger: p.log,
 	})
 }
 

@@ -30,6 +30,7 @@ type Config struct {
 	Dir          string        // where every replica gets a directory; the engines' user must be able to enter it
 	Installation string        // tells this installation's engines from those of another one on the same host
 	User         string        // who engines run as when the worker is root; "": engineshed if there is one, else nobody
+	Models       string        // where this host's engines keep the files of models, together; "": each in its own home
 	Grace        time.Duration // from Remove's request to end until it kills; 0: 10 s
 	Logger       *slog.Logger  // nil: slog.Default()
 }
@@ -75,7 +76,23 @@ func New(c Config) (*Driver, error) {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("directory of the replicas: %w", err)
 	}
-	return &Driver{config: c, account: account, client: healthClient()}, nil
+	d := &Driver{config: c, account: account, client: healthClient()}
+	return d, d.makeModels()
+}
+
+// makeModels makes the directory of the models' files, which is the engines' own.
+func (d *Driver) makeModels() error {
+	if d.config.Models == "" {
+		return nil
+	}
+	err := os.MkdirAll(d.config.Models, 0o755)
+	if err == nil && d.account.credential != nil {
+		err = os.Lchown(d.config.Models, d.account.uid, d.account.gid)
+	}
+	if err != nil {
+		return fmt.Errorf("directory of the models: %w", err)
+	}
+	return nil
 }
 
 // Ensure starts the engine of spec unless the replica has one.

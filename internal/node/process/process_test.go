@@ -490,7 +490,10 @@ func TestAnswerOfAnotherEngineIsNotHealth(t *testing.T) {
 func TestEngineKnowsNothingButItsOwn(t *testing.T) {
 	dir := newDir(t)
 	t.Setenv("DATABASE_URL", "postgres://canary")
-	driver, spec := start(t, process.Config{Dir: dir}, func(spec *node.Spec) {
+	t.Setenv("HF_HOME", "")
+	t.Setenv("HF_ENDPOINT", "http://mirror.example")
+	models := filepath.Join(dir, "models")
+	driver, spec := start(t, process.Config{Dir: dir, Models: models}, func(spec *node.Spec) {
 		spec.Env = map[string]string{"CUDA_VISIBLE_DEVICES": "0,1", "ENGINESHED_REPLICA": "forged/x/1"}
 	})
 	seen := await(t, driver, spec, node.Healthy)
@@ -508,11 +511,15 @@ func TestEngineKnowsNothingButItsOwn(t *testing.T) {
 	require.Equal(t, spec.Key.Reveal(), got["VLLM_API_KEY"])
 	require.True(t, strings.HasSuffix(got["ENGINESHED_REPLICA"], "/"+spec.ReplicaID+"/1"), got["ENGINESHED_REPLICA"])
 	require.NotContains(t, got, "DATABASE_URL")
+	require.Equal(t, models, got["HF_HOME"], "engines share the files of models")
+	require.Equal(t, "http://mirror.example", got["HF_ENDPOINT"])
 
 	var process, directory syscall.Stat_t
 	require.NoError(t, syscall.Stat(fmt.Sprintf("/proc/%d", seen.PID), &process))
 	require.NotZero(t, process.Uid, "engines never run as root")
 	require.NoError(t, syscall.Stat(home, &directory))
+	require.Equal(t, process.Uid, directory.Uid)
+	require.NoError(t, syscall.Stat(models, &directory))
 	require.Equal(t, process.Uid, directory.Uid)
 	require.NoError(t, syscall.Stat(filepath.Dir(home), &directory))
 	require.Equal(t, os.Geteuid(), int(directory.Uid), "the records are the worker's")

@@ -106,7 +106,7 @@ func (d *Driver) makeHome(f files) error {
 	return errors.Join(os.Chmod(f.dir, 0o711), os.Lchown(f.home(), d.account.uid, d.account.gid))
 }
 
-// environment is all that the engine gets to know; nothing of the worker's own but PATH.
+// environment is all that the engine gets to know: of the worker's own nothing but PATH and vllm.HostVariables.
 func (d *Driver) environment(spec node.Spec) ([]string, error) {
 	variables := []string{
 		"PATH=" + searchPath(),
@@ -115,6 +115,14 @@ func (d *Driver) environment(spec node.Spec) ([]string, error) {
 		"USER=" + d.account.name,
 		"LOGNAME=" + d.account.name,
 		"SPT_NOENV=1", // keeps setproctitle, which vLLM uses, from writing over the environment and so over the marker
+	}
+	if d.config.Models != "" && os.Getenv(vllm.ModelsVariable) == "" {
+		variables = append(variables, vllm.ModelsVariable+"="+d.config.Models)
+	}
+	for _, name := range vllm.HostVariables {
+		if value := os.Getenv(name); value != "" {
+			variables = append(variables, name+"="+value)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(spec.Env)) {
 		value := spec.Env[name]

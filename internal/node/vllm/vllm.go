@@ -19,6 +19,13 @@ const (
 // KeyVariable is the environment variable by which the server learns the key that it asks its clients for.
 const KeyVariable = "VLLM_API_KEY"
 
+// ModelsVariable is the environment variable by which an engine learns where the files of models are kept.
+const ModelsVariable = "HF_HOME"
+
+// HostVariables are what an operator sets for all engines of a host in the worker's environment: where models come from
+// and are kept, and where the accelerators' libraries are. None of them holds a secret.
+var HostVariables = []string{ModelsVariable, "HF_ENDPOINT", "HF_HUB_OFFLINE", "VLLM_USE_MODELSCOPE", "MODELSCOPE_CACHE", "LD_LIBRARY_PATH"}
+
 // The metrics that tell whether an engine makes progress and how much waits.
 const (
 	MetricRequestsRunning  = "vllm:num_requests_running"
