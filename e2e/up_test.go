@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"encoding/json"
+	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -206,4 +208,51 @@ func TestASecondUpOfOneDataDirectoryIsRefused(t *testing.T) {
 	})
 	require.Error(t, second.err)
 	require.Contains(t, second.log.String(), i.dir)
+}
+
+// What `up` prints is what a newcomer types.
+func TestTheCommandsThatUpPrintsWork(t *testing.T) {
+	t.Parallel()
+	i := newInstalled(t)
+	i.start()
+	i.installation = i.marker()
+	eventually(t, 5*time.Second, "up says what to try", func() bool { return strings.Contains(i.up.log.String(), "Ctrl-C stops everything") })
+	_, text, _ := strings.Cut(i.up.log.String(), "Try in another terminal:\n")
+	tries := strings.Split(text, "\n")
+	require.Greater(t, len(tries), 3)
+	shell := func(line string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", line)
+		cmd.Dir = ".."
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s\n%s", line, out)
+		return string(out)
+	}
+
+	created := shell(tries[0])
+	service, key := field(t, created, "Model service"), field(t, created, "ApiKey")
+	words := strings.Fields(strings.NewReplacer("MODEL_SERVICE_ID", service, "API_KEY", key).Replace(tries[1]))
+	require.Equal(t, "curl", words[0]) // asked by other means: not every machine has it
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, words[1], http.NoBody)
+	require.NoError(t, err)
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSuffix(words[len(words)-1], "'"))
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.Contains(t, shell(tries[2]), "simulated")
+	shell(strings.Fields(tries[0])[0] + " model-service delete " + service + " --data-dir " + i.dir)
+	i.up.stop()
+}
+
+// field finds "NAME   VALUE" in what the CLI prints for people.
+func field(t *testing.T, text, name string) string {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	require.FailNow(t, "no "+name, text)
+	return ""
 }

@@ -147,7 +147,7 @@ type AINodeSpecInfo struct {
 
 	// AINodeSpec The kind of node.
 	//
-	// Example: ADB.AISimulated
+	// Example: ADB.AILarge.1
 	AINodeSpec string `json:"AINodeSpec"`
 }
 
