@@ -183,10 +183,8 @@ func (i *Instances) List(ctx context.Context, accountID string, f Filter) ([]Ins
 	if tags == nil {
 		tags = map[string]string{}
 	}
-	rows, err := i.db.Query(ctx, `
-		SELECT i.id, i.account_id, i.region_id, i.description, i.resource_group_id, i.created_at,
-			coalesce((SELECT jsonb_object_agg(key, value) FROM db_instance_tag t WHERE t.db_instance_id = i.id), '{}'),
-			count(*) OVER ()
+	args := []any{accountID, f.RegionID, append([]string{}, f.IDs...), f.Description, f.ResourceGroupID, tags}
+	const matching = `
 		FROM db_instance i
 		WHERE i.account_id = $1
 			AND ($2 = '' OR i.region_id = $2)
@@ -194,19 +192,24 @@ func (i *Instances) List(ctx context.Context, accountID string, f Filter) ([]Ins
 			AND ($4 = '' OR strpos(i.description, $4) > 0)
 			AND ($5 = '' OR i.resource_group_id = $5)
 			AND NOT EXISTS (SELECT FROM jsonb_each_text($6) w WHERE NOT EXISTS (
-				SELECT FROM db_instance_tag t WHERE t.db_instance_id = i.id AND t.key = w.key AND t.value = w.value))
+				SELECT FROM db_instance_tag t WHERE t.db_instance_id = i.id AND t.key = w.key AND t.value = w.value))`
+	total := 0
+	if err := i.db.QueryRow(ctx, `SELECT count(*)`+matching, args...).Scan(&total); err != nil {
+		return nil, 0, fmt.Errorf("count the DB instances: %w", err)
+	}
+	rows, err := i.db.Query(ctx, `
+		SELECT i.id, i.account_id, i.region_id, i.description, i.resource_group_id, i.created_at,
+			coalesce((SELECT jsonb_object_agg(key, value) FROM db_instance_tag t WHERE t.db_instance_id = i.id), '{}')`+
+		matching+`
 		ORDER BY i.created_at, i.id
-		OFFSET $7 LIMIT $8`,
-		accountID, f.RegionID, append([]string{}, f.IDs...), f.Description, f.ResourceGroupID, tags,
-		(f.Page.Number-1)*f.Page.Size, f.Page.Size)
+		OFFSET $7 LIMIT $8`, append(args, (f.Page.Number-1)*f.Page.Size, f.Page.Size)...)
 	if err != nil {
 		return nil, 0, err
 	}
-	total := 0
 	instances, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Instance, error) {
 		var inst Instance
 		err := row.Scan(&inst.ID, &inst.AccountID, &inst.RegionID, &inst.Description, &inst.ResourceGroupID,
-			&inst.CreatedAt, &inst.Tags, &total)
+			&inst.CreatedAt, &inst.Tags)
 		return inst, err
 	})
 	return instances, total, err

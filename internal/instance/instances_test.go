@@ -173,6 +173,9 @@ func TestListFiltersAndPages(t *testing.T) {
 	found, total = list(account, instance.Filter{Page: instance.Page{Number: 2, Size: 2}})
 	require.Equal(t, []string{made[2].ID}, found)
 	require.Equal(t, 3, total)
+	found, total = list(account, instance.Filter{Page: instance.Page{Number: 9, Size: 2}})
+	require.Empty(t, found)
+	require.Equal(t, 3, total, "a page beyond the last still says how many there are")
 	found, _ = list("1000000000000002", instance.Filter{})
 	require.Empty(t, found)
 }
