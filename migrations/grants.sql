@@ -6,11 +6,14 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
 GRANT SELECT ON installation, nonce_floor TO engineshed_control;
 GRANT SELECT, DELETE ON gateway_status TO engineshed_control;
 GRANT SELECT, INSERT ON nonce, audit_event TO engineshed_control;
+GRANT SELECT, INSERT, DELETE ON http_api_revision TO engineshed_control;
 GRANT SELECT, UPDATE ON publication TO engineshed_control;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     account, ram_user, access_key, policy, policy_version, policy_attachment,
     host, db_instance, db_instance_tag, ip_array, ai_node_pool, ai_node, model_service, replica,
-    client_token, published_item
+    client_token, published_item,
+    gateway, environment, domain, ai_service, http_api, http_api_host, http_api_route, consumer, consumer_key,
+    consumer_group, consumer_group_member, authorization_rule, resource_tag
     TO engineshed_control;
 GRANT EXECUTE ON FUNCTION maintain_nonce_partitions(), last_crash() TO engineshed_control;
 

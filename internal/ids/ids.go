@@ -21,6 +21,17 @@ const (
 	AINode       = "ai"
 	ModelService = "ms"
 	Replica      = "re"
+
+	HTTPAPI           = "api"
+	HTTPAPIRoute      = "hr"
+	HTTPAPIRevision   = "apr"
+	Gateway           = "gw"
+	Environment       = "env"
+	Domain            = "d"
+	AIService         = "svc"
+	Consumer          = "cs"
+	ConsumerGroup     = "csg"
+	AuthorizationRule = "car"
 )
 
 // New returns a fresh id with the prefix: 100 random bits.
