@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"strings"
 )
@@ -152,10 +151,3 @@ func (s *AIService) Validate() error {
 
 // Encode renders a published body; validate it first.
 func Encode(v any) ([]byte, error) { return json.Marshal(v) }
-
-// AllowedUpstream decides which addresses of upstream services may be dialled: public ones, and what the operator
-// opted in. Both control plane (at save) and gateway (at dial, on the resolved address) ask it.
-type AllowedUpstream struct {
-	Prefixes []netip.Prefix   // --allow-upstream CIDR
-	Pairs    []netip.AddrPort // --allow-upstream ip:port
-}
