@@ -71,20 +71,33 @@ func (p *Publisher) Publish(ctx context.Context, kind, id string) error {
 	})
 }
 
+// reconcileLock lets one worker of all reconcile at a time.
+const reconcileLock = 7055
+
 // Reconcile inserts a job for every item that gateways see otherwise than it is.
 func (p *Publisher) Reconcile(ctx context.Context) error {
-	for kind, source := range p.sources {
-		err := pgx.BeginFunc(ctx, p.db, func(tx pgx.Tx) error {
-			stale, err := source.Stale(ctx, tx)
-			for _, id := range stale {
-				if err == nil {
-					err = Enqueue(ctx, tx, p.jobs, kind, id)
-				}
-			}
+	return pgx.BeginFunc(ctx, p.db, func(tx pgx.Tx) error {
+		var mine bool
+		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, reconcileLock).Scan(&mine); err != nil || !mine {
 			return err
-		})
-		if err != nil {
-			return fmt.Errorf("reconcile the published items of kind %s: %w", kind, err)
+		}
+		for kind, source := range p.sources {
+			if err := p.reconcile(ctx, tx, source); err != nil {
+				return fmt.Errorf("reconcile the published items of kind %s: %w", kind, err)
+			}
+		}
+		return nil
+	})
+}
+
+func (p *Publisher) reconcile(ctx context.Context, tx pgx.Tx, source Source) error {
+	stale, err := source.Stale(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, id := range stale {
+		if err := Enqueue(ctx, tx, p.jobs, source.Kind(), id); err != nil {
+			return err
 		}
 	}
 	return nil
