@@ -41,6 +41,11 @@ func (p *program) defineUp(flags *pflag.FlagSet, config *up.Config) {
 	flags.StringVar(&config.GatewayAddr, "gateway-addr", "127.0.0.1:8090", "address of the gateway's private listener")
 	flags.StringVar(&config.PublicAddr, "public-addr", "127.0.0.1:8091", "address of the gateway's public listener")
 	flags.StringVar(&config.GatewayURL, "gateway-url", "", "how clients reach the private listener (default: by its address)")
+	flags.StringVar(&config.HTTPSAddr, "https-addr", "", "address where domains are served with their certificates")
+	flags.StringVar(&config.CertDir, "cert-dir", "", "directory of the certificates that domains name: NAME.crt and NAME.key")
+	flags.StringVar(&config.BaseDomain, "base-domain", "", "domain of the environments' own host names (default: engineshed.localhost)")
+	flags.StringSliceVar(&config.AllowUpstream, "allow-upstream", nil,
+		"address that a service may have although it is not public: CIDR or ip:port, repeat for more")
 	flags.StringVar(&config.PublicURL, "public-gateway-url", "", "how clients reach the public listener (default: by its address)")
 	flags.StringVar(&config.PolicyDir, "policy-dir", "", "directory of policy files: accounts, users, keys, policies")
 	flags.StringVar(&config.Region, "region", "cn-hangzhou", "region this endpoint serves")

@@ -1,4 +1,4 @@
-// Command gateway carries the traffic of model services to their engines.
+// Command gateway carries the traffic of model services and Model APIs.
 package main
 
 import (
@@ -34,6 +34,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	flags.SetOutput(stdout)
 	flags.StringVar(&s.Addr, "addr", "127.0.0.1:8090", "private address: every model service is served here")
 	flags.StringVar(&s.PublicAddr, "public-addr", "", "public address: model services with a public connection are served here")
+	flags.StringVar(&s.HTTPSAddr, "https-addr", "", "address where domains of Model APIs are served with their certificates")
 	flags.StringVar(&s.AdminAddr, "admin-addr", "127.0.0.1:8092", "address of /healthz, /readyz and /metrics")
 	flags.StringVar(&s.TLSCert, "tls-cert", "", "certificate file (PEM) of both listeners")
 	flags.StringVar(&s.TLSKey, "tls-key", "", "key file (PEM) of both listeners")
@@ -41,6 +42,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	flags.StringVar(&s.SnapshotKeyFile, "snapshot-key-file", "", "the snapshot key, the same as the control plane's (required)")
 	flags.StringVar(&s.DataDir, "data-dir", "", "directory of the snapshot file, served when the database is away at the start")
 	flags.Int64Var(&s.MaxBody, "max-body-bytes", 10<<20, "largest accepted body of a request")
+	flags.StringVar(&s.GatewayID, "gateway-id", "", "serve the Model APIs of this gateway only (default all)")
+	flags.StringSliceVar(&s.AllowUpstream, "allow-upstream", nil,
+		"CIDR or ip:port that services of Model APIs may have though it is not public (repeatable, the same as the control plane's)")
 	flags.DurationVar(&s.DrainTimeout, "drain-timeout", 30*time.Second, "how long running requests may take after SIGTERM")
 	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil

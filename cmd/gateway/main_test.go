@@ -20,10 +20,11 @@ import (
 
 func TestComplaintsComeTogether(t *testing.T) {
 	t.Parallel()
-	err := run(t.Context(), []string{"--addr", "0.0.0.0:0"}, func(string) string { return "" }, io.Discard)
+	err := run(t.Context(), []string{"--addr", "0.0.0.0:0", "--allow-upstream", "anywhere"}, func(string) string { return "" }, io.Discard)
 	require.ErrorContains(t, err, "GATEWAY_DATABASE_URL")
 	require.ErrorContains(t, err, "--snapshot-key-file")
 	require.ErrorContains(t, err, "--insecure")
+	require.ErrorContains(t, err, "--allow-upstream")
 }
 
 func TestVariableOfTheWrongKindIsNamed(t *testing.T) {

@@ -30,6 +30,9 @@ type Config struct {
 	Region            string
 	GatewayURL        string
 	PublicGatewayURL  string
+	BaseDomain        string   // environments answer at env-….BaseDomain
+	CertDir           string   // NAME.crt and NAME.key of the certificates that domains name
+	AllowUpstream     []string // CIDR blocks and ip:port pairs that services may have although they are not public
 	TLSCert           string
 	TLSKey            string
 	Insecure          bool
@@ -68,10 +71,14 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.StringVar(&c.Region, "region", "cn-hangzhou", "region this endpoint serves")
 	flags.StringVar(&c.GatewayURL, "gateway-url", "http://127.0.0.1:8090", "base URL of the gateway's private listener")
 	flags.StringVar(&c.PublicGatewayURL, "public-gateway-url", "http://127.0.0.1:8091", "base URL of the gateway's public listener")
+	flags.StringVar(&c.BaseDomain, "base-domain", "engineshed.localhost", "domain of the environments' own host names")
+	flags.StringVar(&c.CertDir, "cert-dir", "", "directory of the certificates that domains name: NAME.crt and NAME.key")
+	flags.StringSliceVar(&c.AllowUpstream, "allow-upstream", nil,
+		"address that a service may have although it is not public: CIDR or ip:port, repeat for more; the gateway needs the same")
 	flags.StringVar(&c.TLSCert, "tls-cert", "", "certificate file of the OpenAPI endpoint")
 	flags.StringVar(&c.TLSKey, "tls-key", "", "key file of the certificate")
 	flags.BoolVar(&c.Insecure, "insecure", false, "allow plain HTTP on an address that is not loopback")
-	flags.BoolVar(&c.Seed, "seed", false, "make a first DB instance with AI nodes on this host")
+	flags.BoolVar(&c.Seed, "seed", false, "make a first DB instance with AI nodes on this host, and a first gateway")
 	flags.BoolVar(&c.StopEnginesOnExit, "stop-engines-on-exit", false, "end this host's engines when the worker stops; they start again with it")
 	flags.DurationVar(&c.StopGrace, "stop-grace", 10*time.Second, "how long requests, jobs and engines get to end")
 }

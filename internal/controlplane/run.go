@@ -20,17 +20,23 @@ import (
 
 	"github.com/engineshed/engineshed/internal/access"
 	"github.com/engineshed/engineshed/internal/access/signature"
+	"github.com/engineshed/engineshed/internal/aiservice"
 	"github.com/engineshed/engineshed/internal/api"
+	"github.com/engineshed/engineshed/internal/api/apig"
 	"github.com/engineshed/engineshed/internal/api/gpdb"
 	"github.com/engineshed/engineshed/internal/catalog"
+	"github.com/engineshed/engineshed/internal/consumer"
 	"github.com/engineshed/engineshed/internal/iam"
 	"github.com/engineshed/engineshed/internal/idempotency"
+	"github.com/engineshed/engineshed/internal/ingress"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
+	"github.com/engineshed/engineshed/internal/modelapi"
 	"github.com/engineshed/engineshed/internal/modelservice"
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/publish"
 	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/snapshot"
 	"github.com/engineshed/engineshed/internal/telemetry"
 )
 
@@ -44,6 +50,11 @@ type program struct {
 	iam       *iam.Store
 	instances *instance.Instances
 	services  *modelservice.Services
+	ingress   *ingress.Ingress
+	consumers *consumer.Consumers
+	upstreams *aiservice.Services
+	apis      *modelapi.APIs
+	publisher *publish.Publisher
 	jobs      *jobs.Client
 }
 
@@ -112,7 +123,23 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 		DB: p.db, Jobs: p.jobs, Master: p.master, Snapshot: p.snapshot,
 		GatewayURL: cfg.GatewayURL, PublicGatewayURL: cfg.PublicGatewayURL,
 	})
-	return p, nil
+	return p, p.assembleModelAPIs()
+}
+
+// assembleModelAPIs makes what publishes Model APIs and everything they are made of.
+func (p *program) assembleModelAPIs() error {
+	allowed, err := snapshot.ParseAllowedUpstream(p.cfg.AllowUpstream)
+	if err != nil {
+		return fmt.Errorf("--allow-upstream: %w", err)
+	}
+	p.ingress = ingress.New(ingress.Config{
+		DB: p.db, Jobs: p.jobs, Snapshot: p.snapshot, BaseDomain: p.cfg.BaseDomain, CertDir: p.cfg.CertDir,
+	})
+	p.consumers = consumer.New(consumer.Config{DB: p.db, Jobs: p.jobs, Master: p.master})
+	p.upstreams = aiservice.New(aiservice.Config{DB: p.db, Jobs: p.jobs, Master: p.master, Snapshot: p.snapshot, Allowed: allowed})
+	p.apis = modelapi.New(modelapi.Config{DB: p.db, Jobs: p.jobs, SubDomain: p.ingress.SubDomain})
+	p.publisher = publish.NewPublisher(p.db, p.jobs, p.ingress, p.consumers, p.upstreams, p.apis)
+	return nil
 }
 
 // prepare brings what the database must hold before the first call, and returns the root account's id.
@@ -224,14 +251,21 @@ func (p *program) serve(ctx context.Context, server *http.Server, listener net.L
 }
 
 func (p *program) handler() (http.Handler, error) {
-	product, err := gpdb.Product(gpdb.Config{
+	modelServices, err := gpdb.Product(gpdb.Config{
 		Services: p.services, Instances: p.instances, Models: catalog.Names, Region: p.cfg.Region,
 	})
 	if err != nil {
 		return nil, err
 	}
+	modelAPIs, err := apig.Product(apig.Config{
+		APIs: p.apis, Routes: p.apis, Gateways: p.ingress, Environments: p.ingress, Domains: p.ingress,
+		Services: p.upstreams, Consumers: p.consumers, Groups: p.consumers, Rules: p.consumers,
+	})
+	if err != nil {
+		return nil, err
+	}
 	return api.New(api.Config{
-		Region: p.cfg.Region, Products: []api.Product{product}, Verifier: signature.New(p.iam, p.iam, time.Now),
+		Region: p.cfg.Region, Products: []api.Product{modelServices, modelAPIs}, Verifier: signature.New(p.iam, p.iam, time.Now),
 		Authorizer: access.NewAuthorizer(p.iam, p.master, p.log), Audit: p.db, Log: p.log,
 	})
 }

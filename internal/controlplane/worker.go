@@ -48,6 +48,7 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 	w.watcher = modelservice.NewWatcher(p.db, p.jobs, w.driver, p.cfg.Host, p.log)
 	freeAddr := func() (string, error) { return process.FreeAddr(p.cfg.EngineAddr) }
 	workers := river.NewWorkers()
+	p.publisher.AddWorker(workers)
 	modelservice.AddWorkers(workers, p.services,
 		modelservice.NewStepper(p.services, w.driver, p.cfg.Host, freeAddr, w.watcher.Changed, p.log))
 	if w.client, err = jobs.NewWorker(p.db, p.cfg.Host, workers, p.log); err != nil {
@@ -57,13 +58,16 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 	return w, p.instances.Beat(ctx, w.host)
 }
 
-// seed makes the account's first DB instance when asked.
+// seed makes the account's first DB instance and gateway when asked.
 func (w *worker) seed(ctx context.Context, account string) error {
 	if !w.cfg.Seed {
 		return nil
 	}
 	if err := w.instances.Seed(ctx, account, w.host, simulatedNodes); err != nil {
 		return fmt.Errorf("make the first DB instance: %w", err)
+	}
+	if err := w.ingress.Seed(ctx, account); err != nil {
+		return fmt.Errorf("make the first gateway: %w", err)
 	}
 	return nil
 }
@@ -103,7 +107,7 @@ func engineCommand(command string) ([]string, error) {
 func (w *worker) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return w.every(ctx, heartbeatInterval, "heartbeat", w.beat) })
-	group.Go(func() error { return w.every(ctx, reconcileInterval, "reconcile", w.services.Reconcile) })
+	group.Go(func() error { return w.every(ctx, reconcileInterval, "reconcile", w.reconcile) })
 	group.Go(func() error { return w.every(ctx, sweepInterval, "sweep", w.watcher.Sweep) })
 	group.Go(func() error { return w.watcher.Run(ctx) })
 	group.Go(func() error { return w.work(ctx) })
@@ -112,6 +116,10 @@ func (w *worker) run(ctx context.Context) error {
 		return errors.Join(err, w.stopEngines(context.WithoutCancel(ctx)))
 	}
 	return err
+}
+
+func (w *worker) reconcile(ctx context.Context) error {
+	return errors.Join(w.services.Reconcile(ctx), w.publisher.Reconcile(ctx))
 }
 
 func (w *worker) beat(ctx context.Context) error { return w.instances.Beat(ctx, w.host) }

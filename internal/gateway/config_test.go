@@ -82,7 +82,7 @@ func TestChangeIsServedAtOnce(t *testing.T) {
 	body, err := s.Encode()
 	require.NoError(t, err)
 	published = time.Now()
-	g.publishItems(false, item{s.ID, body})
+	g.publishItems(false, item{id: s.ID, body: body})
 	g.await(func() bool { return g.ask(s).status == 200 })
 	require.Less(t, time.Since(published), 2500*time.Millisecond, "polling finds what was not announced")
 }
@@ -291,7 +291,7 @@ func TestBadItemLeavesTheServiceAsItWas(t *testing.T) {
 	} {
 		good, err := other.Encode()
 		require.NoError(t, err)
-		g.awaitRevision(g.publishItems(true, item{s.ID, body}, item{other.ID, good}))
+		g.awaitRevision(g.publishItems(true, item{id: s.ID, body: body}, item{id: other.ID, body: good}))
 		require.Equal(t, 200, g.ask(s).status, name)
 		require.Equal(t, 200, g.ask(other).status, name)
 		require.Equal(t, "1", metric(g, "engineshed_gateway_bad_items"), name)

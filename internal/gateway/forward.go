@@ -42,6 +42,10 @@ func (c *call) forward(w http.ResponseWriter) *refusal {
 // rewrite makes the engine's request from nothing, so that nothing of the client's passes unseen.
 func (c *call) rewrite(p *httputil.ProxyRequest) {
 	out := p.Out
+	if c.api != nil {
+		c.rewriteForAPI(p)
+		return
+	}
 	decoded := p.In.URL.Path[len(servicesPath)+len(c.service.ID):]
 	out.URL = upstream.Path(decoded, c.path, out.URL.RawQuery)
 	out.Header = make(http.Header, len(forwarded)+2)
@@ -56,6 +60,9 @@ func (c *call) rewrite(p *httputil.ProxyRequest) {
 
 // RoundTrip asks the least busy replica; one that cannot be reached hands the request to the next.
 func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
+	if c.service == nil {
+		return c.askOutside(out)
+	}
 	for {
 		replica := upstream.Choose(c.service.Replicas, c.tried)
 		if replica == nil {
@@ -67,8 +74,7 @@ func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
 		if err == nil || !upstream.Undelivered(err) || c.in.Context().Err() != nil {
 			return resp, err
 		}
-		c.log.Warn("replica could not be reached", "service", c.service.ID, "replica", replica.ID(),
-			"requestId", c.id, "error", err)
+		c.warn("replica could not be reached", err)
 		c.replica = nil
 		replica.End()
 		replica.SetAside()
@@ -80,6 +86,10 @@ func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
 func (c *call) attempt(out *http.Request) *http.Request {
 	attempt := out.WithContext(c.in.Context())
 	switch {
+	case c.spliced != nil:
+		attempt.GetBody = func() (io.ReadCloser, error) { return c.spliced.Reader(), nil }
+		attempt.Body, _ = attempt.GetBody()
+		attempt.ContentLength, attempt.TransferEncoding = c.spliced.Len(), nil
 	case len(c.body) > 0:
 		attempt.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.body)), nil }
 		attempt.Body, _ = attempt.GetBody()
@@ -94,8 +104,16 @@ func (c *call) answered(resp *http.Response) error {
 	for _, name := range withheld {
 		delete(resp.Header, name)
 	}
+	if c.api != nil {
+		for _, name := range withheldFromConsumers {
+			delete(resp.Header, name)
+		}
+	}
 	resp.Header[requestIDHeader] = []string{c.id}
 	c.status = resp.StatusCode
+	if c.status == http.StatusSwitchingProtocols {
+		return c.upgraded(resp)
+	}
 	c.answer.ReadCloser = resp.Body
 	resp.Body = &c.answer
 	return nil
@@ -114,8 +132,7 @@ func (c *call) failed(_ http.ResponseWriter, _ *http.Request, err error) {
 		c.refused = errBody
 	default:
 		c.refused = errEngine
-		c.log.Warn("engine broke off before it answered", "service", c.service.ID, "replica", c.replica.ID(),
-			"requestId", c.id, "error", err)
+		c.warn("engine broke off before it answered", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/gateway/route"
 	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/snapshot"
 	"github.com/engineshed/engineshed/internal/telemetry"
 )
 
@@ -28,6 +31,7 @@ type Settings struct {
 	DatabaseURL     string
 	Addr            string // where every service is served
 	PublicAddr      string // where services with a public connection are served too; "": nowhere
+	HTTPSAddr       string // where Model APIs are served with their domains' certificates; "": nowhere
 	AdminAddr       string // health, readiness and metrics; "": nowhere
 	TLSCert, TLSKey string // files; empty: plain HTTP
 	Insecure        bool   // plain HTTP beyond this machine is wanted
@@ -35,38 +39,60 @@ type Settings struct {
 	DataDir         string // holds the snapshot file; "": none is kept
 	MaxBody         int64  // bytes of a request's body
 	DrainTimeout    time.Duration
+	GatewayID       string   // the one gateway whose Model APIs are served; "": all
+	AllowUpstream   []string // addresses that are not public and may be reached: CIDR or ip:port
 }
 
 // Gateway is a gateway that listens. Run serves.
 type Gateway struct {
-	settings  Settings
-	log       *slog.Logger
-	store     *config.Store
-	servers   []server
-	adminAddr string
-	stopAdmin context.CancelFunc
-	draining  atomic.Bool
+	settings   Settings
+	log        *slog.Logger
+	store      *config.Store
+	servers    []server
+	adminAddr  string
+	stopAdmin  context.CancelFunc
+	draining   atomic.Bool
+	websockets sync.WaitGroup
+	requests   context.Context // of every request; ends when the gateway has drained
+	endAll     context.CancelFunc
 }
 
 type server struct {
+	use      use
 	http     *http.Server
 	listener net.Listener
 }
+
+// use is what a listener is for.
+type use int
+
+const (
+	privateUse use = iota
+	publicUse
+	httpsUse
+)
 
 // Open checks the settings, all at once, and listens. It connects to nothing.
 func Open(s Settings, log *slog.Logger) (*Gateway, error) {
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
+	allowed, err := snapshot.ParseAllowedUpstream(s.AllowUpstream)
+	if err != nil {
+		return nil, err
+	}
 	box, err := secret.Load(s.SnapshotKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read --snapshot-key-file: %w", err)
 	}
-	store, err := config.Open(config.Settings{DatabaseURL: s.DatabaseURL, DataDir: s.DataDir, SnapshotKey: box}, log)
+	store, err := config.Open(config.Settings{
+		DatabaseURL: s.DatabaseURL, DataDir: s.DataDir, SnapshotKey: box, GatewayID: s.GatewayID, Guard: allowed,
+	}, log)
 	if err != nil {
 		return nil, err
 	}
 	g := &Gateway{settings: s, log: log, store: store}
+	g.requests, g.endAll = context.WithCancel(context.Background())
 	if err := g.listen(); err != nil {
 		g.close()
 		return nil, err
@@ -77,6 +103,9 @@ func Open(s Settings, log *slog.Logger) (*Gateway, error) {
 func (s Settings) validate() error {
 	var complaints []error
 	complain := func(format string, args ...any) { complaints = append(complaints, fmt.Errorf(format, args...)) }
+	if _, err := snapshot.ParseAllowedUpstream(s.AllowUpstream); err != nil {
+		complaints = append(complaints, err)
+	}
 	if s.DatabaseURL == "" {
 		complain("GATEWAY_DATABASE_URL is not set: give the connection string of the role engineshed_gateway")
 	}
@@ -113,16 +142,23 @@ func isLoopback(addr string) bool {
 func (g *Gateway) listen() error {
 	nobody := new(config.Traffic)
 	bounded := &boundedLog{log: g.log}
+	httpsPort := ""
 	for _, l := range []struct {
-		addr   string
-		public bool
-	}{{g.settings.Addr, false}, {g.settings.PublicAddr, true}} {
+		use  use
+		addr string
+	}{{httpsUse, g.settings.HTTPSAddr}, {privateUse, g.settings.Addr}, {publicUse, g.settings.PublicAddr}} {
 		if l.addr == "" {
 			continue
 		}
-		h := &handler{g.store.Current, l.public, g.settings.MaxBody, nobody, bounded}
-		if err := g.serveOn(l.addr, h); err != nil {
+		h := &handler{
+			current: g.store.Current, public: l.use != privateUse, apis: l.use != publicUse, httpsPort: httpsPort,
+			maxBody: g.settings.MaxBody, nobody: nobody, log: bounded, websockets: &g.websockets,
+		}
+		if err := g.serveOn(l.use, l.addr, h); err != nil {
 			return err
+		}
+		if _, port, _ := net.SplitHostPort(g.addr(httpsUse)); port != "" && port != "443" {
+			httpsPort = ":" + port
 		}
 	}
 	registry := prometheus.NewRegistry()
@@ -135,22 +171,19 @@ func (g *Gateway) listen() error {
 	return err
 }
 
-func (g *Gateway) serveOn(addr string, h *handler) error {
-	var certificates []tls.Certificate
-	if g.settings.TLSCert != "" {
-		certificate, err := tls.LoadX509KeyPair(g.settings.TLSCert, g.settings.TLSKey)
-		if err != nil {
-			return fmt.Errorf("read --tls-cert and --tls-key: %w", err)
-		}
-		certificates = []tls.Certificate{certificate}
+func (g *Gateway) serveOn(use use, addr string, h *handler) error {
+	tlsConfig, err := g.tlsConfig(use)
+	if err != nil {
+		return err
 	}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	g.servers = append(g.servers, server{&http.Server{
+	g.servers = append(g.servers, server{use, &http.Server{
 		Handler:           h,
-		TLSConfig:         &tls.Config{Certificates: certificates, MinVersion: tls.VersionTLS12},
+		TLSConfig:         tlsConfig,
+		BaseContext:       func(net.Listener) context.Context { return g.requests },
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -161,15 +194,53 @@ func (g *Gateway) serveOn(addr string, h *handler) error {
 	return nil
 }
 
+// tlsConfig holds the certificate of the settings, if there is one. The listener for domains takes theirs first.
+func (g *Gateway) tlsConfig(use use) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if g.settings.TLSCert != "" {
+		certificate, err := tls.LoadX509KeyPair(g.settings.TLSCert, g.settings.TLSKey)
+		if err != nil {
+			return nil, fmt.Errorf("read --tls-cert and --tls-key: %w", err)
+		}
+		c.Certificates = []tls.Certificate{certificate}
+	}
+	if use == httpsUse {
+		c.GetConfigForClient = g.domainTLS
+	}
+	return c, nil
+}
+
+var errNoCertificate = errors.New("no domain with a certificate has this name")
+
+// domainTLS is the configuration of the domain that a client names.
+func (g *Gateway) domainTLS(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if cfg := g.store.Current(); cfg != nil {
+		if d := cfg.Domain(route.Host(hello.ServerName)); d != nil && d.TLS != nil {
+			return d.TLS, nil
+		}
+	}
+	if g.settings.TLSCert == "" {
+		return nil, errNoCertificate
+	}
+	return nil, nil //nolint:nilnil // tls.Config says: the original one
+}
+
 // Addr is where every service is served.
-func (g *Gateway) Addr() string { return g.servers[0].listener.Addr().String() }
+func (g *Gateway) Addr() string { return g.addr(privateUse) }
 
 // PublicAddr is where public services are served; "" without such a listener.
-func (g *Gateway) PublicAddr() string {
-	if len(g.servers) < 2 {
-		return ""
+func (g *Gateway) PublicAddr() string { return g.addr(publicUse) }
+
+// HTTPSAddr is where domains are served with their certificates; "" without such a listener.
+func (g *Gateway) HTTPSAddr() string { return g.addr(httpsUse) }
+
+func (g *Gateway) addr(use use) string {
+	for _, s := range g.servers {
+		if s.use == use {
+			return s.listener.Addr().String()
+		}
 	}
-	return g.servers[1].listener.Addr().String()
+	return ""
 }
 
 // AdminAddr is where health, readiness and metrics are; "" without such a listener.
@@ -189,7 +260,8 @@ func (g *Gateway) ready(context.Context) error {
 // Run serves until ctx ends, then lets running requests finish within the drain timeout.
 func (g *Gateway) Run(ctx context.Context) error {
 	defer g.close()
-	g.log.Info("gateway listening", "addr", g.Addr(), "publicAddr", g.PublicAddr(), "adminAddr", g.AdminAddr())
+	g.log.Info("gateway listening", "addr", g.Addr(), "publicAddr", g.PublicAddr(), "httpsAddr", g.HTTPSAddr(),
+		"adminAddr", g.AdminAddr())
 	group, ctx := errgroup.WithContext(ctx)
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx)) // revocations count while draining, too
 	group.Go(func() error { return g.store.Run(storeCtx) })
@@ -207,7 +279,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 func (s server) serve() error {
 	var err error
-	if len(s.http.TLSConfig.Certificates) > 0 {
+	if s.use == httpsUse || len(s.http.TLSConfig.Certificates) > 0 {
 		err = s.http.ServeTLS(s.listener, "", "")
 	} else {
 		err = s.http.Serve(s.listener)
@@ -227,12 +299,32 @@ func (g *Gateway) drain() {
 	for _, s := range g.servers {
 		group.Go(func() error { return s.http.Shutdown(ctx) })
 	}
-	if err := group.Wait(); err != nil {
+	err := group.Wait()
+	if err == nil {
+		err = g.awaitWebSockets(ctx)
+	}
+	if err != nil {
 		g.log.Warn("requests were still running when the drain timeout ended; they are cut", "error", err)
 	}
 }
 
+// awaitWebSockets waits for the connections that the servers no longer know. No new ones can come.
+func (g *Gateway) awaitWebSockets(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() {
+		g.websockets.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (g *Gateway) close() {
+	g.endAll()
 	for _, s := range g.servers {
 		_ = s.http.Close()
 		_ = s.listener.Close()

@@ -7,8 +7,11 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/gateway/model"
+	"github.com/engineshed/engineshed/internal/gateway/route"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 )
 
@@ -21,11 +24,15 @@ const (
 
 // handler serves one listener.
 type handler struct {
-	current func() *config.Config
-	public  bool // serves public services only
-	maxBody int64
-	nobody  *config.Traffic // what no service is charged for
-	log     *boundedLog
+	current   func() *config.Config
+	public    bool   // of the model services, serves the public ones only
+	apis      bool   // serves Model APIs
+	httpsPort string // where force-HTTPS sends: ":port", or "" for the usual one
+	maxBody   int64
+	nobody    *config.Traffic // what nobody is charged for
+	log       *boundedLog
+
+	websockets *sync.WaitGroup // connections that became WebSockets
 }
 
 // ServeHTTP is one request from top to bottom: what is asked for, may the caller have it, which engine, stream.
@@ -41,7 +48,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refused = c.forward(w)
 	}
 	if refused != nil {
-		refused.write(w, c.id)
+		refused.write(w, c.protocol, c.id)
 		linger(w, r, unread)
 		c.status = refused.status
 	}
@@ -51,29 +58,53 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // call is one request on its way through the gateway.
 type call struct {
 	*handler
-	in      *http.Request
-	id      string
-	service *config.Service
-	traffic *config.Traffic
-	path    string     // what the engine is asked for, as the client wrote it
-	body    []byte     // the whole body when it is small
-	upload  uploadBody // otherwise
-	tried   []*upstream.Replica
-	replica *upstream.Replica // counted in until the call ends
-	answer  answerBody
-	refused *refusal // instead of an engine's answer
-	status  int
-	outcome config.Outcome // Gone until the answer has come to its end
+	in       *http.Request
+	id       string
+	api      *config.API      // nil: a model service is called directly
+	route    *route.Route     // of api
+	ways     *config.Ways     // where a consumer's key may be
+	protocol string           // of the route: the shape of errors
+	upstream *config.Upstream // what api forwards to; nil with a service
+	service  *config.Service  // whose replica answers
+	traffic  *config.Traffic
+	path     string // what the engine is asked for
+	body     []byte // the whole body when it is small
+	spliced  *model.Splice
+	upload   uploadBody // otherwise
+	tried    []*upstream.Replica
+	replica  *upstream.Replica // counted in until the call ends
+	answer   answerBody
+	refused  *refusal // instead of an engine's answer
+	status   int
+	upgrade  bool           // the connection became a WebSocket
+	outcome  config.Outcome // Gone until the answer has come to its end
 }
 
-// admit decides whether the caller may ask the service for this. A service that this listener does not serve is
-// answered exactly as one that does not exist.
+// admit decides whether the caller may ask for this.
 func (c *call) admit() *refusal {
+	cfg := c.current()
+	target, _, _ := strings.Cut(c.in.RequestURI, "?")
+	path, ok := route.Canonical(target)
+	switch {
+	case strings.HasPrefix(target, servicesPath):
+		return c.admitService(cfg)
+	case !ok:
+		return errMalformed
+	case isReserved(path) || !c.apis:
+		return errUnknownURL
+	case cfg == nil:
+		return errNotReady
+	}
+	return c.admitAPI(cfg, path)
+}
+
+// admitService decides whether the caller may ask the service for this. A service that this listener does not serve is
+// answered exactly as one that does not exist.
+func (c *call) admitService(cfg *config.Config) *refusal {
 	id, path, refused := splitTarget(c.in.RequestURI)
 	if refused != nil {
 		return refused
 	}
-	cfg := c.current()
 	if cfg == nil {
 		return errNotReady
 	}
@@ -88,7 +119,7 @@ func (c *call) admit() *refusal {
 	}
 	c.service, c.traffic, c.path = service, service.Traffic, path
 	switch {
-	case !strings.HasPrefix(path, "/v1/"):
+	case !strings.HasPrefix(path, enginePath):
 		return errUnknownURL
 	case c.in.ContentLength > c.maxBody:
 		return errTooLarge
@@ -117,10 +148,13 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(key)
 }
 
-// readBody takes a small body in at once and bounds a large one.
+// readBody takes a small body in at once and bounds a large one. A body whose model is written is taken in whole.
 func (c *call) readBody(w http.ResponseWriter) *refusal {
+	if c.writesModel() {
+		return c.readWhole(w)
+	}
 	if c.in.ContentLength < 0 || c.in.ContentLength > smallBody {
-		c.upload.ReadCloser = http.MaxBytesReader(w, c.in.Body, c.maxBody)
+		c.upload.ReadCloser = http.MaxBytesReader(w, c.in.Body, c.limit())
 		c.in.Body = &c.upload
 		return nil
 	}
@@ -136,12 +170,29 @@ func (c *call) end() {
 	if c.replica != nil {
 		c.replica.End()
 	}
+	if c.upgrade {
+		c.websockets.Done()
+	}
 	if c.outcome == config.Gone && c.answer.err != nil && c.in.Context().Err() == nil {
 		c.outcome = config.Cut
-		c.log.Warn("engine broke off in the middle of its answer", "service", c.service.ID, "replica", c.replica.ID(),
-			"requestId", c.id, "error", c.answer.err)
+		c.warn("engine broke off in the middle of its answer", c.answer.err)
 	}
 	c.traffic.Ended(c.outcome)
+}
+
+// warn reports what went wrong with whoever was asked.
+func (c *call) warn(message string, err error) {
+	args := []any{"requestId", c.id, "error", err}
+	if c.api != nil {
+		args = append(args, "api", c.api.ID)
+	}
+	if c.upstream != nil {
+		args = append(args, "service", c.upstream.ID)
+	}
+	if c.replica != nil {
+		args = append(args, "modelService", c.service.ID, "replica", c.replica.ID())
+	}
+	c.log.Warn(message, args...)
 }
 
 func newRequestID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }

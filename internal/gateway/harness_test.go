@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -68,8 +69,9 @@ func prepareRig(t testing.TB, db *pgtest.DB) *rig {
 	box, err := secret.Load(keyFile)
 	require.NoError(t, err)
 	return &rig{t: t, box: box, owner: db.Owner, settings: gateway.Settings{
-		DatabaseURL: db.GatewayURL, Addr: "127.0.0.1:0", PublicAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0",
+		DatabaseURL: db.GatewayURL, Addr: "127.0.0.1:0", PublicAddr: "127.0.0.1:0", HTTPSAddr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0",
 		SnapshotKeyFile: keyFile, DataDir: filepath.Join(dir, "data"), MaxBody: 1 << 20, DrainTimeout: 5 * time.Second,
+		AllowUpstream: []string{"127.0.0.1/32"},
 	}}
 }
 
@@ -138,7 +140,7 @@ func (r *rig) publish(services ...snapshot.ModelService) int64 {
 	for _, s := range services {
 		body, err := s.Encode()
 		require.NoError(r.t, err)
-		items = append(items, item{s.ID, body})
+		items = append(items, item{id: s.ID, body: body})
 	}
 	return r.publishItems(true, items...)
 }
@@ -152,6 +154,7 @@ func (r *rig) serve(services ...snapshot.ModelService) {
 type item struct {
 	id   string
 	body []byte // nil: a tombstone
+	kind string // "": a model service
 }
 
 func (r *rig) publishItems(announce bool, items ...item) int64 {
@@ -166,7 +169,7 @@ func (r *rig) publishItems(announce bool, items ...item) int64 {
 		_, err := tx.Exec(ctx, `
 			INSERT INTO published_item (kind, id, revision, deleted, body) VALUES ($1, $2, $3, $4, coalesce($5, ''::bytea))
 			ON CONFLICT (kind, id) DO UPDATE SET revision = $3, deleted = $4, body = excluded.body`,
-			snapshot.KindModelService, i.id, revision, i.body == nil, i.body)
+			cmp.Or(i.kind, snapshot.KindModelService), i.id, revision, i.body == nil, i.body)
 		require.NoError(r.t, err)
 	}
 	if announce {

@@ -14,6 +14,10 @@ var (
 			"cut (the engine broke off) or gone (the client left).", []string{"service", "outcome"}, nil)
 	inFlightDesc = prometheus.NewDesc("engineshed_gateway_in_flight",
 		"Requests being forwarded, by model service.", []string{"service"}, nil)
+	apiRequestsDesc = prometheus.NewDesc("engineshed_gateway_api_requests_total",
+		"Requests to Model APIs that ended, by API and outcome as above.", []string{"api", "outcome"}, nil)
+	apiInFlightDesc = prometheus.NewDesc("engineshed_gateway_api_in_flight",
+		"Requests to Model APIs being forwarded, by API.", []string{"api"}, nil)
 	revisionDesc = prometheus.NewDesc("engineshed_gateway_revision",
 		"The published revision that is served.", nil, nil)
 	ageDesc = prometheus.NewDesc("engineshed_gateway_config_age_seconds",
@@ -30,7 +34,9 @@ type collector struct {
 }
 
 func (collector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{requestsDesc, inFlightDesc, revisionDesc, ageDesc, badDesc} {
+	for _, desc := range []*prometheus.Desc{
+		requestsDesc, inFlightDesc, apiRequestsDesc, apiInFlightDesc, revisionDesc, ageDesc, badDesc,
+	} {
 		descs <- desc
 	}
 }
@@ -39,13 +45,13 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
-	traffic := func(service string, t *config.Traffic) {
+	traffic := func(requests, inFlight *prometheus.Desc, id string, t *config.Traffic) {
 		t.Each(func(o config.Outcome, count uint64) {
-			metrics <- prometheus.MustNewConstMetric(requestsDesc, prometheus.CounterValue, float64(count), service, o.String())
+			metrics <- prometheus.MustNewConstMetric(requests, prometheus.CounterValue, float64(count), id, o.String())
 		})
-		gauge(inFlightDesc, float64(t.InFlight.Load()), service)
+		gauge(inFlight, float64(t.InFlight.Load()), id)
 	}
-	traffic("", c.nobody)
+	traffic(requestsDesc, inFlightDesc, "", c.nobody)
 	confirmed := c.store.Confirmed()
 	if confirmed.IsZero() {
 		confirmed = c.started
@@ -58,6 +64,9 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	gauge(revisionDesc, float64(cfg.Revision))
 	gauge(badDesc, float64(cfg.Bad()))
 	for s := range cfg.Services {
-		traffic(s.ID, s.Traffic)
+		traffic(requestsDesc, inFlightDesc, s.ID, s.Traffic)
+	}
+	for a := range cfg.APIs {
+		traffic(apiRequestsDesc, apiInFlightDesc, a.ID, a.Traffic)
 	}
 }

@@ -3,17 +3,19 @@ package gateway
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
 )
 
-// refusal is an answer of the gateway itself, in the shape OpenAI's clients expect of an error.
+// refusal is an answer of the gateway itself, in the shape that clients of the protocol expect of an error.
 type refusal struct {
 	status  int
 	kind    string // OpenAI's "type"
 	code    string
 	message string
+	header  http.Header // beside the usual ones
 }
 
 func (r *refusal) Error() string { return r.code + ": " + r.message }
@@ -21,53 +23,105 @@ func (r *refusal) Error() string { return r.code + ": " + r.message }
 // Each says what to do about it. None says more about a service than its caller may know.
 var (
 	errMalformed = &refusal{
-		400, "invalid_request_error", "invalid_url",
-		"The path of the request is not in its plain form: use /services/<id>/v1/… without encoded slashes, empty or dot segments.",
+		status: 400, kind: "invalid_request_error", code: "invalid_url",
+		message: "The path of the request is not in its plain form: send it without empty or dot segments, and under /services/ without encoded slashes.",
 	}
 	errBody = &refusal{
-		400, "invalid_request_error", "incomplete_body",
-		"The body of the request ended before its Content-Length.",
+		status: 400, kind: "invalid_request_error", code: "incomplete_body",
+		message: "The body of the request ended before its Content-Length.",
 	}
 	errKey = &refusal{
-		401, "invalid_request_error", "invalid_api_key",
-		"The API key is missing or wrong: send the model service's ApiKey as 'Authorization: Bearer <key>'.",
+		status: 401, kind: "invalid_request_error", code: "invalid_api_key",
+		message: "The API key is missing or wrong: send the model service's ApiKey as 'Authorization: Bearer <key>'.",
 	}
 	errAddress = &refusal{
-		403, "permission_error", "ip_not_allowed",
-		"Your address is not in the IP array of this model service: add it to SecurityIPList.",
+		status: 403, kind: "permission_error", code: "ip_not_allowed",
+		message: "Your address is not in the IP array of this model service: add it to SecurityIPList.",
 	}
 	errUnknownURL = &refusal{
-		404, "invalid_request_error", "unknown_url",
-		"There is nothing at this URL: a model service is served at /services/<id>/v1/…",
+		status: 404, kind: "invalid_request_error", code: "unknown_url",
+		message: "There is nothing at this URL: a model service is served at /services/<id>/v1/…, a Model API at its domains and base path.",
 	}
 	errUnknownService = &refusal{
-		404, "invalid_request_error", "model_service_not_found",
-		"There is no such model service at this address.",
+		status: 404, kind: "invalid_request_error", code: "model_service_not_found",
+		message: "There is no such model service at this address.",
 	}
 	errTooLarge = &refusal{
-		413, "invalid_request_error", "request_too_large",
-		"The body of the request is larger than this gateway accepts.",
+		status: 413, kind: "invalid_request_error", code: "request_too_large",
+		message: "The body of the request is larger than this gateway accepts.",
 	}
 	errEncoded = &refusal{
-		415, "invalid_request_error", "unsupported_content_encoding",
-		"The body of the request is compressed: send it without Content-Encoding.",
+		status: 415, kind: "invalid_request_error", code: "unsupported_content_encoding",
+		message: "The body of the request is compressed: send it without Content-Encoding.",
 	}
 	errEngine = &refusal{
-		502, "server_error", "engine_failed",
-		"The engine broke off before it answered: try again.",
+		status: 502, kind: "server_error", code: "engine_failed",
+		message: "The engine broke off before it answered: try again.",
 	}
 	errNoReplica = &refusal{
-		503, "server_error", "no_healthy_replica",
-		"No engine of this model service can be reached right now: try again in a moment.",
+		status: 503, kind: "server_error", code: "no_healthy_replica",
+		message: "No engine of this model service can be reached right now: try again in a moment.",
 	}
 	errNotReady = &refusal{
-		503, "server_error", "gateway_not_ready",
-		"The gateway has no configuration yet: try again in a moment.",
+		status: 503, kind: "server_error", code: "gateway_not_ready",
+		message: "The gateway has no configuration yet: try again in a moment.",
 	}
 )
 
-func (r *refusal) write(w http.ResponseWriter, requestID string) {
+// Of Model APIs.
+var (
+	errNoRoute = &refusal{
+		status: 404, kind: "invalid_request_error", code: "unknown_url",
+		message: "This API has no route for the path.",
+	}
+	errConsumerKey = &refusal{
+		status: 401, kind: "invalid_request_error", code: "invalid_api_key",
+		message: "The API key is missing or wrong: send one key of a consumer, where the consumer is to carry it " +
+			"('Authorization: Bearer <key>' unless it was set otherwise).",
+	}
+	errForbidden = &refusal{
+		status: 403, kind: "permission_error", code: "consumer_not_authorized",
+		message: "The consumer may not call this API: it needs an authorization rule.",
+	}
+	errNotAllowed = &refusal{
+		status: 502, kind: "server_error", code: "upstream_not_allowed",
+		message: "The service has an address that this gateway may not reach: its operator allows one with --allow-upstream.",
+	}
+	errUnreachable = &refusal{
+		status: 503, kind: "server_error", code: "upstream_unreachable",
+		message: "The service cannot be reached right now: try again in a moment.",
+	}
+	errNoService = &refusal{
+		status: 503, kind: "server_error", code: "service_not_found",
+		message: "The service behind this API is not known to the gateway: try again in a moment.",
+	}
+)
+
+// refuseMethod is for a path that is there for other methods.
+func refuseMethod(allow string) *refusal {
+	return &refusal{
+		status: http.StatusMethodNotAllowed, kind: "invalid_request_error", code: "method_not_allowed",
+		message: "This path takes other methods: " + allow + ".", header: http.Header{"Allow": {allow}},
+	}
+}
+
+// refuseModel is for a body that the API's model could not be written into.
+func refuseModel(err error) *refusal {
+	return &refusal{
+		status: http.StatusBadRequest, kind: "invalid_request_error", code: "invalid_body",
+		message: "The model could not be written into the request: " + err.Error() + ".",
+	}
+}
+
+// The protocols that have a shape of errors of their own. All others have OpenAI's.
+const (
+	anthropic = "Anthropic"
+	dashScope = "DashScope"
+)
+
+func (r *refusal) write(w http.ResponseWriter, protocol, requestID string) {
 	header := w.Header()
+	maps.Copy(header, r.header)
 	header.Set("Content-Type", "application/json")
 	header.Set(requestIDHeader, requestID)
 	switch r.status {
@@ -76,16 +130,56 @@ func (r *refusal) write(w http.ResponseWriter, requestID string) {
 	case http.StatusServiceUnavailable:
 		header.Set("Retry-After", "1")
 	}
+	body, _ := json.Marshal(r.shape(protocol, requestID)) // strings never fail
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(r.status)
+	_, _ = w.Write(body) // the client may be gone; nobody is left to tell
+}
+
+func (r *refusal) shape(protocol, requestID string) any {
+	switch protocol {
+	case anthropic:
+		type details struct {
+			Type    string `json:"type"`
+			Message string `json:"message"`
+		}
+		return struct {
+			Type      string  `json:"type"`
+			Error     details `json:"error"`
+			RequestID string  `json:"request_id"`
+		}{"error", details{named(anthropicTypes, r.status, "api_error"), r.message}, requestID}
+	case dashScope:
+		return struct {
+			Code      string `json:"code"`
+			Message   string `json:"message"`
+			RequestID string `json:"request_id"`
+		}{named(dashScopeCodes, r.status, "InternalError"), r.message, requestID}
+	}
 	type details struct {
 		Message string  `json:"message"`
 		Type    string  `json:"type"`
 		Param   *string `json:"param"`
 		Code    string  `json:"code"`
 	}
-	body, _ := json.Marshal(map[string]details{"error": {r.message, r.kind, nil, r.code}}) // strings never fail
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(r.status)
-	_, _ = w.Write(body) // the client may be gone; nobody is left to tell
+	return map[string]details{"error": {r.message, r.kind, nil, r.code}}
+}
+
+var anthropicTypes = map[int]string{
+	308: "invalid_request_error", 400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
+	404: "not_found_error", 405: "invalid_request_error", 413: "request_too_large", 415: "invalid_request_error",
+	503: "overloaded_error",
+}
+
+var dashScopeCodes = map[int]string{
+	308: "InvalidURL", 400: "InvalidParameter", 401: "InvalidApiKey", 403: "AccessDenied", 404: "InvalidURL",
+	405: "MethodNotAllowed", 413: "RequestTooLarge", 415: "UnsupportedContentEncoding", 503: "ServiceUnavailable",
+}
+
+func named(names map[int]string, status int, otherwise string) string {
+	if name, ok := names[status]; ok {
+		return name
+	}
+	return otherwise
 }
 
 const (

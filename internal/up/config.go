@@ -21,9 +21,14 @@ type Config struct {
 	PublicAddr  string
 	GatewayURL  string // how clients reach GatewayAddr; empty: by that address
 	PublicURL   string // how clients reach PublicAddr; empty: by that address
+	HTTPSAddr   string // empty: domains are not served with their certificates
+	BaseDomain  string // empty: the programs' default
 	PolicyDir   string // empty: no policy files
-	Region      string
-	Programs    string // the folder of controlplane, gateway and vllm-sim
+	CertDir     string // of the certificates that domains name; empty: none
+
+	AllowUpstream []string // addresses that services may have although they are not public
+	Region        string
+	Programs      string // the folder of controlplane, gateway and vllm-sim
 
 	DatabaseURL string // empty: a Postgres of our own
 	VLLMCommand string // empty: vllm from the PATH, else vllm-sim

@@ -46,19 +46,38 @@ func (i *Installation) controlplane(admin string) program {
 		"--stop-grace", drainControl.String(),
 		fmt.Sprintf("--insecure=%t", c.Insecure), fmt.Sprintf("--stop-engines-on-exit=%t", !c.DetachReplicas),
 	}, env: []string{"DATABASE_URL=" + i.controlURL, "VLLM_COMMAND=" + i.engineCommand}}
-	if c.PolicyDir != "" {
-		p.args = append(p.args, "--policy-dir", c.PolicyDir)
-	}
+	p.args = append(p.args, given("--policy-dir", c.PolicyDir, "--cert-dir", c.CertDir, "--base-domain", c.BaseDomain)...)
+	p.args = append(p.args, allowed(c.AllowUpstream)...)
 	return p
+}
+
+// given are the flags that have a value, of pairs of flag and value.
+func given(pairs ...string) (flags []string) {
+	for n := 0; n < len(pairs); n += 2 {
+		if pairs[n+1] != "" {
+			flags = append(flags, pairs[n], pairs[n+1])
+		}
+	}
+	return flags
+}
+
+func allowed(upstream []string) (flags []string) {
+	for _, address := range upstream {
+		flags = append(flags, "--allow-upstream", address)
+	}
+	return flags
 }
 
 func (i *Installation) gateway(admin string) program {
 	c := i.config
-	return program{name: "gateway", admin: admin, args: []string{
+	p := program{name: "gateway", admin: admin, args: []string{
 		"--addr", c.GatewayAddr, "--public-addr", c.PublicAddr, "--admin-addr", admin,
 		"--snapshot-key-file", i.dir.file("snapshot.key"), "--data-dir", i.dir.file("gateway"),
 		"--drain-timeout", drainGateway.String(), fmt.Sprintf("--insecure=%t", c.Insecure),
 	}, env: []string{"GATEWAY_DATABASE_URL=" + i.gatewayURL}}
+	p.args = append(p.args, given("--https-addr", c.HTTPSAddr)...)
+	p.args = append(p.args, allowed(c.AllowUpstream)...)
+	return p
 }
 
 // startProgram starts the program, keeps it running, and returns when it is ready for the first time.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"log/slog"
 	"maps"
 	"slices"
@@ -25,35 +26,78 @@ type change struct {
 	items    []Item
 }
 
-// apply returns the configuration after the change. An item that cannot be used leaves its service as it was.
+// apply returns the configuration after the change. An item that cannot be used leaves what it is for as it was.
 func (b *builder) apply(log *slog.Logger, old *Config, ch change) *Config {
-	next := &Config{Revision: ch.revision, services: map[string]*Service{}, bad: map[string]int64{}}
+	next := *old
+	next.Revision = ch.revision
+	s := step{change: ch, log: log, bad: map[place]int64{}, byKind: map[string][]Item{}}
 	if !ch.all {
-		maps.Copy(next.services, old.services)
-		maps.Copy(next.bad, old.bad)
+		maps.Copy(s.bad, old.bad)
 	}
-	for _, item := range ch.items {
-		if item.Kind != snapshot.KindModelService {
-			continue // of a newer control plane: this gateway has no use for it
-		}
-		delete(next.bad, item.ID)
+	for _, item := range ch.items { // kinds that nobody asks for below are of a newer control plane
+		s.byKind[item.Kind] = append(s.byKind[item.Kind], item)
+	}
+	next.bad = s.bad
+	next.services, _ = replace(&s, snapshot.KindModelService, old.services, b.service)
+	next.upstreams, _ = replace(&s, snapshot.KindAIService, old.upstreams, b.upstream)
+	var apis, consumers, domains bool
+	next.apis, apis = replace(&s, snapshot.KindModelAPI, old.apis, b.api)
+	next.consumers, consumers = replace(&s, snapshot.KindConsumer, old.consumers, b.consumer)
+	next.domains, domains = replace(&s, snapshot.KindDomain, old.domains, b.domain)
+	if apis || domains {
+		next.indexPlaces(b.gatewayID)
+	}
+	if consumers {
+		next.indexKeys()
+	}
+	return &next
+}
+
+// step is one application of a change.
+type step struct {
+	change
+	log    *slog.Logger
+	byKind map[string][]Item
+	bad    map[place]int64
+}
+
+// replace returns the values of one kind after the change, and whether that is another map than before.
+func replace[T interface {
+	comparable
+	published() Item
+}](s *step, kind string, old map[string]T, build func(Item, T) (T, error)) (map[string]T, bool) {
+	items := s.byKind[kind]
+	if len(items) == 0 && !s.all {
+		return old, false
+	}
+	next := make(map[string]T, max(len(old), len(items)))
+	if !s.all {
+		maps.Copy(next, old)
+	}
+	var none T
+	for _, item := range items {
+		before, at := old[item.ID], place{kind, item.ID}
+		delete(s.bad, at)
 		if item.Deleted {
-			delete(next.services, item.ID)
+			delete(next, item.ID)
 			continue
 		}
-		before := old.Service(item.ID)
-		service, err := b.build(item, before)
-		if err != nil {
-			log.Error("published item refused, the gateway goes on with the one before",
-				"id", item.ID, "revision", item.Revision, "error", err)
-			next.bad[item.ID] = item.Revision
-			service = before
+		if before != none && bytes.Equal(before.published().Body, item.Body) {
+			next[item.ID] = before
+			continue
 		}
-		if service != nil {
-			next.services[item.ID] = service
+		value, err := build(item, before)
+		if err != nil {
+			s.log.Error("published item refused, the gateway goes on with the one before",
+				"kind", kind, "id", item.ID, "revision", item.Revision, "error", err)
+			s.bad[at] = item.Revision
+			value = before
+		}
+		if value != none {
+			next[item.ID] = value
 		}
 	}
-	return next
+	return next, true
 }
 
 // retire closes what old has and next has not. Call it when next is served.
@@ -73,13 +117,26 @@ func (b *builder) retire(old, next *Config) {
 			}
 		}
 	}
+	for id, before := range old.upstreams {
+		if after := next.upstreams[id]; after != before {
+			before.closeIdle(after)
+		}
+	}
 }
 
 // items are the rows the configuration was made of, for the snapshot file.
 func (c *Config) items() []Item {
-	items := make([]Item, 0, len(c.services))
-	for s := range c.Services {
-		items = append(items, Item{Kind: snapshot.KindModelService, ID: s.ID, Revision: s.revision, Body: s.body})
+	var items []Item
+	items = collect(items, c.services)
+	items = collect(items, c.apis)
+	items = collect(items, c.upstreams)
+	items = collect(items, c.consumers)
+	return collect(items, c.domains)
+}
+
+func collect[T interface{ published() Item }](items []Item, values map[string]T) []Item {
+	for _, v := range values {
+		items = append(items, v.published())
 	}
 	return items
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"github.com/engineshed/engineshed/internal/gateway/route"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
@@ -15,10 +16,23 @@ import (
 
 // Config is one revision of everything that is served. It never changes: take it once per request.
 type Config struct {
-	Revision int64
-	services map[string]*Service
-	bad      map[string]int64 // ids whose newest item could not be used, and its revision
+	Revision  int64
+	services  map[string]*Service
+	apis      map[string]*API
+	upstreams map[string]*Upstream
+	consumers map[string]*Consumer
+	domains   map[string]*Domain
+	bad       map[place]int64 // whose newest item could not be used, and its revision
+
+	// What requests are looked up in, made of the above.
+	table *route.Table
+	byKey map[[sha256.Size]byte]*consumerKey
+	ways  map[string]*Ways // by API
+	names route.Hosts[*Domain]
 }
+
+// place is where an item lies among all.
+type place struct{ kind, id string }
 
 // Service returns the model service with this id, nil when there is none.
 func (c *Config) Service(id string) *Service { return c.services[id] }
@@ -42,11 +56,15 @@ type Service struct {
 	Replicas []*upstream.Replica
 	Traffic  *Traffic // the same value in every configuration that has the service
 
-	keyHash  [sha256.Size]byte
-	allow    []netip.Prefix
-	body     []byte // as published, for the snapshot file
-	revision int64
+	keyHash [sha256.Size]byte
+	allow   []netip.Prefix
+	source
 }
+
+// source is the item a value was made of, for the snapshot file.
+type source struct{ item Item }
+
+func (s source) published() Item { return s.item }
 
 // Allows reports whether a client at addr may call.
 func (s *Service) Allows(addr netip.Addr) bool {
@@ -105,14 +123,16 @@ func (t *Traffic) Each(f func(o Outcome, count uint64)) {
 	}
 }
 
-// builder turns published items into services.
+// builder turns published items into what is served.
 type builder struct {
-	box   *secret.Box
-	fleet *upstream.Fleet
+	box       *secret.Box
+	fleet     *upstream.Fleet
+	guard     upstream.Guard
+	gatewayID string // the one gateway whose APIs are served; "": all
 }
 
-// build reads an item. Nothing of the fleet has changed when it fails.
-func (b *builder) build(item Item, old *Service) (*Service, error) {
+// service reads an item. Nothing of the fleet has changed when it fails.
+func (b *builder) service(item Item, old *Service) (*Service, error) {
 	published, err := snapshot.DecodeModelService(item.Body)
 	if err != nil {
 		return nil, err
@@ -125,13 +145,12 @@ func (b *builder) build(item Item, old *Service) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		ID:       item.ID,
-		Public:   published.Public,
-		Traffic:  new(Traffic),
-		keyHash:  [sha256.Size]byte(published.KeyHash),
-		allow:    unmapped(published.Allow),
-		body:     item.Body,
-		revision: item.Revision,
+		ID:      item.ID,
+		Public:  published.Public,
+		Traffic: new(Traffic),
+		keyHash: [sha256.Size]byte(published.KeyHash),
+		allow:   unmapped(published.Allow),
+		source:  source{item},
 	}
 	if old != nil {
 		s.Traffic = old.Traffic

@@ -31,6 +31,8 @@ type Settings struct {
 	DatabaseURL string
 	DataDir     string      // holds the snapshot file; "": none is kept
 	SnapshotKey *secret.Box // seals the file, opens the engines' keys
+	GatewayID   string      // the one gateway whose APIs are served; "": all
+	Guard       upstream.Guard
 }
 
 // Store holds the configuration a gateway serves and keeps it fresh. Postgres being away changes nothing but its age.
@@ -62,7 +64,7 @@ func Open(s Settings, log *slog.Logger) (*Store, error) {
 	store := &Store{
 		log:     log,
 		db:      db,
-		builder: builder{s.SnapshotKey, upstream.NewFleet()},
+		builder: builder{s.SnapshotKey, upstream.NewFleet(), s.Guard, s.GatewayID},
 		hints:   make(chan struct{}, 1),
 		unsaved: make(chan struct{}, 1),
 		mine:    -1,
@@ -102,6 +104,11 @@ func (s *Store) Run(ctx context.Context) error {
 func (s *Store) Close() {
 	s.db.pool.Close()
 	s.builder.fleet.Close()
+	if cfg := s.Current(); cfg != nil {
+		for _, u := range cfg.upstreams {
+			u.closeIdle(nil)
+		}
+	}
 }
 
 func (s *Store) sync(ctx context.Context) error {
@@ -178,7 +185,8 @@ func (s *Store) swap(ch change) {
 	next := s.builder.apply(s.log, old, ch)
 	s.current.Store(next)
 	s.builder.retire(old, next)
-	s.log.Info("configuration swapped", "revision", next.Revision, "services", len(next.services), "bad", next.Bad())
+	s.log.Info("configuration swapped", "revision", next.Revision, "services", len(next.services),
+		"apis", len(next.apis), "bad", next.Bad())
 	wake(s.unsaved)
 }
 

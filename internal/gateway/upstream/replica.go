@@ -113,3 +113,12 @@ func Undelivered(err error) bool {
 func Path(decoded, raw, query string) *url.URL {
 	return &url.URL{Path: decoded, RawPath: raw, RawQuery: query}
 }
+
+// Escaped is Path of a canonical path.
+func Escaped(path, query string) *url.URL {
+	decoded, err := url.PathUnescape(path)
+	if err != nil {
+		decoded = path
+	}
+	return Path(decoded, path, query)
+}

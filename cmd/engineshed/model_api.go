@@ -1,0 +1,286 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/engineshed/engineshed/sdk/apig"
+)
+
+func (p *program) modelAPI() *cobra.Command {
+	cmd := &cobra.Command{Use: "model-api", Short: "Publish models under a path of the gateway, see the Model APIs, take them down"}
+	cmd.AddCommand(
+		p.createModelAPI(),
+		p.clientCommand(&cobra.Command{Use: "list", Short: "List the Model APIs", Args: cobra.NoArgs}, listModelAPIs),
+		p.clientCommand(&cobra.Command{Use: "get NAME", Short: "Show one Model API", Args: cobra.ExactArgs(1)}, getModelAPI),
+		p.clientCommand(&cobra.Command{
+			Use: "deploy NAME", Short: "Make gateways serve a Model API as it is configured now", Args: cobra.ExactArgs(1),
+		}, deployModelAPI),
+		p.clientCommand(&cobra.Command{
+			Use: "undeploy NAME", Short: "Make gateways stop serving a Model API", Args: cobra.ExactArgs(1),
+		}, undeployModelAPI),
+		p.deleteModelAPI(),
+	)
+	return cmd
+}
+
+// apiWish is what the flags of create say.
+type apiWish struct {
+	scenario, protocol, basePath, gateway, service, model, description string
+	keepBasePath, auth, noDeploy                                       bool
+}
+
+func (p *program) createModelAPI() *cobra.Command {
+	var w apiWish
+	cmd := &cobra.Command{
+		Use: "create NAME --service ID", Short: "Make a Model API over a service and deploy it", Args: cobra.ExactArgs(1),
+		Long: `Makes a Model API with the default routes of its scenario and protocol, over one service: a model service of ours
+(ms-…) or an upstream service (svc-…).`,
+		Example: "  engineshed model-api create chat --scenario Text --protocol OpenAI/v1 --service ms-…",
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&w.scenario, "scenario", "Text", "Text, Image, Video, Audio, Embedding, Rerank or Others")
+	flags.StringVar(&w.protocol, "protocol", "OpenAI/v1", "OpenAI/v1, Anthropic, DashScope, vLLM or ComfyUI, as the scenario allows")
+	flags.StringVar(&w.service, "service", "", "where requests go: ms-… or svc-… (required)")
+	flags.StringVar(&w.model, "model", "", "model written over the one a request names (default: passed through)")
+	flags.StringVar(&w.basePath, "base-path", "", "path the API begins at (default: /NAME)")
+	flags.BoolVar(&w.keepBasePath, "keep-base-path", false, "leave the base path in what the service is asked for")
+	flags.StringVar(&w.gateway, "gateway-id", "", "gateway (default: the first one)")
+	flags.StringVar(&w.description, "description", "", "a note for people")
+	flags.BoolVar(&w.auth, "auth", false, "only consumers with a rule may call")
+	flags.BoolVar(&w.noDeploy, "no-deploy", false, "do not serve it yet")
+	return p.clientCommand(cmd, func(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
+		return c.createAPI(ctx, cmd, args[0], w)
+	})
+}
+
+func (c *client) createAPI(ctx context.Context, cmd *cobra.Command, name string, w apiWish) error {
+	if w.service == "" {
+		return errors.New("say where requests go: --service ms-… or svc-…")
+	}
+	gateway, err := c.gateway(ctx, w.gateway)
+	if err != nil {
+		return err
+	}
+	service, err := c.upstream(ctx, gateway.GatewayId, w.service)
+	if err != nil {
+		return err
+	}
+	created, err := c.CreateHttpApi(ctx, w.request(name, gateway, service))
+	if err != nil {
+		return err
+	}
+	return c.printAPI(ctx, cmd.OutOrStdout(), created.HttpApiId)
+}
+
+func (w apiWish) request(name string, gateway *apig.Gateway, service string) apig.CreateHttpApiRequest {
+	basePath := or(w.basePath, "/"+name)
+	remove, deploy, scene := !w.keepBasePath, !w.noDeploy, "SingleService"
+	target := apig.HttpApiServiceConfig{ServiceId: service}
+	if w.model != "" {
+		target.ModelName = &w.model
+	}
+	request := apig.CreateHttpApiRequest{
+		Name: name, Type: "LLM", ModelCategory: &w.scenario, AiProtocols: &apig.AiProtocols{w.protocol}, BasePath: &basePath,
+		RemoveBasePathOnForward: &remove, Description: &w.description,
+		DeployConfigs: &apig.HttpApiDeployConfigs{{
+			GatewayId: &gateway.GatewayId, EnvironmentId: &gateway.Environments[0].EnvironmentId, AutoDeploy: &deploy,
+			BackendScene: &scene, ServiceConfigs: &[]apig.HttpApiServiceConfig{target},
+		}},
+	}
+	if w.auth {
+		authType, authMode := "Apikey", "Custom"
+		request.EnableAuth, request.AuthConfig = &w.auth, &apig.AuthConfig{AuthType: &authType, AuthMode: &authMode}
+	}
+	return request
+}
+
+// gateway returns the gateway that was named, or the first one.
+func (c *client) gateway(ctx context.Context, id string) (*apig.Gateway, error) {
+	params := apig.ListGatewaysParams{}
+	if id != "" {
+		params.GatewayId = &id
+	}
+	page, err := c.ListGateways(ctx, params)
+	if err != nil {
+		return nil, err
+	}
+	if len(page.Items) == 0 || len(page.Items[0].Environments) == 0 {
+		return nil, errors.New("there is no such gateway with an environment: make one with CreateGateway")
+	}
+	return &page.Items[0], nil
+}
+
+// upstream returns the id of an upstream service. For a model service of ours it is the one that stands for it, made if
+// there is none yet.
+func (c *client) upstream(ctx context.Context, gatewayID, id string) (string, error) {
+	if !strings.HasPrefix(id, "ms-") {
+		return id, nil
+	}
+	page, err := c.ListServices(ctx, apig.ListServicesParams{GatewayId: &gatewayID, Name: &id})
+	if err != nil {
+		return "", err
+	}
+	if len(page.Items) > 0 {
+		return page.Items[0].ServiceId, nil
+	}
+	created, err := c.CreateService(ctx, "", apig.CreateServiceRequest{
+		GatewayId: gatewayID, SourceType: "ModelService", ServiceConfigs: []apig.ServiceConfig{{Name: id, ModelServiceId: &id}},
+	})
+	if err != nil {
+		return "", err
+	}
+	return created.ServiceIds[0], nil
+}
+
+// apiID returns the id of a Model API that is named by its name or its id.
+func (c *client) apiID(ctx context.Context, name string) (string, error) {
+	page, err := c.ListHttpApis(ctx, apig.ListHttpApisParams{Name: &name})
+	if err != nil {
+		return "", err
+	}
+	if len(page.Items) == 0 || len(page.Items[0].VersionedHttpApis) == 0 {
+		return name, nil // an id, or the API says that there is no such thing
+	}
+	return page.Items[0].VersionedHttpApis[0].HttpApiId, nil
+}
+
+func (c *client) printAPI(ctx context.Context, out io.Writer, id string) error {
+	api, err := c.GetHttpApi(ctx, id)
+	if err != nil {
+		return err
+	}
+	if c.output == "json" {
+		return printJSON(out, api)
+	}
+	rows := [][]string{
+		{"Model API", api.Name}, {"Id", api.HttpApiId}, {"Scenario", api.ModelCategory},
+		{"Protocol", strings.Join(api.AiProtocols, ", ")}, {"Base path", api.BasePath}, {"Authentication", yesNo(api.EnableAuth)},
+		{"Revision", strconv.FormatInt(api.DeployedRevision, 10)},
+	}
+	for _, e := range api.Environments {
+		rows = append(rows, []string{"Status", e.DeployStatus}, []string{"Gateway", e.GatewayInfo.GatewayId})
+		for _, d := range e.SubDomains {
+			rows = append(rows, []string{"Host", d.Name})
+		}
+		for _, d := range e.CustomDomains {
+			rows = append(rows, []string{"Host", d.Name})
+		}
+	}
+	return printTable(out, rows)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "consumers only"
+	}
+	return "none"
+}
+
+func getModelAPI(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
+	id, err := c.apiID(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	return c.printAPI(ctx, cmd.OutOrStdout(), id)
+}
+
+func deployModelAPI(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
+	id, err := c.apiID(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	if _, err := c.DeployHttpApi(ctx, id); err != nil {
+		return err
+	}
+	return c.printAPI(ctx, cmd.OutOrStdout(), id)
+}
+
+func undeployModelAPI(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
+	id, err := c.apiID(ctx, args[0])
+	if err != nil {
+		return err
+	}
+	if err := c.UndeployHttpApi(ctx, id); err != nil {
+		return err
+	}
+	return c.printAPI(ctx, cmd.OutOrStdout(), id)
+}
+
+func listModelAPIs(ctx context.Context, cmd *cobra.Command, c *client, _ []string) error {
+	size := apig.PageSizeParam(100)
+	var all []apig.HttpApiInfoByName
+	for number := apig.PageNumberParam(1); ; number++ {
+		page, err := c.ListHttpApis(ctx, apig.ListHttpApisParams{PageNumber: &number, PageSize: &size})
+		if err != nil {
+			return err
+		}
+		all = append(all, page.Items...)
+		if len(page.Items) < int(size) {
+			break
+		}
+	}
+	if c.output == "json" {
+		return printJSON(cmd.OutOrStdout(), all)
+	}
+	rows := [][]string{{"MODEL API", "SCENARIO", "PROTOCOL", "BASE PATH", "STATUS", "AGE", "ID"}}
+	for _, item := range all {
+		for _, api := range item.VersionedHttpApis {
+			status := "-"
+			if len(api.Environments) > 0 {
+				status = api.Environments[0].DeployStatus
+			}
+			rows = append(rows, []string{
+				api.Name, api.ModelCategory, strings.Join(api.AiProtocols, ","), api.BasePath, status,
+				short(time.Since(time.UnixMilli(api.CreateTimestamp))), api.HttpApiId,
+			})
+		}
+	}
+	return printTable(cmd.OutOrStdout(), rows)
+}
+
+func (p *program) deleteModelAPI() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{Use: "delete NAME", Short: "Delete a Model API; asks for its name again", Args: cobra.ExactArgs(1)}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return p.clientCommand(cmd, func(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
+		id, err := c.apiID(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if !yes {
+			if err := confirm(cmd, args[0]); err != nil {
+				return err
+			}
+		}
+		if err := c.DeleteHttpApi(ctx, id); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "%s deleted\n", args[0])
+		return err
+	})
+}
+
+// confirm asks a person to type the name again. A program says --yes.
+func confirm(cmd *cobra.Command, name string) error {
+	in := cmd.InOrStdin()
+	if f, ok := in.(*os.File); ok && !term.IsTerminal(int(f.Fd())) {
+		return errors.New("deleting takes the API down at once: say --yes where nobody can be asked")
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "Type %s again to delete it: ", name)
+	typed, err := bufio.NewReader(in).ReadString('\n')
+	if err != nil || strings.TrimSpace(typed) != name {
+		return errors.New("nothing was deleted: the name was not repeated")
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engineshed/engineshed/internal/gateway/upstream"
+	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/snapshot"
+)
+
+func apiItem(b *testing.B, i int, revision int64) Item {
+	b.Helper()
+	id := fmt.Sprintf("api-%020d", i)
+	route := func(path string) snapshot.Route {
+		return snapshot.Route{
+			ID: id + path, Name: path, PathType: "Exact", Path: path, Methods: []string{"POST"}, Protocol: "OpenAI/v1", Model: "json",
+		}
+	}
+	body, err := snapshot.Encode(snapshot.ModelAPI{
+		ID: id, Name: id, AccountID: "1", GatewayID: "gw", EnvironmentID: "env", Revision: revision, BasePath: fmt.Sprint("/", i),
+		Hosts: []string{fmt.Sprintf("env-%d.engineshed.localhost", i)}, AnyHost: true, Schemes: []string{"http", "https"},
+		Protocols: []string{"OpenAI/v1"}, Category: "Text", Routes: []snapshot.Route{route("/v1/chat/completions"), route("/v1/completions")},
+		Targets: []snapshot.Target{{ServiceID: "svc"}}, Scene: "SingleService",
+	})
+	require.NoError(b, err)
+	return Item{Kind: snapshot.KindModelAPI, ID: id, Revision: revision, Body: body}
+}
+
+// BenchmarkApply is one publication, among more and more APIs of two routes each, and what the APIs take.
+func BenchmarkApply(b *testing.B) {
+	box, err := secret.NewBox()
+	require.NoError(b, err)
+	log := slog.New(slog.DiscardHandler)
+	for _, n := range []int{10, 1000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			builder := &builder{box: box, fleet: upstream.NewFleet(), guard: snapshot.AllowedUpstream{}}
+			before := heap()
+			all := change{revision: 1, all: true}
+			for i := range n {
+				all.items = append(all.items, apiItem(b, i, 1))
+			}
+			cfg := builder.apply(log, new(Config), all)
+			all.items = nil
+			perAPI := float64(heap()-before) / float64(n)
+			changed := change{revision: 2, items: []Item{apiItem(b, n/2, 2)}}
+			for b.Loop() {
+				if next := builder.apply(log, cfg, changed); next.table == cfg.table {
+					b.Fatal("not applied")
+				}
+			}
+			b.ReportMetric(perAPI, "B/API")
+			runtime.KeepAlive(cfg)
+		})
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc) //nolint:gosec // no machine has that much
+}

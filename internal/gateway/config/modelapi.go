@@ -1,0 +1,162 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/engineshed/engineshed/internal/gateway/route"
+	"github.com/engineshed/engineshed/internal/gateway/upstream"
+	"github.com/engineshed/engineshed/internal/snapshot"
+)
+
+// API is a Model API, ready to serve.
+type API struct {
+	*route.API
+	Traffic *Traffic // the same value in every configuration that has the API
+	source
+}
+
+// Found is what a request asks for.
+type Found struct {
+	route.Match
+	API *API // nil: no API answers at this host and path
+}
+
+// Find finds the API and the route that a request asks for.
+func (c *Config) Find(r *route.Request) Found {
+	if c.table == nil {
+		return Found{}
+	}
+	m := c.table.Find(r)
+	if m.API == nil {
+		return Found{}
+	}
+	return Found{m, c.apis[m.API.ID]}
+}
+
+// APIs yields every Model API, whether this gateway serves it or not.
+func (c *Config) APIs(yield func(*API) bool) {
+	for _, a := range c.apis {
+		if !yield(a) {
+			return
+		}
+	}
+}
+
+func (b *builder) api(item Item, old *API) (*API, error) {
+	published := new(snapshot.ModelAPI)
+	if err := decode(item, published, &published.ID); err != nil {
+		return nil, err
+	}
+	if err := published.Validate(); err != nil {
+		return nil, err
+	}
+	compiled, err := route.Compile(published)
+	if err != nil {
+		return nil, err
+	}
+	a := &API{compiled, new(Traffic), source{item}}
+	if old != nil {
+		a.Traffic = old.Traffic
+	}
+	return a, nil
+}
+
+// decode reads the body of an item, which must be for the item's own id.
+func decode(item Item, into any, id *string) error {
+	if err := json.Unmarshal(item.Body, into); err != nil {
+		return fmt.Errorf("decode a published %s: %w", item.Kind, err)
+	}
+	if *id != item.ID {
+		return fmt.Errorf("the item is for %s, its body for %s", item.ID, *id)
+	}
+	return nil
+}
+
+// indexPlaces makes the table of the APIs that this gateway serves. Every API was compiled when it came.
+func (c *Config) indexPlaces(gatewayID string) {
+	c.names = make(route.Hosts[*Domain], len(c.domains))
+	for _, d := range c.domains {
+		if there := c.names[d.Name]; there == nil || d.ID < there.ID {
+			c.names[d.Name] = d
+		}
+	}
+	c.table = route.NewTable(func(yield func(*route.API) bool) {
+		for _, a := range c.apis {
+			if (gatewayID == "" || a.GatewayID == gatewayID) && !yield(a.API) {
+				return
+			}
+		}
+	}, slices.Collect(maps.Keys(c.names)))
+}
+
+// Upstream is a service that Model APIs forward to, ready to be asked: one of ours, or the endpoints of another.
+type Upstream struct {
+	*snapshot.AIService
+	Endpoints []*upstream.Endpoint // as the URLs
+
+	keys [][]string // each as the values of the header that carries it
+	source
+}
+
+// Upstream returns the service with this id, nil when there is none.
+func (c *Config) Upstream(id string) *Upstream { return c.upstreams[id] }
+
+func (b *builder) upstream(item Item, old *Upstream) (*Upstream, error) {
+	published := new(snapshot.AIService)
+	if err := decode(item, published, &published.ID); err != nil {
+		return nil, err
+	}
+	if err := published.Validate(); err != nil {
+		return nil, err
+	}
+	u := &Upstream{AIService: published, source: source{item}}
+	if published.KeyHeader == "" {
+		published.KeyHeader, published.KeyPrefix = "Authorization", "Bearer "
+	}
+	for _, sealed := range published.SealedKeys {
+		key, err := b.box.Open(snapshot.ServiceKeyPurpose(published.ID), sealed)
+		if err != nil {
+			return nil, err
+		}
+		u.keys = append(u.keys, []string{published.KeyPrefix + key.Reveal()})
+	}
+	for _, address := range published.URLs {
+		endpoint, err := b.endpoint(address, old)
+		if err != nil {
+			return nil, err
+		}
+		u.Endpoints = append(u.Endpoints, endpoint)
+	}
+	return u, nil
+}
+
+// endpoint keeps the endpoint at the address, connections and all, when there is one already.
+func (b *builder) endpoint(address string, old *Upstream) (*upstream.Endpoint, error) {
+	if old != nil {
+		if i := slices.Index(old.URLs, address); i >= 0 {
+			return old.Endpoints[i], nil
+		}
+	}
+	return upstream.NewEndpoint(address, b.guard)
+}
+
+// closeIdle closes the idle connections to endpoints that after has not.
+func (u *Upstream) closeIdle(after *Upstream) {
+	for _, e := range u.Endpoints {
+		if after == nil || !slices.Contains(after.Endpoints, e) {
+			e.CloseIdle()
+		}
+	}
+}
+
+// Key is a value of the header KeyHeader, one of several at random; nil when the service wants none.
+func (u *Upstream) Key() []string {
+	if len(u.keys) == 0 {
+		return nil
+	}
+	return u.keys[rand.IntN(len(u.keys))]
+}

@@ -1,0 +1,226 @@
+package model
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+func text(t require.TestingT, s Splice) string {
+	all, err := io.ReadAll(s.Reader())
+	require.NoError(t, err)
+	require.EqualValues(t, s.Len(), len(all))
+	return string(all)
+}
+
+func TestModelIsWrittenAndNothingElse(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][2]string{
+		{`{"model":"a"}`, `{"model":"new"}`},
+		{" {\n \"b\" : 1.0e5,\t\"model\" :  \"a\\\"}\" , \"c\":{\"model\":\"x\"} }\r\n", " {\n \"b\" : 1.0e5,\t\"model\" :  \"new\" , \"c\":{\"model\":\"x\"} }\r\n"},
+		{`{"model":null,"z":[]}`, `{"model":"new","z":[]}`},
+		{`{"model":{"a":[1,{"b":"]}"}]},"z":true}`, `{"model":"new","z":true}`},
+		{`{"messages":[{"content":"{\"model\":\"x\"}\\"}],"model":"a","stream":true}`, `{"messages":[{"content":"{\"model\":\"x\"}\\"}],"model":"new","stream":true}`},
+		{`{"mod\u0065l":"a"}`, `{"mod\u0065l":"new"}`},
+		{`{}`, `{"model":"new"}`},
+		{`{ "a":1 }`, `{"model":"new", "a":1 }`},
+	} {
+		s, err := WriteJSON([]byte(c[0]), "new")
+		require.NoError(t, err, c[0])
+		require.Equal(t, c[1], text(t, s))
+	}
+	s, err := WriteJSON([]byte(`{"model":"a"}`), "a\"b<ü")
+	require.NoError(t, err)
+	require.Equal(t, `{"model":"a\"b<ü"}`, text(t, s))
+}
+
+func TestBodiesThatOthersCouldReadOtherwiseAreRefused(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]error{
+		``: errNotObject, `[]`: errNotObject, `"model"`: errNotObject, "\ufeff{}": errNotObject,
+		`{`: errBroken, `{"model"}`: errBroken, `{"model":}`: errBroken, `{"model":"a"`: errBroken, `{"model":"a",}`: errBroken,
+		`{"model":"a"}x`: errBroken, `{"model":"a"} {}`: errBroken, `{'model':'a'}`: errBroken, `{"a":nil,"model":"a"}`: errBroken,
+		`{"a":[}],"model":"a"}`: errBroken, `{"a":"x`: errBroken, `{"a":"x\`: errBroken, `{"a":01}`: errBroken, `{,}`: errBroken, `{"\u12":1}`: errBroken,
+		`{"model":"a","model":"b"}`: errTwice, `{"model":"a","mod\u0065l":"b"}`: errTwice, `{"model":"a","Model":"b"}`: errTwice, `{"MODEL":"b"}`: errTwice,
+		`{"a":` + strings.Repeat("[", 300) + strings.Repeat("]", 300) + `}`: errDeep,
+	} {
+		_, err := WriteJSON([]byte(body), "new")
+		require.ErrorIs(t, err, want, body)
+	}
+}
+
+func TestEverythingButTheModelStays(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var before, after []string
+		space := rapid.SampledFrom([]string{"", " ", "\n\t", "\r\n  "})
+		gap := func() string { return space.Draw(t, "space") }
+		value := func(v any) string {
+			b, err := json.Marshal(v)
+			require.NoError(t, err)
+			return string(b)
+		}
+		written := false
+		for i := range rapid.IntRange(0, 6).Draw(t, "before") {
+			before = append(before, fmt.Sprintf("%s\"k%d\"%s:%s%s%s", gap(), i, gap(), gap(), value(anyValue(t, 3)), gap()))
+		}
+		head, tail := strings.Join(before, ","), ""
+		if rapid.Bool().Draw(t, "named") {
+			written = true
+			if head != "" {
+				head += ","
+			}
+			head += gap() + `"model"` + gap() + ":" + gap()
+			for i := range rapid.IntRange(0, 6).Draw(t, "after") {
+				after = append(after, fmt.Sprintf(",%s\"l%d\":%s", gap(), i, value(anyValue(t, 3))))
+			}
+			tail = gap() + strings.Join(after, "") + gap()
+		}
+		name := rapid.String().Draw(t, "name")
+		body := gap() + "{" + head
+		if written {
+			body += value(anyValue(t, 2))
+		}
+		s, err := WriteJSON([]byte(body+tail+"}"), name)
+		require.NoError(t, err, body)
+		got := text(t, s)
+		if written {
+			require.True(t, strings.HasSuffix(got, tail+"}"))
+			rest, ok := strings.CutPrefix(strings.TrimSuffix(got, tail+"}"), got[:strings.Index(got, "{")+1]+head)
+			require.True(t, ok, got)
+			require.Equal(t, string(quote(name)), rest)
+		}
+		var read struct{ Model string }
+		require.NoError(t, json.Unmarshal([]byte(got), &read), got)
+		require.Equal(t, strings.ToValidUTF8(name, "\ufffd"), read.Model)
+	})
+}
+
+func anyValue(t *rapid.T, depth int) any {
+	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	case 0:
+		return rapid.Float64Range(-1e9, 1e9).Draw(t, "number")
+	case 1:
+		return rapid.Bool().Draw(t, "bool")
+	case 2, 3:
+		return rapid.StringMatching(`["\\\\{}\[\]:,a-z\n]*`).Draw(t, "string")
+	}
+	if depth == 0 {
+		return nil
+	}
+	object := map[string]any{}
+	for range rapid.IntRange(0, 3).Draw(t, "fields") {
+		object[rapid.SampledFrom([]string{"model", "a", `"`}).Draw(t, "field")] = anyValue(t, depth-1)
+	}
+	return []any{object, anyValue(t, depth-1)}
+}
+
+// Every text that encoding/json takes for an object is taken, and what it refuses at the top is refused.
+func FuzzWriteJSON(f *testing.F) {
+	f.Add(`{"model":"a","b":[{"c":"\\"}]}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		s, err := WriteJSON([]byte(body), "new")
+		var fields map[string]json.RawMessage
+		if err != nil || json.Unmarshal([]byte(body), &fields) != nil {
+			return
+		}
+		var after map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal([]byte(text(t, s)), &after), body)
+		fields["model"] = json.RawMessage(`"new"`)
+		require.Equal(t, fields, after)
+	})
+}
+
+func form(t *testing.T, parts ...string) (body []byte, boundary string) {
+	t.Helper()
+	var out bytes.Buffer
+	w := multipart.NewWriter(&out)
+	for _, p := range parts {
+		name, content, _ := strings.Cut(p, "=")
+		create := w.CreateFormField
+		if name == "file" {
+			create = func(name string) (io.Writer, error) { return w.CreateFormFile(name, "file.bin") }
+		}
+		part, err := create(name)
+		require.NoError(t, err)
+		_, err = io.WriteString(part, content)
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.Close())
+	return out.Bytes(), w.Boundary()
+}
+
+func TestModelOfAFormIsWrittenAndNothingElse(t *testing.T) {
+	t.Parallel()
+	const boundary = "b0undary"
+	part := func(name, content string) string {
+		return "--" + boundary + "\r\nContent-Disposition: form-data; name=" + name + "\r\n\r\n" + content + "\r\n"
+	}
+	const end = "--" + boundary + "--\r\n"
+	file := "--" + boundary + "\r\nContent-Disposition: form-data; name=\"image\"; filename=\"a.png\"\r\nContent-Type: image/png\r\n\r\n\x00\r\n--b0\xff\r\n\r\n"
+	for body, want := range map[string]string{
+		part("model", "old") + part("n", "1") + end:      part("model", "new") + part("n", "1") + end,
+		file + "\r\n" + part(`"model"`, "") + end:        file + "\r\n" + part(`"model"`, "new") + end,
+		part("prompt", "name=model\r\n\r\n") + end:       part(`"model"`, "new") + part("prompt", "name=model\r\n\r\n") + end,
+		part("model", "a\r\nb") + strings.TrimSpace(end): part("model", "new") + strings.TrimSpace(end),
+	} {
+		s, err := WriteForm([]byte(body), boundary, "new")
+		require.NoError(t, err, body)
+		require.Equal(t, want, text(t, s))
+	}
+	for _, body := range []string{
+		"", "--", "--" + boundary, end + "x", "x" + part("model", "a") + end, part("model", "a"), part("model", "a") + part("model", "b") + end,
+		part("model", "a") + part("Model", "b") + end, part("a", "b\n--"+boundary+"\r\n") + end, part("a", "b") + end + part("model", "b") + end,
+		"--" + boundary + "\r\nContent-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=model\r\n\r\nx\r\n" + end,
+		"--" + boundary + "\r\nX: y\r\n\r\nx\r\n" + end, "--" + boundary + "\r\nContent-Disposition: form-data;\r\n name=model\r\n\r\nx\r\n" + end,
+		"--" + boundary + "\r\nContent-Disposition: form-data; name=model\r\n\r\n" + end,
+	} {
+		_, err := WriteForm([]byte(body), boundary, "new")
+		require.Error(t, err, "%q", body)
+	}
+	_, err := WriteForm([]byte(part("model", "a")+end), "", "new")
+	require.Error(t, err)
+}
+
+func TestFormReadsAsBeforeButForItsModel(t *testing.T) {
+	t.Parallel()
+	body, boundary := form(t, "prompt=a\r\n--b", "model=old", "file=\x00\xff\r\n", "n=1")
+	s, err := WriteForm(body, boundary, "a new one")
+	require.NoError(t, err)
+	read := multipart.NewReader(strings.NewReader(text(t, s)), boundary)
+	var got []string
+	for {
+		part, err := read.NextPart()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err)
+		content, err := io.ReadAll(part)
+		require.NoError(t, err)
+		got = append(got, part.FormName()+"="+string(content))
+	}
+	require.Equal(t, []string{"prompt=a\r\n--b", "model=a new one", "file=\x00\xff\r\n", "n=1"}, got)
+}
+
+func BenchmarkWriteJSON(b *testing.B) {
+	for _, size := range []int{1 << 10, 64 << 10, 1 << 20} {
+		body := []byte(`{"messages":[{"role":"user","content":"` + strings.Repeat("say \\\"hi\\\" to her. ", size/19) + `"}],"model":"a"}`)
+		b.Run(fmt.Sprint(size>>10, "KB"), func(b *testing.B) {
+			b.SetBytes(int64(len(body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := WriteJSON(body, "new"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

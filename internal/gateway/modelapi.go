@@ -1,0 +1,255 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+
+	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/gateway/model"
+	"github.com/engineshed/engineshed/internal/gateway/route"
+	"github.com/engineshed/engineshed/internal/gateway/upstream"
+	"github.com/engineshed/engineshed/internal/snapshot"
+)
+
+const (
+	// maxStreamed bounds the bodies of routes that name no model: files, which pass without being kept.
+	maxStreamed = 512 << 20
+	// enginePath is all that engines of ours are asked for.
+	enginePath = "/v1/"
+)
+
+// isReserved reports whether no Model API is served at the path.
+func isReserved(path string) bool {
+	for _, prefix := range []string{"/services", "/public", "/operator"} {
+		if _, under := route.Below(path, prefix); under {
+			return true
+		}
+	}
+	return false
+}
+
+// admitAPI finds the Model API and the route, and decides whether the caller may use it.
+func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
+	host := route.Host(c.in.Host)
+	scheme := "http"
+	if c.in.TLS != nil {
+		scheme = "https"
+	} else if d := cfg.Domain(host); d != nil && d.ForceHTTPS {
+		return c.redirect(host, path)
+	}
+	found := cfg.Find(&route.Request{
+		Host: host, Scheme: scheme, Method: c.in.Method, Path: path, Query: c.in.URL.RawQuery, Header: c.in.Header,
+	})
+	if found.API == nil {
+		return errUnknownURL
+	}
+	c.protocol = found.API.Protocols[0]
+	switch {
+	case found.Route == nil && found.Allow != "":
+		return refuseMethod(found.Allow)
+	case found.Route == nil:
+		return errNoRoute
+	}
+	c.protocol = found.Route.Protocol
+	c.ways = cfg.Ways(found.API.ID)
+	if found.API.Auth {
+		if refused := c.identify(cfg, found.API.ID); refused != nil {
+			return refused
+		}
+	}
+	c.api, c.route, c.traffic = found.API, found.Route, found.API.Traffic
+	switch {
+	case c.in.ContentLength > c.limit():
+		return errTooLarge
+	case c.route.Model != "" && c.in.Header["Content-Encoding"] != nil:
+		return errEncoded
+	}
+	return c.choose(cfg, path, found.Path)
+}
+
+// redirect sends a client to the same place over HTTPS. The host is one of our domains, the path is canonical.
+func (c *call) redirect(host, path string) *refusal {
+	to := "https://" + host + c.httpsPort + path
+	if query := c.in.URL.RawQuery; query != "" {
+		to += "?" + query
+	}
+	return &refusal{
+		status: http.StatusPermanentRedirect, kind: "invalid_request_error", code: "https_required",
+		message: "This domain is served over HTTPS only.", header: http.Header{"Location": {to}},
+	}
+}
+
+// choose finds the service, and what it is asked for. Its own name of the path replaces base path and all. The base
+// path is not of our engines' world: they never see it.
+func (c *call) choose(cfg *config.Config, path, below string) *refusal {
+	c.upstream = cfg.Upstream(c.route.Targets[0].ServiceID)
+	if c.upstream == nil {
+		return errNoService
+	}
+	c.path = path
+	if c.api.RemoveBasePath || c.upstream.ModelServiceID != "" {
+		c.path = below
+	}
+	if name, ok := c.upstream.Paths[c.route.Path]; ok {
+		c.path = name + c.route.Rest(below)
+	}
+	if c.upstream.ModelServiceID == "" {
+		return nil
+	}
+	c.service = cfg.Service(c.upstream.ModelServiceID)
+	switch {
+	case c.service == nil:
+		return errNoReplica
+	case !strings.HasPrefix(c.path, enginePath):
+		return errNoRoute
+	}
+	return nil
+}
+
+// limit is how large the body of the request may be.
+func (c *call) limit() int64 {
+	if c.route != nil && c.route.Model == "" {
+		return max(maxStreamed, c.maxBody)
+	}
+	return c.maxBody
+}
+
+// writesModel reports whether the model that the request names is not the one that is meant.
+func (c *call) writesModel() bool {
+	return c.route != nil && c.route.Model != "" && c.route.Targets[0].Model != "" && c.in.ContentLength != 0
+}
+
+// readWhole takes the body in and writes the model.
+func (c *call) readWhole(w http.ResponseWriter) *refusal {
+	var body bytes.Buffer
+	if size := c.in.ContentLength; size > 0 {
+		body.Grow(int(min(size, smallBody)) + bytes.MinRead) // what is announced is believed when it comes
+	}
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, c.in.Body, c.limit())); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return errTooLarge
+		}
+		return errBody
+	}
+	if body.Len() == 0 {
+		c.in.Body = http.NoBody
+		return nil
+	}
+	spliced, err := writeModel(body.Bytes(), c.in.Header.Get("Content-Type"), c.route.Targets[0].Model)
+	if err != nil {
+		return refuseModel(err)
+	}
+	c.spliced = &spliced
+	return nil
+}
+
+func writeModel(body []byte, contentType, name string) (model.Splice, error) {
+	kind, parameters, _ := mime.ParseMediaType(contentType)
+	if kind == "multipart/form-data" {
+		return model.WriteForm(body, parameters["boundary"], name)
+	}
+	return model.WriteJSON(body, name)
+}
+
+var (
+	// passed are the headers of a client that reach the service of a Model API.
+	passed = append([]string{
+		"Accept-Language", "Content-Disposition", "Content-Encoding", "Content-Language", "Range", "If-Range", "If-Match",
+		"If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Anthropic-Version", "Anthropic-Beta",
+	}, forwarded...)
+	// passedPrefixes begin headers of protocols, canonical.
+	passedPrefixes = []string{"Openai-", "X-Dashscope-"}
+	// passedUpgrade belong to a WebSocket's handshake.
+	passedUpgrade = []string{
+		"Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Protocol", "Sec-Websocket-Extensions",
+	}
+	// withheldFromConsumers says whose account a service is used with, or speaks for its domain.
+	withheldFromConsumers = []string{
+		"Openai-Organization", "Openai-Project", "Anthropic-Organization-Id", "Strict-Transport-Security", "Clear-Site-Data",
+		"Public-Key-Pins", "Nel", "Report-To",
+	}
+)
+
+// rewriteForAPI makes the request that the service gets.
+func (c *call) rewriteForAPI(p *httputil.ProxyRequest) {
+	out, client := p.Out, p.Out.Header
+	out.Header = make(http.Header, 16)
+	for _, name := range passed {
+		copyValues(out.Header, client, name)
+	}
+	for name := range client {
+		for _, prefix := range passedPrefixes {
+			if strings.HasPrefix(name, prefix) {
+				copyValues(out.Header, client, name)
+			}
+		}
+	}
+	if c.in.Method == http.MethodGet && strings.EqualFold(client.Get("Upgrade"), "websocket") {
+		for _, name := range passedUpgrade {
+			copyValues(out.Header, client, name)
+		}
+	}
+	for _, name := range c.ways.Headers {
+		delete(out.Header, name)
+	}
+	out.Header[requestIDHeader] = []string{c.id}
+	out.Trailer = nil
+	query := withoutKeys(out.URL.RawQuery, c.ways.Query)
+	if c.service != nil {
+		out.URL = upstream.Escaped(c.path, query)
+		return
+	}
+	out.Host = ""
+	out.URL.RawQuery = query
+	for name, value := range c.upstream.Headers {
+		out.Header[http.CanonicalHeaderKey(name)] = []string{value}
+	}
+	if key := c.upstream.Key(); key != nil {
+		out.Header[http.CanonicalHeaderKey(c.upstream.KeyHeader)] = key
+	}
+}
+
+func copyValues(to, from http.Header, name string) {
+	if values := from[name]; values != nil {
+		to[name] = values
+	}
+}
+
+// askOutside asks one of the service's endpoints at random; one that cannot be reached hands the request to the next.
+func (c *call) askOutside(out *http.Request) (*http.Response, error) {
+	endpoints := c.upstream.Endpoints
+	query := out.URL.RawQuery
+	first := rand.IntN(len(endpoints))
+	var err error
+	for i := range endpoints {
+		endpoint := endpoints[(first+i)%len(endpoints)]
+		attempt := c.attempt(out)
+		attempt.URL = endpoint.URL(c.path, query)
+		var resp *http.Response
+		if resp, err = endpoint.Send(attempt); err == nil || !upstream.Undelivered(err) || c.in.Context().Err() != nil {
+			return resp, err
+		}
+		c.warn("service could not be reached", err)
+	}
+	if errors.Is(err, snapshot.ErrUpstreamNotAllowed) {
+		return nil, errNotAllowed
+	}
+	return nil, errUnreachable
+}
+
+// upgraded takes note of a connection that becomes a WebSocket, which the server forgets about. It is none of ours
+// when the client did not ask for it.
+func (c *call) upgraded(resp *http.Response) error {
+	if resp.Request.Header["Upgrade"] == nil {
+		return errors.New("the connection was upgraded unasked")
+	}
+	c.websockets.Add(1)
+	c.upgrade = true
+	return nil
+}

@@ -1,0 +1,374 @@
+package route
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/engineshed/engineshed/internal/snapshot"
+)
+
+func routes(specs ...string) []snapshot.Route {
+	var all []snapshot.Route
+	for i, spec := range specs { // METHODS TYPE PATH, "*" for all methods
+		fields := strings.Fields(spec)
+		r := snapshot.Route{ID: fmt.Sprintf("hr-%02d", i), Name: spec, PathType: strings.TrimSuffix(fields[1], "*"), Path: fields[2]}
+		r.IgnoreCase = strings.HasSuffix(fields[1], "*")
+		if fields[0] != "*" {
+			r.Methods = strings.Split(fields[0], ",")
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+func api(id, base string, hosts []string, specs ...string) *snapshot.ModelAPI {
+	return &snapshot.ModelAPI{
+		ID: id, GatewayID: "gw", BasePath: base, Hosts: hosts, AnyHost: hosts == nil, Protocols: []string{"OpenAI/v1"},
+		Targets: []snapshot.Target{{ServiceID: "svc"}}, Routes: routes(specs...),
+	}
+}
+
+func table(t testing.TB, claimed []string, apis ...*snapshot.ModelAPI) *Table {
+	t.Helper()
+	compiled := make([]*API, len(apis))
+	for i, a := range apis {
+		var err error
+		compiled[i], err = Compile(a)
+		require.NoError(t, err)
+	}
+	return NewTable(slices.Values(compiled), claimed)
+}
+
+// find says "api route", "api 405 Allow", "api 404" or "none".
+func find(tb *Table, r *Request) string {
+	m := tb.Find(r)
+	switch {
+	case m.API == nil:
+		return "none"
+	case m.Route != nil:
+		return m.API.ID + " " + m.Route.Name
+	case m.Allow != "":
+		return m.API.ID + " 405 " + m.Allow
+	}
+	return m.API.ID + " 404"
+}
+
+func TestHostThenLongestBasePath(t *testing.T) {
+	t.Parallel()
+	https := api("secure", "/", []string{"secure.example.com"}, "* Prefix /")
+	https.Schemes = []string{"https"}
+	tb := table(t, []string{"empty.example.com"},
+		api("any", "/", nil, "* Prefix /"), api("any-api", "/api", nil, "* Prefix /"), api("any-api-v2", "/api/v2", nil, "* Prefix /"),
+		api("wild", "/", []string{"*.example.com"}, "* Prefix /"), api("exact", "/only", []string{"a.example.com"}, "* Prefix /x"),
+		api("zz-second", "/only", []string{"a.example.com"}, "* Prefix /"), https)
+	for _, c := range []struct{ scheme, host, path, want string }{
+		{"http", "elsewhere", "/v1", "any"},
+		{"http", "elsewhere", "/api", "any-api"},
+		{"http", "elsewhere", "/api/", "any-api"},
+		{"http", "elsewhere", "/api/v1", "any-api"},
+		{"http", "elsewhere", "/apiX/v1", "any"},
+		{"http", "elsewhere", "/api/v2", "any-api-v2"},
+		{"http", "elsewhere", "/api/v2/x", "any-api-v2"},
+		{"http", "elsewhere", "/api/v2x/x", "any-api"},
+		{"http", "elsewhere", "/api%2Fv2/x", "any"},
+		{"http", "b.example.com", "/api", "wild"},
+		{"http", "a.example.com", "/only/x", "exact"},
+		{"http", "a.example.com", "/api", ""},
+		{"http", "empty.example.com", "/api", ""},
+		{"http", "secure.example.com", "/api", ""},
+		{"https", "secure.example.com", "/api", "secure"},
+	} {
+		m := tb.Find(&Request{Host: c.host, Scheme: c.scheme, Path: c.path, Method: "GET"})
+		got := ""
+		if m.API != nil {
+			got = m.API.ID
+		}
+		require.Equal(t, c.want, got, "%v", c)
+	}
+	require.Equal(t, "exact 404", find(tb, &Request{Host: "a.example.com", Path: "/only/y", Method: "GET"}), "no other API is asked")
+	require.Equal(t, "/", tb.Find(&Request{Host: "elsewhere", Path: "/api", Method: "GET"}).Path)
+}
+
+func TestExactBeforeTemplateBeforePrefixBeforeRegex(t *testing.T) {
+	t.Parallel()
+	tb := table(t, nil, api("a", "/b", nil,
+		"GET Exact /models", "GET Template /models/{folder}", "GET,POST,DELETE Template /userdata/{file}", "POST Template /userdata/{file}/move/{dest}",
+		"GET Template /{x}/special", "GET Template /models/{folder}/x", "GET Exact /models/special",
+		"POST Prefix /v1/files", "GET Prefix /v1/files/batch/", "* Regex /v1/fil.*", "* Regex /v[12]/.{3,}", "POST Exact /tasks", "GET Prefix /tasks",
+		"GET Exact* /Folded", "GET Exact /folded", "GET Prefix* /PRE", "GET Regex* /RE/[a-c]", "GET Template* /T/{x}/End", "GET Exact /datei%20ä"))
+	for _, c := range []struct{ method, path, want string }{
+		{"GET", "/models", "GET Exact /models"},
+		{"GET", "/models/", "GET Exact /models"},
+		{"POST", "/models", "405 GET"},
+		{"GET", "/models/a", "GET Template /models/{folder}"},
+		{"GET", "/models/a/", "GET Template /models/{folder}"},
+		{"GET", "/models/a%2Fb", "GET Template /models/{folder}"},
+		{"GET", "/models/a/b", "404"},
+		{"GET", "/models/special", "GET Exact /models/special"},
+		{"GET", "/x/special", "GET Template /{x}/special"},
+		{"GET", "/models/special/x", "GET Template /models/{folder}/x"},
+		{"DELETE", "/userdata/a", "GET,POST,DELETE Template /userdata/{file}"},
+		{"PUT", "/userdata/a", "405 DELETE, GET, POST"},
+		{"POST", "/userdata/a%2Fb/move/c%2Fd", "POST Template /userdata/{file}/move/{dest}"},
+		{"GET", "/userdata/a/move/b", "405 POST"},
+		{"GET", "/userdata", "404"},
+		{"GET", "/userdata/", "404"},
+		{"POST", "/v1/files", "POST Prefix /v1/files"},
+		{"POST", "/v1/files/f/content", "POST Prefix /v1/files"},
+		{"POST", "/v1/filesX", "* Regex /v[12]/.{3,}"},
+		{"GET", "/v1/files/batch", "GET Prefix /v1/files/batch/"},
+		{"GET", "/v1/files/batch/1", "GET Prefix /v1/files/batch/"},
+		{"GET", "/v1/files/batches", "* Regex /v[12]/.{3,}"},
+		{"GET", "/v1/fil", "* Regex /v[12]/.{3,}"},
+		{"GET", "/v1/x", "404"},
+		{"GET", "/xv1/abc", "404"},
+		{"GET", "/tasks", "GET Prefix /tasks"},
+		{"POST", "/tasks", "POST Exact /tasks"},
+		{"PUT", "/tasks", "405 GET, POST"},
+		{"GET", "/folded", "GET Exact /folded"},
+		{"GET", "/FOLDED", "GET Exact* /Folded"},
+		{"GET", "/MODELS", "404"},
+		{"GET", "/pre/x", "GET Prefix* /PRE"},
+		{"GET", "/prex", "404"},
+		{"GET", "/re/B", "GET Regex* /RE/[a-c]"},
+		{"GET", "/t/Any/eND", "GET Template* /T/{x}/End"},
+		{"GET", "/datei%20%C3%A4", "GET Exact /datei%20ä"},
+		{"GET", "/", "404"},
+	} {
+		got := find(tb, &Request{Path: "/b" + c.path, Method: c.method})
+		require.Equal(t, "a "+c.want, got, "%s %s", c.method, c.path)
+	}
+}
+
+func TestHeadersAndQueryDecide(t *testing.T) {
+	t.Parallel()
+	a := api("a", "/", nil, "GET Exact /x", "GET Exact /x", "GET Exact /x", "POST Exact /only")
+	a.Routes[0].Name = "plain"
+	a.Routes[1].Name, a.Routes[1].Headers = "header", []snapshot.ValueMatch{{Name: "x-kind", Type: "Prefix", Value: "gold"}}
+	a.Routes[2].Name, a.Routes[2].Query = "query", []snapshot.ValueMatch{{Name: "a", Type: "Regex", Value: "[0-9]+"}, {Name: "b", Type: "Exact", Value: "1 2"}}
+	a.Routes[3].Headers = []snapshot.ValueMatch{{Name: "X-Kind", Type: "Exact", Value: "gold"}}
+	tb := table(t, nil, a)
+	require.Equal(t, "a plain", find(tb, &Request{Path: "/x", Method: "GET"}))
+	require.Equal(t, "a header", find(tb, &Request{Path: "/x", Method: "GET", Header: http.Header{"X-Kind": {"tin", "golden"}}}))
+	require.Equal(t, "a query", find(tb, &Request{Path: "/x", Method: "GET", Query: "b=1+2&a=12"}))
+	require.Equal(t, "a plain", find(tb, &Request{Path: "/x", Method: "GET", Query: "b=1+2&a=12x"}))
+	require.Equal(t, "a 404", find(tb, &Request{Path: "/only", Method: "POST"}), "the method is not what is missing")
+	require.Equal(t, "a 405 POST", find(tb, &Request{Path: "/only", Method: "GET"}))
+}
+
+func TestWhatCannotMatchIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, spec := range []string{"* Exact /a/../b", "* Exact /a//b", "* Prefix a", "* Regex (", "* Template /a//{b}", "* Glob /a", "* Template /"} {
+		_, err := Compile(api("a", "/", nil, spec))
+		require.Error(t, err, spec)
+	}
+	_, err := Compile(api("a", "/a//b", nil))
+	require.Error(t, err)
+	bad := api("a", "/", nil, "* Exact /a")
+	bad.Routes[0].Headers = []snapshot.ValueMatch{{Name: "a", Type: "Regex", Value: "("}}
+	_, err = Compile(bad)
+	require.Error(t, err)
+}
+
+// naive is the rules as they are written down, tried on every route of every API.
+func naive(apis []*snapshot.ModelAPI, r *Request) string {
+	var best *snapshot.ModelAPI
+	rank := func(a *snapshot.ModelAPI) (host int) {
+		for _, h := range a.Hosts {
+			if h == r.Host {
+				return 1000
+			}
+			if suffix, ok := strings.CutPrefix(h, "*"); ok && strings.HasSuffix(r.Host, suffix) {
+				host = max(host, len(h))
+			}
+		}
+		return host
+	}
+	top := 0
+	for _, a := range apis {
+		top = max(top, rank(a))
+	}
+	var path string
+	for _, a := range apis {
+		if rank(a) != top || top == 0 && !a.AnyHost {
+			continue
+		}
+		base := strings.TrimSuffix(a.BasePath, "/")
+		if r.Path != base && !strings.HasPrefix(r.Path, base+"/") {
+			continue
+		}
+		if best == nil || len(a.BasePath) > len(best.BasePath) || len(a.BasePath) == len(best.BasePath) && a.ID < best.ID {
+			best, path = a, strings.TrimPrefix(r.Path, base)
+		}
+	}
+	if best == nil {
+		return "none"
+	}
+	if path == "" {
+		path = "/"
+	}
+	var found *snapshot.Route
+	var score string
+	methods := map[string]bool{}
+	for _, route := range best.Routes {
+		s := naiveScore(route, path)
+		switch {
+		case s == "":
+		case len(route.Methods) > 0 && !slices.Contains(route.Methods, r.Method):
+			for _, m := range route.Methods {
+				methods[m] = true
+			}
+		case found == nil || s > score || s == score && len(route.Methods) > 0 && len(found.Methods) == 0:
+			found, score = &route, s
+		}
+	}
+	switch {
+	case found != nil:
+		return best.ID + " " + score
+	case len(methods) > 0:
+		return best.ID + " 405 " + fmt.Sprint(len(methods))
+	}
+	return best.ID + " 404"
+}
+
+// naiveScore is "" for no match, and greater for a match that comes first.
+func naiveScore(r snapshot.Route, path string) string {
+	trimmed := strings.TrimSuffix(path, "/")
+	switch r.PathType {
+	case "Exact":
+		if path == r.Path {
+			return "9"
+		}
+		if trimmed == r.Path {
+			return "8"
+		}
+	case "Template":
+		want, got := strings.Split(r.Path, "/"), strings.Split(trimmed, "/")
+		if len(want) != len(got) {
+			return ""
+		}
+		literals, places := 0, ""
+		for i := range want {
+			switch {
+			case want[i] == "{}" && got[i] != "":
+				places += "0"
+			case want[i] == got[i]:
+				literals, places = literals+1, places+"1"
+			default:
+				return ""
+			}
+		}
+		return fmt.Sprintf("5%02d%s", literals, places)
+	case "Prefix":
+		prefix := strings.TrimSuffix(r.Path, "/")
+		if path == prefix || strings.HasPrefix(path, prefix+"/") {
+			return fmt.Sprintf("3%03d", len(prefix))
+		}
+	}
+	return ""
+}
+
+func TestTableAgreesWithTheRulesAsWritten(t *testing.T) {
+	t.Parallel()
+	segment := rapid.SampledFrom([]string{"a", "b", "ab", "a%2Fb"})
+	path := rapid.Custom(func(t *rapid.T) string {
+		return "/" + strings.Join(rapid.SliceOfN(segment, 0, 4).Draw(t, "segments"), "/")
+	})
+	host := rapid.SampledFrom([]string{"x.com", "a.x.com", "*.x.com", "b.a.x.com", "*.a.x.com", "y.com"})
+	rapid.Check(t, func(t *rapid.T) {
+		var apis []*snapshot.ModelAPI
+		for i := range rapid.IntRange(1, 6).Draw(t, "apis") {
+			a := api(fmt.Sprintf("api-%d", i), path.Draw(t, "base"), nil)
+			a.Hosts = rapid.SliceOfN(host, 0, 2).Draw(t, "hosts")
+			a.AnyHost = len(a.Hosts) == 0 || rapid.Bool().Draw(t, "any")
+			for j := range rapid.IntRange(0, 6).Draw(t, "routes") {
+				r := snapshot.Route{ID: fmt.Sprint(j), Path: path.Draw(t, "path")}
+				r.PathType = rapid.SampledFrom([]string{"Exact", "Template", "Prefix"}).Draw(t, "type")
+				if r.PathType == "Template" {
+					r.Path = strings.ReplaceAll("/a"+strings.TrimSuffix(r.Path, "/"), "/b", "/{}")
+				}
+				if rapid.Bool().Draw(t, "limited") {
+					r.Methods = []string{rapid.SampledFrom([]string{"GET", "POST"}).Draw(t, "methods")}
+				}
+				a.Routes = append(a.Routes, r)
+			}
+			apis = append(apis, a)
+		}
+		compiled := make([]*API, len(apis))
+		for i, a := range apis {
+			var err error
+			compiled[i], err = Compile(a)
+			require.NoError(t, err)
+		}
+		r := &Request{Host: strings.TrimPrefix(host.Draw(t, "host"), "*"), Path: path.Draw(t, "asked"), Method: "GET"}
+		if rapid.Bool().Draw(t, "slash") && r.Path != "/" {
+			r.Path += "/"
+		}
+		m := NewTable(slices.Values(compiled), nil).Find(r)
+		got := "none"
+		if m.API != nil {
+			got = m.API.ID + " 404"
+			if m.Allow != "" {
+				got = fmt.Sprintf("%s 405 %d", m.API.ID, len(strings.Split(m.Allow, ", ")))
+			}
+			if m.Route != nil {
+				got = m.API.ID + " " + naiveScore(m.Route.Route, m.Path)
+			}
+		}
+		require.Equal(t, naive(apis, r), got)
+	})
+}
+
+// BenchmarkFind looks APIs up among more and more: by a host of their own, and by the base path on one that many share.
+func BenchmarkFind(b *testing.B) {
+	for _, n := range []int{10, 1000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			apis := make([]*snapshot.ModelAPI, n)
+			for i := range apis {
+				hosts, base := []string{fmt.Sprintf("api-%d.example.com", i)}, "/"
+				if i%2 == 0 {
+					hosts, base = []string{"shared.example.com"}, fmt.Sprintf("/base-%d", i)
+				}
+				apis[i] = api(fmt.Sprintf("api-%d", i), base, hosts, "POST Exact /v1/chat/completions", "POST Exact /v1/completions")
+			}
+			tb := table(b, nil, apis...)
+			b.ReportAllocs()
+			host, path := make([]byte, 64), make([]byte, 64) // a request that has just been read is in the cache
+			for i := 0; b.Loop(); i++ {
+				k := i * 7919 % n
+				r := Request{Host: "shared.example.com", Path: "/v1/chat/completions", Method: "POST", Scheme: "http"}
+				if k%2 == 0 {
+					path = append(append(strconv.AppendInt(append(path[:0], "/base-"...), int64(k), 10), r.Path...), 0)
+					r.Path = unsafe.String(&path[0], len(path)-1)
+				} else {
+					host = append(strconv.AppendInt(append(host[:0], "api-"...), int64(k), 10), ".example.com"...)
+					r.Host = unsafe.String(&host[0], len(host))
+				}
+				if tb.Find(&r).Route == nil {
+					b.Fatal("not found")
+				}
+			}
+		})
+	}
+}
+
+func TestFindingAllocatesNothing(t *testing.T) {
+	tb := table(t, nil, api("a", "/base", []string{"*.example.com"}, "POST Exact /v1/chat/completions", "GET Template /models/{x}"))
+	for _, r := range []Request{
+		{Host: "a.example.com", Path: "/base/v1/chat/completions", Method: "POST"}, {Host: "a.example.com", Path: "/base/models/a", Method: "GET"},
+	} {
+		require.Zero(t, testing.AllocsPerRun(100, func() {
+			if tb.Find(&r).Route == nil {
+				panic("not found")
+			}
+		}))
+	}
+}
