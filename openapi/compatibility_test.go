@@ -37,26 +37,58 @@ func table(t *testing.T, name string) []string {
 	return strings.Split(strings.ReplaceAll(part, "\n  ", " "), "\n")
 }
 
-func document(t *testing.T) *openapi3.T {
+// documents returns one document for each product.
+func documents(t *testing.T) []*openapi3.T {
 	t.Helper()
-	document, err := api.LoadDocument(openapi.Files, "gpdb.yaml")
-	require.NoError(t, err)
-	return document
-}
-
-// operations returns the document's operations in the order of their names.
-func operations(t *testing.T) []*openapi3.Operation {
-	t.Helper()
-	paths := document(t).Paths.Map()
-	var found []*openapi3.Operation
-	for _, path := range slices.Sorted(maps.Keys(paths)) {
-		found = append(found, paths[path].Post)
+	var found []*openapi3.T
+	for _, name := range []string{"gpdb.yaml", "apig.yaml"} {
+		document, err := api.LoadDocument(openapi.Files, name)
+		require.NoError(t, err)
+		found = append(found, document)
 	}
 	return found
 }
 
-func request(operation *openapi3.Operation) *openapi3.Schema {
-	return operation.RequestBody.Value.Content.Get("application/json").Schema.Value
+// operations returns the operations of all products, those of each in the order of their names.
+func operations(t *testing.T) []*openapi3.Operation {
+	t.Helper()
+	var found []*openapi3.Operation
+	for _, document := range documents(t) {
+		named := map[string]*openapi3.Operation{}
+		for _, item := range document.Paths.Map() {
+			for _, operation := range item.Operations() {
+				require.NotContains(t, named, operation.OperationID)
+				named[operation.OperationID] = operation
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(named)) {
+			found = append(found, named[name])
+		}
+	}
+	return found
+}
+
+// ineffective returns the parameters without effect in the body of an operation.
+func ineffective(operation *openapi3.Operation) []string {
+	if operation.RequestBody == nil {
+		return nil
+	}
+	var names []string
+	var walk func(schema *openapi3.Schema, at string)
+	walk = func(schema *openapi3.Schema, at string) {
+		for name, property := range schema.Properties {
+			if property.Value.Extensions["x-no-effect"] == true {
+				names = append(names, at+name)
+			}
+			walk(property.Value, at+name+".")
+		}
+		if schema.Items != nil {
+			walk(schema.Items.Value, at)
+		}
+	}
+	walk(operation.RequestBody.Value.Content.Get("application/json").Schema.Value, "")
+	slices.Sort(names)
+	return names
 }
 
 func quoted(names []string) string { return "`" + strings.Join(names, "`, `") + "`" }
@@ -79,14 +111,7 @@ func TestParametersWithoutEffectAreListed(t *testing.T) {
 	t.Parallel()
 	var want []string
 	for _, operation := range operations(t) {
-		var names []string
-		for name, property := range request(operation).Properties {
-			if property.Value.Extensions["x-no-effect"] == true {
-				names = append(names, name)
-			}
-		}
-		slices.Sort(names)
-		if names != nil {
+		if names := ineffective(operation); names != nil {
 			want = append(want, "- **"+operation.OperationID+"**: "+quoted(names)+".")
 		}
 	}
@@ -96,10 +121,12 @@ func TestParametersWithoutEffectAreListed(t *testing.T) {
 func TestExtensionsAreListed(t *testing.T) {
 	t.Parallel()
 	var want []string
-	for schema, ref := range document(t).Components.Schemas {
-		for name, property := range ref.Value.Properties {
-			if property.Value.Extensions["x-extension"] == true {
-				want = append(want, "- `"+schema+"."+name+"`")
+	for _, document := range documents(t) {
+		for schema, ref := range document.Components.Schemas {
+			for name, property := range ref.Value.Properties {
+				if property.Value.Extensions["x-extension"] == true {
+					want = append(want, "- `"+schema+"."+name+"`")
+				}
 			}
 		}
 	}
@@ -153,7 +180,10 @@ func faults(t *testing.T) map[string]string {
 
 func TestErrorCodesAreListedWithTheirStatus(t *testing.T) {
 	t.Parallel()
-	codes := document(t).Extensions["x-common-errors"].([]any)
+	var codes []any
+	for _, document := range documents(t) {
+		codes = append(codes, document.Extensions["x-common-errors"].([]any)...)
+	}
 	for _, operation := range operations(t) {
 		codes = append(codes, operation.Extensions["x-errors"].([]any)...)
 	}

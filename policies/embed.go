@@ -3,10 +3,11 @@
 // The system policies are RAM policy documents like those a customer writes; the file name is the policy's name:
 //
 //   - AdministratorAccess: everything in the account.
-//   - ReadOnlyAccess: Describe*, List* and Get* of the products whose Get operations show no secret; elsewhere
-//     Describe* and List* only.
+//   - ReadOnlyAccess: Describe*, List* and the Get operations that show no secret (apig's GetConsumer does).
 //   - AliyunGPDBFullAccess: everything on DB instances, AI nodes and model services.
 //   - AliyunGPDBReadOnlyAccess: gpdb's Describe* and List*. Not Get*: GetModelServiceApiKey answers with a secret.
+//   - AliyunAPIGFullAccess: everything on gateways, Model APIs, their services and consumers.
+//   - AliyunAPIGReadOnlyAccess: all of it to look at, but for the consumers' keys.
 //   - AliyunRAMFullAccess: users, keys, groups, roles and policies. Whoever has it can give itself everything else.
 //   - AliyunSTSAssumeRoleAccess: assume roles whose own trust policy agrees.
 package policies

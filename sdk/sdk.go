@@ -10,11 +10,15 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/engineshed/engineshed/sdk/apig"
 	"github.com/engineshed/engineshed/sdk/gpdb"
 )
 
-// The version of the API that the client speaks.
-const gpdbVersion = "2016-05-03"
+// The versions of the APIs that the client speaks.
+const (
+	gpdbVersion = "2016-05-03"
+	apigVersion = "2024-03-27"
+)
 
 // Config says where the API is and who calls it.
 type Config struct {
@@ -26,8 +30,10 @@ type Config struct {
 
 // Client calls the API. It is safe for concurrent use. Its methods return an *Error when the API refused.
 type Client struct {
-	gpdb *gpdb.Client
-	http *http.Client
+	gpdb   *gpdb.Client
+	apig   *apig.Client
+	http   *http.Client
+	signer Signer
 }
 
 // New returns a Client. It does not connect yet.
@@ -51,7 +57,11 @@ func New(config Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the client: %w", err)
 	}
-	return &Client{gpdb: client, http: httpClient}, nil
+	paths, err := apig.NewClient(config.Endpoint, apig.WithHTTPClient(httpClient))
+	if err != nil {
+		return nil, fmt.Errorf("make the client: %w", err)
+	}
+	return &Client{gpdb: client, apig: paths, http: httpClient, signer: signer}, nil
 }
 
 // CreateModelService deploys a model on AI nodes and returns at once; WaitModelService waits until it answers.
@@ -104,6 +114,11 @@ func call[Response, Request any](
 		return nil, err
 	}
 	defer r.Body.Close()
+	return read[Response](r)
+}
+
+// read reads an answer, which is a Response or an *Error.
+func read[Response any](r *http.Response) (*Response, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxResponse))
 	if err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)

@@ -39,6 +39,9 @@ type Product struct {
 	Version  string
 	Document *openapi3.T
 	Handler  http.Handler // built with Fail as its error functions
+	// Paths marks a product whose operations are methods and paths, with parameters in path, query and body. The
+	// operations of other products are names, called with POST.
+	Paths bool
 }
 
 // Config is what New needs.
@@ -147,7 +150,7 @@ func (s *server) steps(w http.ResponseWriter, r *http.Request, c *call) ([]byte,
 	}
 	c.caller = verified.Caller
 	c.caller.SourceIP, c.caller.Secure = sourceIP(r), r.TLS != nil
-	if c.operation, err = s.find(verified); err != nil {
+	if c.operation, err = s.find(r, verified); err != nil {
 		return nil, err
 	}
 	params, err := c.operation.read(r, body, verified)

@@ -8,7 +8,14 @@ import (
 
 // idPrefixes are the parameters that may become part of an ARN, with the prefix their ids must have.
 var idPrefixes = map[string]string{
-	"DBInstanceId": ids.DBInstance,
+	"DBInstanceId":    ids.DBInstance,
+	"httpApiId":       ids.HTTPAPI,
+	"gatewayId":       ids.Gateway,
+	"environmentId":   ids.Environment,
+	"domainId":        ids.Domain,
+	"serviceId":       ids.AIService,
+	"consumerId":      ids.Consumer,
+	"consumerGroupId": ids.ConsumerGroup,
 }
 
 // noID stands in an ARN for an id that no resource can have. Policies for every resource of the kind still match, so

@@ -21,6 +21,8 @@ type operation struct {
 	optional    []string // further actions a handler may ask about
 	mutates     bool
 	clientToken bool
+	tokenParam  string // how the product spells ClientToken
+	place       *place // nil: it is called by its name
 	handler     http.Handler
 }
 
@@ -49,18 +51,24 @@ func operations(product Product) (map[string]*operation, error) {
 	found := map[string]*operation{}
 	var complaints []error
 	for path, item := range product.Document.Paths.Map() {
-		op, err := readOperation(product.Name, path, item)
+		read := readOperation
+		if product.Paths {
+			read = pathOperations
+		}
+		ops, err := read(product.Name, path, item)
 		if err != nil {
 			complaints = append(complaints, fmt.Errorf("%s %s: %w", product.Name, path, err))
 			continue
 		}
-		op.handler = product.Handler
-		found[op.name] = op
+		for _, op := range ops {
+			op.handler = product.Handler
+			found[op.name] = op
+		}
 	}
 	return found, errors.Join(complaints...)
 }
 
-func readOperation(product, path string, item *openapi3.PathItem) (*operation, error) {
+func readOperation(product, path string, item *openapi3.PathItem) ([]*operation, error) {
 	if item.Post == nil || len(item.Operations()) != 1 {
 		return nil, errors.New("an RPC operation is a POST")
 	}
@@ -68,16 +76,23 @@ func readOperation(product, path string, item *openapi3.PathItem) (*operation, e
 	if body == nil || body.Value.Content.Get("application/json") == nil {
 		return nil, errors.New("an RPC operation has a JSON body")
 	}
-	op := &operation{product: product, name: item.Post.OperationID, schema: body.Value.Content.Get("application/json").Schema.Value}
+	op := &operation{
+		product: product, name: item.Post.OperationID, tokenParam: "ClientToken",
+		schema: body.Value.Content.Get("application/json").Schema.Value,
+	}
 	if path != "/"+op.name {
 		return nil, fmt.Errorf("the operationId is %q", op.name)
 	}
-	op.clientToken, _ = item.Post.Extensions["x-client-token"].(bool)
-	ram, ok := item.Post.Extensions["x-ram"].(map[string]any)
+	return []*operation{op}, op.readExtensions(item.Post.Extensions)
+}
+
+func (o *operation) readExtensions(extensions map[string]any) error {
+	o.clientToken, _ = extensions["x-client-token"].(bool)
+	ram, ok := extensions["x-ram"].(map[string]any)
 	if !ok {
-		return nil, errors.New("x-ram is missing")
+		return errors.New("x-ram is missing")
 	}
-	return op, op.readRAM(ram)
+	return o.readRAM(ram)
 }
 
 func (o *operation) readRAM(ram map[string]any) error {

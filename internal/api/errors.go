@@ -44,6 +44,22 @@ type errorBody struct {
 	AccessDeniedDetail *access.AccessDeniedDetail `json:"AccessDeniedDetail,omitempty"`
 }
 
+// bothSpellings is the error body of path-style products: clients of one age read the members in the first spelling,
+// those of another age in this one.
+type bothSpellings struct {
+	errorBody
+	RequestID          string                     `json:"requestId"`
+	HostID             string                     `json:"hostId"`
+	Code               string                     `json:"code"`
+	Message            string                     `json:"message"`
+	Recommend          string                     `json:"recommend"`
+	AccessDeniedDetail *access.AccessDeniedDetail `json:"accessDeniedDetail,omitempty"`
+}
+
+func (b errorBody) inBothSpellings() bothSpellings {
+	return bothSpellings{b, b.RequestID, b.HostID, b.Code, b.Message, b.Recommend, b.AccessDeniedDetail}
+}
+
 // meaning returns the fault that err is answered as. What it does not recognise is logged in full.
 func (s *server) meaning(ctx context.Context, err error) *fault.Fault {
 	if f, ok := fault.From(err); ok {
@@ -68,10 +84,17 @@ func (s *server) refuse(r *http.Request, err error) answer {
 	if !ok {
 		status = http.StatusInternalServerError
 	}
-	return answer{status: status, code: f.Code, body: marshal(body)}
+	a := answer{status: status, code: f.Code}
+	// Only the spelling depends on what the request says of itself before it is proven.
+	if s.products[r.Header.Get("x-acs-version")].Paths {
+		a.body = marshal(body.inBothSpellings())
+	} else {
+		a.body = marshal(body)
+	}
+	return a
 }
 
-func marshal(body errorBody) []byte {
+func marshal(body any) []byte {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false) // a string to sign is full of &, and clients compare it

@@ -76,8 +76,8 @@ func (s *server) record(ctx context.Context, entry *audit.Entry, err error) erro
 
 // handle calls the generated handler with the validated parameters.
 func (s *server) handle(ctx context.Context, c *call, params map[string]any) ([]byte, error) {
-	token, _ := params[clientToken].(string)
-	delete(params, clientToken)
+	token, _ := params[c.operation.tokenParam].(string)
+	delete(params, c.operation.tokenParam)
 	canonical, err := json.Marshal(params) // members in order
 	if err != nil {
 		return nil, fmt.Errorf("encode the parameters: %w", err)
@@ -85,7 +85,7 @@ func (s *server) handle(ctx context.Context, c *call, params map[string]any) ([]
 	if c.operation.clientToken {
 		ctx = idempotency.WithKey(ctx, key(s.Region, c, token, canonical))
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "/"+c.operation.name, bytes.NewReader(canonical))
+	r, err := c.operation.request(ctx, params, canonical)
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
@@ -96,6 +96,14 @@ func (s *server) handle(ctx context.Context, c *call, params map[string]any) ([]
 		c.err = fmt.Errorf("the handler of %s answered %d", c.operation.name, w.status)
 	}
 	return w.body.Bytes(), c.err
+}
+
+// request makes the request that the generated handler understands.
+func (o *operation) request(ctx context.Context, params map[string]any, canonical []byte) (*http.Request, error) {
+	if o.place != nil {
+		return o.place.request(ctx, params)
+	}
+	return http.NewRequestWithContext(ctx, http.MethodPost, "/"+o.name, bytes.NewReader(canonical))
 }
 
 // key names the request. The fingerprint is of the parameters after validation, so that it is the same in every

@@ -31,21 +31,28 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body, nil
 }
 
-// find picks the product by the version and the operation by the action, both of which are signed.
-func (s *server) find(verified signature.Verified) (*operation, error) {
+// find picks the product by the version and the operation by the action, or by method and path. All of it is signed.
+func (s *server) find(r *http.Request, verified signature.Verified) (*operation, error) {
 	product, ok := s.products[verified.Version]
 	if !ok {
 		return nil, errVersion.Withf("There is no version %q here.", verified.Version)
 	}
+	if product.Paths {
+		return product.findByPath(r, verified)
+	}
 	op, ok := product.operations[verified.Action]
-	if !ok {
+	if !ok || verified.Dialect == signature.ROAV1 {
 		return nil, errAction.Withf("There is no operation %q in %s %s.", verified.Action, product.Name, product.Version)
 	}
 	return op, nil
 }
 
-// read returns the parameters of either form: POST / with Action and parameters, or POST /Operation with JSON.
+// read returns the parameters: of a path-style operation, or of either form of another, which are POST / with Action and
+// parameters, or POST /Operation with JSON.
 func (o *operation) read(r *http.Request, body []byte, verified signature.Verified) (map[string]any, error) {
+	if o.place != nil {
+		return o.place.read(r, body, verified)
+	}
 	if r.URL.Path == "/" || r.URL.Path == "" {
 		return rpc.Decode(o.schema, verified.Params)
 	}

@@ -23,8 +23,8 @@ var (
 // validate checks params against the operation's schema and completes them: defaults are filled in, the region is
 // the endpoint's own, and an empty ClientToken is none.
 func (o *operation) validate(params map[string]any, region string) error {
-	if token, ok := params[clientToken].(string); ok && token == "" {
-		delete(params, clientToken)
+	if token, ok := params[o.tokenParam].(string); ok && token == "" {
+		delete(params, o.tokenParam)
 	}
 	err := o.schema.VisitJSON(params, openapi3.VisitAsRequest(), openapi3.DefaultsSet(func() {}))
 	if err != nil {
@@ -33,10 +33,7 @@ func (o *operation) validate(params map[string]any, region string) error {
 	return o.completeRegion(params, region)
 }
 
-const (
-	clientToken = "ClientToken"
-	regionID    = "RegionId"
-)
+const regionID = "RegionId"
 
 func (o *operation) completeRegion(params map[string]any, region string) error {
 	if _, declared := o.schema.Properties[regionID]; !declared {

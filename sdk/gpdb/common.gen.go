@@ -100,6 +100,65 @@ type Error struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// ErrorInBothSpellings The error body of path-style products. Clients of one age read members that begin with a capital, those of another age the others, so every member is there twice.
+type ErrorInBothSpellings struct {
+	// AccessDeniedDetail Why a policy refused the call.
+	AccessDeniedDetail *AccessDeniedDetail `json:"AccessDeniedDetail,omitempty"`
+
+	// Code What programs branch on. Codes never change their meaning.
+	//
+	// Example: NotFound.GatewayNotFound
+	Code string `json:"Code"`
+
+	// HostId The endpoint that answered.
+	//
+	// Example: 127.0.0.1:8080
+	HostId string `json:"HostId"`
+
+	// Message What people read. Messages may change.
+	//
+	// Example: The gateway was not found.
+	Message string `json:"Message"`
+
+	// Recommend What to do next; empty when the message says it all.
+	//
+	// Example:
+	Recommend string `json:"Recommend"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+
+	// LowerAccessDeniedDetail As AccessDeniedDetail.
+	LowerAccessDeniedDetail *AccessDeniedDetail `json:"accessDeniedDetail,omitempty"`
+
+	// LowerCode As Code.
+	//
+	// Example: NotFound.GatewayNotFound
+	LowerCode string `json:"code"`
+
+	// LowerHostId As HostId.
+	//
+	// Example: 127.0.0.1:8080
+	LowerHostId string `json:"hostId"`
+
+	// LowerMessage As Message.
+	//
+	// Example: The gateway was not found.
+	LowerMessage string `json:"message"`
+
+	// LowerRecommend As Recommend.
+	//
+	// Example:
+	LowerRecommend string `json:"recommend"`
+
+	// LowerRequestId As RequestId.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	LowerRequestId string `json:"requestId"`
+}
+
 // OwnerId Accepted for the clients that send it; it has no effect.
 //
 // Example: 1

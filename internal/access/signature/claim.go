@@ -28,6 +28,9 @@ func (c claim) checkEnvelope() error {
 	for _, part := range []struct{ name, value string }{
 		{"Action", c.action}, {"Version", c.version}, {"SignatureNonce", c.nonce},
 	} {
+		if part.value == "" && part.name == "Action" && c.dialect == ROAV1 {
+			continue // method and path name what is called
+		}
 		if part.value == "" || len(part.value) > maxEnvelope || !onlyOf(part.value, isVisible) {
 			return fault.InvalidParameter(part.name, "it must be 1 to 128 visible ASCII characters.")
 		}

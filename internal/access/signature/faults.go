@@ -18,10 +18,10 @@ var (
 // Requests that cannot be signed correctly as they stand.
 var (
 	ErrIncomplete       = fault.New(fault.Invalid, "IncompleteSignature", "The request signature does not conform to Alibaba Cloud standards.")
-	ErrUnsupported      = fault.New(fault.Invalid, "UnsupportedSignature", "The request must be signed with ACS3-HMAC-SHA256, or with RPC signature version 1.0 and HMAC-SHA1.")
+	ErrUnsupported      = fault.New(fault.Invalid, "UnsupportedSignature", "The request must be signed with ACS3-HMAC-SHA256, or with RPC or ROA signature version 1.0 and HMAC-SHA1.")
 	ErrTimestampFormat  = fault.New(fault.Invalid, "InvalidTimeStamp.Format", "The date of the request must be UTC in the form 2006-01-02T15:04:05Z.")
 	ErrSecurityToken    = fault.New(fault.Invalid, "InvalidSecurityToken.Malformed", "The security token was not issued here: use an access key without one.")
-	ErrMethod           = fault.New(fault.Denied, "UnsupportedHTTPMethod", "This API is called with GET or POST.")
+	ErrMethod           = fault.New(fault.Denied, "UnsupportedHTTPMethod", "This API is called with GET or POST, and paths of path-style products also with PUT or DELETE.")
 	ErrFormat           = fault.New(fault.Invalid, "UnsupportedParameter", "The parameter Format must be JSON: no other is supported.")
 	ErrContentEncoding  = fault.New(fault.UnsupportedMedia, "UnsupportedContentEncoding", "The request body must not have a Content-Encoding.")
 	ErrContentType      = fault.New(fault.UnsupportedMedia, "UnsupportedContentType", "The Content-Type of a request body must be application/x-www-form-urlencoded or application/json, in UTF-8.")

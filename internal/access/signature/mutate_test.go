@@ -17,7 +17,8 @@ func signedSamples() []call {
 	withForm := newACS3("/?AiNodes=%5B%22ai-1%22%5D&Space=a+b%2Ac~", "ClientToken=t-1&ResourceGroupId=").signACS3()
 	withJSON := newACS3("/CreateModelService", `{"ModelName":"m"}`).set("content-type", "application/json").
 		with("accept", "application/json").signACS3()
-	return []call{withForm, withJSON, newRPC(rpcParams(), url.Values{"ClientToken": {"t 1"}, "Empty": {""}})}
+	roa := newROA("POST", "/v1/things/a%20b?a=1&b=&c=x+y", `{"name":"m"}`).with("x-acs-signature-nonce", "0123456789abcdef").signROA()
+	return []call{withForm, withJSON, newRPC(rpcParams(), url.Values{"ClientToken": {"t 1"}, "Empty": {""}}), roa}
 }
 
 // meaning is all of a request that anything behind the verifier acts upon.

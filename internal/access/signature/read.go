@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// message is a request in the form both dialects read.
+// message is a request in the form that every dialect reads.
 type message struct {
 	method  string
 	host    string
@@ -16,6 +16,7 @@ type message struct {
 	query   map[string]string
 	form    map[string]string // of a form body; empty for any other
 	body    []byte
+	private bool // nobody on the way could change it
 }
 
 // read finds out in which dialect r is signed, and reads the claim.
@@ -40,6 +41,8 @@ func (m message) claim() (claim, error) {
 	switch {
 	case len(authorizations) > 1, len(authorizations) == 1 && signed:
 		return claim{}, incomplete("it is signed more than once")
+	case len(authorizations) == 1 && strings.HasPrefix(authorizations[0], roaScheme):
+		return readROAV1(m, authorizations[0])
 	case len(authorizations) == 1:
 		return readACS3(m, authorizations[0])
 	}
@@ -47,14 +50,17 @@ func (m message) claim() (claim, error) {
 }
 
 func newMessage(r *http.Request, body []byte) (message, error) {
-	if r.Method != http.MethodGet && r.Method != http.MethodPost {
+	path, rawQuery, _ := strings.Cut(r.RequestURI, "?")
+	switch {
+	case r.Method == http.MethodGet, r.Method == http.MethodPost:
+	case (r.Method == http.MethodPut || r.Method == http.MethodDelete) && path != "/": // of a path-style product
+	default:
 		return message{}, ErrMethod
 	}
-	path, rawQuery, _ := strings.Cut(r.RequestURI, "?")
 	if err := checkPath(path); err != nil {
 		return message{}, err
 	}
-	m := message{method: r.Method, host: r.Host, path: path, headers: lowerNames(r.Header), body: body}
+	m := message{method: r.Method, host: r.Host, path: path, headers: lowerNames(r.Header), body: body, private: isPrivate(r)}
 	if _, ok := m.headers["content-encoding"]; ok {
 		return message{}, ErrContentEncoding
 	}

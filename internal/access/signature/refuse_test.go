@@ -81,7 +81,7 @@ func TestACS3Refuses(t *testing.T) {
 		"algorithm RSA":                {reauthorized(replace("ACS3-HMAC-SHA256", "ACS3-RSA-SHA256")), "UnsupportedSignature", ""},
 		"algorithm none":               {reauthorized(replace("ACS3-HMAC-SHA256", "none")), "UnsupportedSignature", ""},
 		"algorithm in lower case":      {reauthorized(replace("ACS3-HMAC-SHA256", "acs3-hmac-sha256")), "UnsupportedSignature", ""},
-		"ROA-V1":                       {newACS3("/", "").with("authorization", "acs AK:c2ln"), "UnsupportedSignature", ""},
+		"ROA-V1":                       {newACS3("/", "").with("authorization", "acs AK:c2ln"), "IncompleteSignature", ""},
 		"Bearer":                       {newACS3("/", "").with("authorization", "Bearer x"), "UnsupportedSignature", ""},
 		"bearer token header":          {acs3With("x-acs-bearer-token", "x"), "UnsupportedSignature", ""},
 		"security token header":        {acs3With("x-acs-security-token", "x"), "InvalidSecurityToken.Malformed", ""},

@@ -1,4 +1,4 @@
-// Package signature proves who sent a request: ACS3-HMAC-SHA256 and RPC-V1, the two signatures of RPC products.
+// Package signature proves who sent a request: ACS3-HMAC-SHA256, and the older RPC-V1 and ROA-V1.
 package signature
 
 import (
@@ -22,6 +22,7 @@ const Window = 15 * time.Minute
 const (
 	ACS3  = "acs3"
 	RPCV1 = "rpc-v1"
+	ROAV1 = "roa-v1"
 )
 
 // Key is an access key and the principal it belongs to.
@@ -46,9 +47,9 @@ type Nonces interface {
 // Verified is what a request proved about itself.
 type Verified struct {
 	Caller  access.Caller
-	Dialect string     // ACS3 or RPCV1
+	Dialect string     // ACS3, RPCV1 or ROAV1
 	Params  url.Values // of query and form together, each once; without the parameters RPC-V1 itself needs
-	Action  string
+	Action  string     // may be empty in ROAV1
 	Version string
 }
 

@@ -158,3 +158,23 @@ func (s *Server) Send(r *http.Request) Answer {
 	a.Code, _ = a.Body["Code"].(string)
 	return a
 }
+
+// Call calls an operation of a path-style product. A body of nil is none, a string is sent as it stands.
+func (s *Server) Call(keyID, action, method, target string, body any) Answer {
+	s.t.Helper()
+	var reader io.Reader
+	switch text := body.(type) {
+	case nil:
+	case string:
+		reader = strings.NewReader(text)
+	default:
+		encoded, err := json.Marshal(body)
+		require.NoError(s.t, err)
+		reader = bytes.NewReader(encoded)
+	}
+	r := s.Request(method, target, reader)
+	if reader != nil {
+		r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	}
+	return s.Signed(keyID, action, r)
+}

@@ -1,0 +1,254 @@
+package apig_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engineshed/engineshed/internal/aiservice"
+	"github.com/engineshed/engineshed/internal/api/apitest"
+	"github.com/engineshed/engineshed/internal/consumer"
+	"github.com/engineshed/engineshed/internal/ingress"
+	"github.com/engineshed/engineshed/internal/instance"
+	"github.com/engineshed/engineshed/internal/modelapi"
+	"github.com/engineshed/engineshed/internal/secret"
+)
+
+func TestCreateHttpApiTakesWhatOfficialClientsSend(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	a := s.Call(apitest.RootKey, "CreateHttpApi", "POST", "/v1/http-apis", `{
+		"name":"chat","type":"LLM","modelCategory":"Text","aiProtocols":["OpenAI/v1"],"basePath":"/","protocols":["HTTP","HTTPS"],
+		"removeBasePathOnForward":true,"firstByteTimeout":1500,"enableAuth":true,"authConfig":{"authType":"Apikey","authMode":"Custom"},
+		"dryRun":false,"strategy":null,"deployConfigs":[{"gatewayId":"gw-1","gatewayType":"AI","environmentId":"env-1","autoDeploy":true,
+		"customDomainIds":["d-1"],"backendScene":"SingleService","mock":{"enable":false},
+		"serviceConfigs":[{"serviceId":"svc-1","modelName":"qwen-plus","weight":100}],
+		"policyConfigs":[{"type":"AiStatistics","enable":true,"aiStatisticsConfig":{"logRequestContent":true,"logResponseContent":false}},
+			{"type":"AiCache","enable":false,"aiCacheConfig":{"redisConfig":{"password":"hunter2"}}}]}]}`)
+	require.Equal(t, 200, a.Status, a.Body)
+	require.Equal(t, object{"httpApiId": apiID, "name": "chat"}, a.Body["data"])
+	got := d.asked[0].(modelapi.Spec)
+	require.NotContains(t, string(got.DeployConfigs[0].PolicyConfigs[1].Raw), "hunter2", "what is not used is not kept")
+	for i := range got.DeployConfigs[0].PolicyConfigs {
+		got.DeployConfigs[0].PolicyConfigs[i].Raw = nil
+	}
+	require.Equal(t, modelapi.Spec{
+		Name: "chat", Type: "LLM", ModelCategory: "Text", AIProtocols: []string{"OpenAI/v1"}, BasePath: "/", RemoveBasePath: true,
+		Protocols: []string{"HTTP", "HTTPS"}, EnableAuth: true, AuthConfig: &modelapi.AuthConfig{AuthType: "Apikey", AuthMode: "Custom"},
+		FirstByteTimeout: 1500,
+		DeployConfigs: []modelapi.DeployConfig{{
+			GatewayID: "gw-1", EnvironmentID: "env-1", BackendScene: "SingleService", AutoDeploy: true,
+			Services: []modelapi.ServiceConfig{{ServiceID: "svc-1", ModelName: "qwen-plus"}},
+			PolicyConfigs: []modelapi.PolicyConfig{
+				{Type: "AiStatistics", Enable: true, AiStatistics: &modelapi.AiStatistics{LogRequestContent: true}}, {Type: "AiCache"},
+			},
+			CustomDomainIDs: []string{"d-1"},
+		}},
+	}, got)
+}
+
+func TestAbsentAndEmptyAreToldApart(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	update := func(body string) modelapi.UpdateSpec {
+		a := s.Call(apitest.RootKey, "UpdateHttpApi", "PUT", "/v1/http-apis/"+apiID, body)
+		require.Equal(t, 200, a.Status, a.Body)
+		require.NotContains(t, a.Body, "data")
+		return d.asked[0].(modelapi.UpdateSpec)
+	}
+	require.Equal(t, modelapi.UpdateSpec{BasePath: "/"}, update(`{"basePath":"/","deployConfigs":null,"type":"LLM"}`))
+	got := update(`{"basePath":"/","deployConfigs":[{"builtinRouteNames":[],"envDomainIds":[],"customDomainIds":null}],"enableAuth":false}`)
+	require.NotNil(t, got.DeployConfigs[0].BuiltinRouteNames)
+	require.NotNil(t, got.DeployConfigs[0].EnvDomainIDs)
+	require.Nil(t, got.DeployConfigs[0].CustomDomainIDs)
+	require.False(t, *got.EnableAuth)
+	require.NotNil(t, update(`{"basePath":"/","deployConfigs":[]}`).DeployConfigs, "none is not absent: the domain refuses it")
+
+	s.Call(apitest.RootKey, "UpdateService", "PUT", "/v1/services/"+serviceID, `{"aiServiceConfig":{"apiKeys":[]}}`)
+	require.Equal(t, aiservice.UpdateSpec{AI: &aiservice.AIUpdate{APIKeys: []string{}}}, d.asked[0])
+	s.Call(apitest.RootKey, "UpdateService", "PUT", "/v1/services/"+serviceID, `{}`)
+	require.Equal(t, aiservice.UpdateSpec{}, d.asked[0])
+	s.Call(apitest.RootKey, "UpdateConsumer", "PUT", "/v1/consumers/"+consumerID, `{"enable":false}`)
+	off := false
+	require.Equal(t, consumer.Change{Enabled: &off}, d.asked[0])
+	s.Call(apitest.RootKey, "UpdateDomain", "PUT", "/v1/domains/"+domainID, `{"certIdentifier":"new"}`)
+	name := "new"
+	require.Equal(t, ingress.DomainChange{CertIdentifier: &name}, d.asked[0])
+	s.Call(apitest.RootKey, "UpdateEnvironment", "PUT", "/v1/environments/"+environmentID, `{"alias":"a"}`)
+	require.Equal(t, []any{"a", (*string)(nil)}, d.asked)
+}
+
+func TestAModelAPIIsShownAsOfficialClientsReadIt(t *testing.T) {
+	t.Parallel()
+	s, _ := serve(t)
+	want := object{
+		"httpApiId": apiID, "name": "chat", "type": "LLM", "modelCategory": "Text", "aiProtocols": []any{"OpenAI/v1"}, "basePath": "/chat",
+		"protocols": []any{"HTTP", "HTTPS"}, "description": "", "gatewayId": gatewayID, "resourceGroupId": "rg-default",
+		"enableAuth": false, "removeBasePathOnForward": true, "firstByteTimeout": 1500.0, "deployedRevision": 2.0,
+		"createTimestamp": 1772357400000.0, "updateTimestamp": 1772357400000.0,
+		"deployConfigs": []any{object{
+			"gatewayId": gatewayID, "gatewayType": "AI", "environmentId": environmentID, "autoDeploy": true, "backendScene": "SingleService",
+			"builtinRouteNames": []any{"chat-completions"}, "serviceConfigs": []any{object{"serviceId": serviceID, "name": "qwen"}},
+			"policyConfigs": []any{object{
+				"type": "AiStatistics", "enable": true,
+				"aiStatisticsConfig": object{"logRequestContent": true, "logResponseContent": false},
+			}},
+			"customDomainIds": []any{domainID}, "envDomainIds": []any{environmentID},
+		}},
+		"environments": []any{object{
+			"environmentId": environmentID, "name": "staging", "alias": "", "deployStatus": "Deployed", "backendScene": "SingleService",
+			"gatewayInfo":   object{"gatewayId": gatewayID, "name": "models"},
+			"customDomains": []any{object{"domainId": domainID, "name": "models.example.com", "protocol": "HTTPS"}},
+			"subDomains": []any{object{
+				"domainId": environmentID, "name": environmentID + ".localhost", "protocol": "HTTP", "networkType": "Internet",
+			}},
+		}},
+	}
+	a := s.Call(apitest.RootKey, "GetHttpApi", "GET", "/v1/http-apis/"+apiID, nil)
+	require.Equal(t, want, a.Body["data"])
+
+	a = s.Call(apitest.RootKey, "ListHttpApis", "GET", "/v1/http-apis", nil)
+	require.Equal(t, object{"pageNumber": 1.0, "pageSize": 10.0, "totalSize": 7.0, "items": []any{object{
+		"name": "chat", "type": "LLM", "versionEnabled": false, "GatewayId": gatewayID, "versionedHttpApis": []any{want},
+	}}}, a.Body["data"])
+}
+
+func TestListsAreFiltered(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	page := instance.Page{Number: 2, Size: 30}
+	const at = "pageNumber=2&pageSize=30&resourceGroupId=rg&"
+	for _, c := range []struct {
+		action, target string
+		want           any
+	}{
+		{"ListHttpApis", "/v1/http-apis?" + at + "gatewayId=g&name=n&keyword=k&types=LLM,Ai", modelapi.Filter{
+			GatewayID: "g", Name: "n", Keyword: "k", Types: []string{"LLM", "Ai"}, ResourceGroupID: "rg", Page: page,
+		}},
+		{"ListHttpApiRoutes", "/v1/http-apis/" + apiID + "/routes?" + at + "name=n&nameLike=l&pathLike=p", modelapi.RouteFilter{
+			Name: "n", NameLike: "l", PathLike: "p", Page: page,
+		}},
+		{"ListGateways", "/v1/gateways?" + at + "gatewayId=g&name=n&keyword=k", ingress.GatewayFilter{
+			ID: "g", Name: "n", Keyword: "k", ResourceGroupID: "rg", Page: page,
+		}},
+		{"ListEnvironments", "/v1/environments?" + at + "gatewayId=g&nameLike=n&aliasLike=a&gatewayNameLike=l", ingress.EnvironmentFilter{
+			GatewayID: "g", NameLike: "n", AliasLike: "a", GatewayNameLike: "l", ResourceGroupID: "rg", Page: page,
+		}},
+		{"ListDomains", "/v1/domains?" + at + "nameLike=n", ingress.DomainFilter{NameLike: "n", ResourceGroupID: "rg", Page: page}},
+		{"ListServices", "/v1/services?" + at + "gatewayId=g&name=n&sourceTypes=%5B%22AI%22%2C%20%22DNS%22%5D&sourceType=VIP", aiservice.Filter{
+			GatewayID: "g", Name: "n", SourceTypes: []string{"AI", "DNS", "VIP"}, ResourceGroupID: "rg", Page: page,
+		}},
+		{"ListServices", "/v1/services?sourceTypes=AI,DNS", aiservice.Filter{
+			SourceTypes: []string{"AI", "DNS"}, Page: instance.Page{Number: 1, Size: 10},
+		}},
+		{"ListConsumers", "/v1/consumers?" + at + "nameLike=n", consumer.Filter{NameLike: "n", Page: page}},
+		{"ListConsumerGroups", "/v1/consumer-groups?" + at + "nameLike=n", consumer.Filter{NameLike: "n", Page: page}},
+		{"ListConsumerGroupConsumers", "/v1/consumer-groups/" + groupID + "/consumers?" + at, page},
+		{"ListHttpApiRevisions", "/v1/http-apis/" + apiID + "/revisions?" + at, page},
+		{
+			"QueryConsumerAuthorizationRules", "/v1/authorization-rules?" + at +
+				"consumerId=c&consumerGroupId=g&principalType=Consumer&consumerNameLike=n&apiNameLike=a&resourceId=r&environmentId=e",
+			consumer.RuleFilter{
+				ConsumerID: "c", GroupID: "g", PrincipalType: "Consumer", ConsumerNameLike: "n", APINameLike: "a", APIID: "r",
+				EnvironmentID: "e", Page: page,
+			},
+		},
+	} {
+		a := s.Call(apitest.RootKey, c.action, "GET", c.target, nil)
+		require.Equal(t, 200, a.Status, "%s: %v", c.action, a.Body)
+		require.Equal(t, []any{c.want}, d.asked, c.action)
+	}
+}
+
+func TestCreateServiceHappensOnce(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	a := s.Call(apitest.RootKey, "CreateService", "POST", "/v1/services?clientToken=t", `{"gatewayId":"`+gatewayID+`","sourceType":"AI",
+		"serviceConfigs":[{"name":"qwen","validationOptions":{"skipVerifyAIChatCompletion":true},"aiServiceConfig":{"provider":"qwen",
+		"protocols":["OpenAI/v1"],"address":"https://dashscope.aliyuncs.com","apiKeys":["sk-x"],"defaultModelName":"qwen-plus","enableHealthCheck":true}}]}`)
+	require.Equal(t, 200, a.Status, a.Body)
+	require.Equal(t, object{"serviceIds": []any{serviceID}}, a.Body["data"])
+	require.Equal(t, []string{"apig:CreateService", "t"}, []string{d.key.Action, d.key.Token})
+	require.Equal(t, aiservice.CreateSpec{
+		GatewayID: gatewayID, SourceType: "AI", Services: []aiservice.ServiceSpec{{Name: "qwen", AI: aiservice.AIConfig{
+			Provider: "qwen", Protocols: []string{"OpenAI/v1"}, Address: "https://dashscope.aliyuncs.com", APIKeys: []string{"sk-x"},
+			DefaultModelName: "qwen-plus", EnableHealthCheck: true,
+		}}},
+	}, d.asked[0])
+	require.NotContains(t, s.Log.String(), "sk-x")
+}
+
+func TestConsumersAndTheirKeys(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	a := s.Call(apitest.RootKey, "CreateConsumer", "POST", "/v1/consumers", `{"name":"alice","enable":true,"gatewayType":"AI",
+		"apikeyIdentityConfig":{"type":"Apikey","apikeySource":{"source":"Header","value":"x-key"},
+		"credentials":[{"generateMode":"System"},{"apikey":"my-own-key","generateMode":"Custom"}]}}`)
+	require.Equal(t, 200, a.Status, a.Body)
+	on := true
+	require.Equal(t, consumer.Spec{
+		Name: "alice", Enabled: &on, KeySource: "Header", KeyName: "x-key",
+		Keys: []consumer.Key{{GenerateMode: "System"}, {Secret: secret.New("my-own-key"), GenerateMode: "Custom"}},
+	}, d.asked[0])
+	a = s.Call(apitest.RootKey, "GetConsumer", "GET", "/v1/consumers/"+consumerID, nil)
+	require.Equal(t, object{
+		"type": "Apikey", "apikeySource": object{"source": "Default", "value": "Authorization"},
+		"credentials": []any{object{"apikey": consumerKey, "generateMode": "System"}},
+	}, a.Body["data"].(object)["apiKeyIdentityConfig"])
+	a = s.Call(apitest.RootKey, "ListConsumers", "GET", "/v1/consumers", nil)
+	require.NotContains(t, a.Body["data"].(object)["items"].([]any)[0], "apiKeyIdentityConfig")
+	require.NotContains(t, s.Log.String(), consumerKey)
+}
+
+func TestAuthorizationRules(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	a := s.Call(apitest.RootKey, "CreateConsumerAuthorizationRules", "POST", "/v1/authorization-rules", `{"authorizationRules":[
+		{"consumerId":"`+consumerID+`","resourceType":"LLM","resourceIdentifier":{"resourceId":"`+apiID+`","environmentId":"e"},"expireMode":"LongTerm"},
+		{"principalType":"ConsumerGroup","consumerGroupId":"`+groupID+`","resourceType":"LLM","resourceIdentifier":{"resourceId":"`+apiID+`"}}]}`)
+	require.Equal(t, 200, a.Status, a.Body)
+	require.Equal(t, []consumer.RuleSpec{
+		{ConsumerID: consumerID, ResourceType: "LLM", APIID: apiID, EnvironmentID: "e", ExpireMode: "LongTerm"},
+		{GroupID: groupID, ResourceType: "LLM", APIID: apiID},
+	}, d.asked[0])
+	a = s.Call(apitest.RootKey, "QueryConsumerAuthorizationRules", "GET", "/v1/authorization-rules", nil)
+	data := a.Body["data"].(object)
+	require.Equal(t, "2", data["totalSize"], "a text, as in the original")
+	own, grouped := data["items"].([]any)[0].(object), data["items"].([]any)[1].(object)
+	require.Equal(t, []any{"Consumer", consumerID, nil}, []any{own["principalType"], own["consumerId"], own["consumerGroupId"]})
+	require.Equal(t, []any{"ConsumerGroup", nil, groupID}, []any{grouped["principalType"], grouped["consumerId"], grouped["consumerGroupId"]})
+
+	s.Call(apitest.RootKey, "BatchDeleteConsumerAuthorizationRule", "DELETE", "/v1/authorization-rules?consumerAuthorizationRuleIds="+ruleID+","+ruleID, nil)
+	require.Equal(t, []any{[]string{ruleID, ruleID}}, d.asked)
+	a = s.Call(apitest.RootKey, "BatchDeleteConsumerAuthorizationRule", "DELETE", "/v1/authorization-rules", nil)
+	require.Equal(t, "MissingParameter", a.Code)
+}
+
+func TestWhatWouldPromiseTooMuchIsRefused(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	a := s.Call(apitest.RootKey, "CreateDomain", "POST", "/v1/domains", `{"name":"a.example.com","protocol":"HTTPS","mTLSEnabled":true}`)
+	require.Equal(t, []any{400, "InvalidParameter"}, []any{a.Status, a.Code})
+	require.Contains(t, a.Body["message"], "mTLSEnabled")
+	require.Nil(t, d.asked)
+	a = s.Call(apitest.RootKey, "CreateDomain", "POST", "/v1/domains", `{"name":"a.example.com","protocol":"HTTPS","mTLSEnabled":false,"http2Option":"Open"}`)
+	require.Equal(t, 200, a.Status, a.Body)
+	require.Equal(t, ingress.DomainSpec{Name: "a.example.com", Protocol: "HTTPS", HTTP2: "Open"}, d.asked[0])
+}
+
+func TestOneRouteIsNotUndeployed(t *testing.T) {
+	t.Parallel()
+	s, _ := serve(t)
+	a := s.Call(apitest.RootKey, "UndeployHttpApi", "POST", "/v1/http-apis/"+apiID+"/undeploy", object{"routeId": routeID})
+	require.Equal(t, "InvalidParameter", a.Code, "it would take the whole API down")
+	a = s.Call(apitest.RootKey, "UndeployHttpApi", "POST", "/v1/http-apis/"+apiID+"/undeploy", object{"environmentId": environmentID})
+	require.Equal(t, 200, a.Status, a.Body)
+}
+
+func TestADomainRefusalReachesTheCaller(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	d.err = modelapi.ErrPlaceTaken
+	a := s.Call(apitest.RootKey, "DeployHttpApi", "POST", "/v1/http-apis/"+apiID+"/deploy", nil)
+	require.Equal(t, []any{409, "Conflict.ApiRouteConflict", "Conflict.ApiRouteConflict"}, []any{a.Status, a.Body["code"], a.Body["Code"]})
+}
