@@ -15,6 +15,7 @@ import (
 	"github.com/alibabacloud-go/tea/dara"
 	"github.com/alibabacloud-go/tea/tea"
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk"
+	sdkcredentials "github.com/aliyun/alibaba-cloud-sdk-go/sdk/auth/credentials"
 	sdkerrors "github.com/aliyun/alibaba-cloud-sdk-go/sdk/errors"
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/requests"
 	"github.com/stretchr/testify/require"
@@ -104,7 +105,7 @@ type classic struct {
 
 func newClassic(t *testing.T, addr string, key credentials) caller {
 	t.Helper()
-	client, err := sdk.NewClientWithAccessKey(region, key.id, key.secret)
+	client, err := sdk.NewClientWithOptions(region, sdk.NewConfig(), sdkcredentials.NewAccessKeyCredential(key.id, key.secret))
 	require.NoError(t, err)
 	return &classic{client, addr}
 }
@@ -132,13 +133,13 @@ func (c *classic) call(action string, params map[string]string) (answer, error) 
 	return decoded, json.Unmarshal(response.GetHttpContentBytes(), &decoded)
 }
 
-// refused asserts that err is the refusal, and returns it.
-func refused(t *testing.T, err error, status int, code string) *refusal {
+// refused asserts that err is the refusal, and returns its AccessDeniedDetail.
+func refused(t *testing.T, err error, status int, code string) (detail map[string]any) {
 	t.Helper()
 	var r *refusal
 	require.ErrorAs(t, err, &r)
 	require.Equal(t, fmt.Sprintf("%d %s", status, code), r.Error())
-	return r
+	return r.detail
 }
 
 // newInstance makes a DB instance with simulated AI nodes and returns its id and the nodes' names.
