@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,7 +62,12 @@ func newDarabonba(t *testing.T, addr string, key credentials) caller {
 // inBody names the parameters that the SDK of gpdb sends in the form body.
 var inBody = map[string]bool{"ClientToken": true, "ResourceGroupId": true}
 
+// oneAtATime guards the official core: its calls share one http.Client and write to it.
+var oneAtATime sync.Mutex
+
 func (d *darabonba) call(action string, params map[string]string) (answer, error) {
+	oneAtATime.Lock()
+	defer oneAtATime.Unlock()
 	request := &openapi.OpenApiRequest{Query: map[string]*string{}}
 	body := map[string]any{}
 	for name, value := range params {
