@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/alibabacloud-go/tea/dara"
 	"github.com/alibabacloud-go/tea/tea"
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk"
+	sdkcredentials "github.com/aliyun/alibaba-cloud-sdk-go/sdk/auth/credentials"
 	sdkerrors "github.com/aliyun/alibaba-cloud-sdk-go/sdk/errors"
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/requests"
 	"github.com/stretchr/testify/require"
@@ -60,7 +62,12 @@ func newDarabonba(t *testing.T, addr string, key credentials) caller {
 // inBody names the parameters that the SDK of gpdb sends in the form body.
 var inBody = map[string]bool{"ClientToken": true, "ResourceGroupId": true}
 
+// oneAtATime guards the official core: its calls share one http.Client and write to it.
+var oneAtATime sync.Mutex
+
 func (d *darabonba) call(action string, params map[string]string) (answer, error) {
+	oneAtATime.Lock()
+	defer oneAtATime.Unlock()
 	request := &openapi.OpenApiRequest{Query: map[string]*string{}}
 	body := map[string]any{}
 	for name, value := range params {
@@ -104,7 +111,7 @@ type classic struct {
 
 func newClassic(t *testing.T, addr string, key credentials) caller {
 	t.Helper()
-	client, err := sdk.NewClientWithAccessKey(region, key.id, key.secret)
+	client, err := sdk.NewClientWithOptions(region, sdk.NewConfig(), sdkcredentials.NewAccessKeyCredential(key.id, key.secret))
 	require.NoError(t, err)
 	return &classic{client, addr}
 }
@@ -132,13 +139,13 @@ func (c *classic) call(action string, params map[string]string) (answer, error) 
 	return decoded, json.Unmarshal(response.GetHttpContentBytes(), &decoded)
 }
 
-// refused asserts that err is the refusal, and returns it.
-func refused(t *testing.T, err error, status int, code string) *refusal {
+// refused asserts that err is the refusal, and returns its AccessDeniedDetail.
+func refused(t *testing.T, err error, status int, code string) (detail map[string]any) {
 	t.Helper()
 	var r *refusal
 	require.ErrorAs(t, err, &r)
 	require.Equal(t, fmt.Sprintf("%d %s", status, code), r.Error())
-	return r
+	return r.detail
 }
 
 // newInstance makes a DB instance with simulated AI nodes and returns its id and the nodes' names.

@@ -78,18 +78,18 @@ func TestPolicyFilesDecide(t *testing.T) {
 	service := made.text("ModelServiceId")
 	_, err = alice.call("CreateModelService", createParams(b, nodesB[0]))
 	denied := refused(t, err, 403, "Forbidden.RAM")
-	require.Equal(t, "gpdb:CreateModelService", denied.detail["AuthAction"])
-	require.Equal(t, "SubUser", denied.detail["AuthPrincipalType"])
-	require.Equal(t, rootAccount, denied.detail["AuthPrincipalOwnerId"])
-	require.Equal(t, "ImplicitDeny", denied.detail["NoPermissionType"])
-	require.Equal(t, "AccountLevelIdentityBasedPolicy", denied.detail["PolicyType"])
-	require.NotEmpty(t, denied.detail["AuthPrincipalDisplayName"])
+	require.Equal(t, "gpdb:CreateModelService", denied["AuthAction"])
+	require.Equal(t, "SubUser", denied["AuthPrincipalType"])
+	require.Equal(t, rootAccount, denied["AuthPrincipalOwnerId"])
+	require.Equal(t, "ImplicitDeny", denied["NoPermissionType"])
+	require.Equal(t, "AccountLevelIdentityBasedPolicy", denied["PolicyType"])
+	require.NotEmpty(t, denied["AuthPrincipalDisplayName"])
 
 	_, err = carol.call("DescribeModelService", map[string]string{"DBInstanceId": a, "ModelServiceId": service})
 	require.NoError(t, err)
 	_, err = carol.call("CreateModelService", createParams(a, nodesA[1]))
 	denied = refused(t, err, 403, "Forbidden.RAM")
-	require.Equal(t, "ExplicitDeny", denied.detail["NoPermissionType"])
+	require.Equal(t, "ExplicitDeny", denied["NoPermissionType"])
 	s.requireRows(map[string]int{
 		`SELECT count(*) FROM audit_event WHERE outcome = 'denied' AND action = 'gpdb:CreateModelService'`: 2,
 		`SELECT count(*) FROM model_service`: 1,

@@ -44,7 +44,7 @@ type shed struct {
 // newShed prepares keys, a database and addresses; it starts nothing.
 func newShed(t testing.TB, db *pgtest.DB) *shed {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "shed-") // engines run as another user: t.TempDir's parent is closed to them
+	dir, err := os.MkdirTemp("", "shed-") //nolint:usetesting // engines run as another user: t.TempDir's parent is closed to them
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // the secrets in it are closed by their own modes
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -82,15 +82,15 @@ type endpoint struct {
 }
 
 // controlPlane starts a control plane of the role and waits until it is ready.
-func (s *shed) controlPlane(role string, flags ...string) endpoint {
+func (s *shed) controlPlane(role string) endpoint {
 	s.t.Helper()
 	e := endpoint{addr: freeAddr(s.t), admin: "http://" + freeAddr(s.t)}
-	args := append([]string{
+	args := []string{
 		"--addr", e.addr, "--admin-addr", strings.TrimPrefix(e.admin, "http://"), "--role", role, "--host", "host-a", "--data-dir", s.path("worker"),
 		"--master-key-file", s.path("master.key"), "--snapshot-key-file", s.path("snapshot.key"),
 		"--root-key-file", s.path("root.json"), "--region", region, "--gateway-url", s.gateway, "--public-gateway-url", s.public,
 		"--stop-grace", "2s",
-	}, flags...)
+	}
 	if s.policyDir != "" {
 		args = append(args, "--policy-dir", s.policyDir)
 	}
@@ -100,13 +100,13 @@ func (s *shed) controlPlane(role string, flags ...string) endpoint {
 }
 
 // startGateway starts the gateway and waits until it is ready.
-func (s *shed) startGateway(flags ...string) *process {
+func (s *shed) startGateway() *process {
 	s.t.Helper()
 	admin := freeAddr(s.t)
-	args := append([]string{
+	args := []string{
 		"--addr", strings.TrimPrefix(s.gateway, "http://"), "--public-addr", strings.TrimPrefix(s.public, "http://"),
 		"--admin-addr", admin, "--snapshot-key-file", s.path("snapshot.key"), "--data-dir", s.path("gateway"),
-	}, flags...)
+	}
 	p := start(s.t, []string{"GATEWAY_DATABASE_URL=" + s.db.GatewayURL}, "gateway", args...)
 	s.waitReady("http://"+admin, p)
 	return p

@@ -24,7 +24,7 @@ func TestOneTokenMakesOneServiceOnTwoControlPlanes(t *testing.T) {
 	var ready, done sync.WaitGroup
 	for i := range calls {
 		addr := []string{first.addr, second.addr}[i%2]
-		caller := []func(*testing.T, string, credentials) caller{newDarabonba, newClassic}[i/2%2](t, addr, rootKey)
+		caller := []func(*testing.T, string, credentials) caller{newGenerated, newClassic}[i/2%2](t, addr, rootKey)
 		ready.Add(1)
 		done.Go(func() {
 			ready.Done()

@@ -31,7 +31,7 @@ type installed struct {
 
 func newInstalled(t *testing.T) *installed {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "up-")
+	dir, err := os.MkdirTemp("", "up-") //nolint:usetesting // Postgres and engines run as other users: t.TempDir's parent is closed to them
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // Postgres and engines enter it as other users
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -118,7 +118,6 @@ func TestUpKeepsItsServicesOverKillsAndRestarts(t *testing.T) {
 	i.start()
 	same()
 	require.NotEqual(t, engines, i.pids())
-	engines = i.pids()
 	i.up.stop()
 	i.expectEngines(time.Second, 0)
 	i.start("--detach-replicas")
