@@ -164,8 +164,12 @@ func (c *client) printAPI(ctx context.Context, out io.Writer, id string) error {
 		return printJSON(out, api)
 	}
 	rows := [][]string{
-		{"Model API", api.Name}, {"Id", api.HttpApiId}, {"Scenario", api.ModelCategory},
-		{"Protocol", strings.Join(api.AiProtocols, ", ")}, {"Base path", api.BasePath}, {"Authentication", yesNo(api.EnableAuth)},
+		{"Model API", api.Name},
+		{"Id", api.HttpApiId},
+		{"Scenario", api.ModelCategory},
+		{"Protocol", strings.Join(api.AiProtocols, ", ")},
+		{"Base path", api.BasePath},
+		{"Authentication", yesNo(api.EnableAuth)},
 		{"Revision", strconv.FormatInt(api.DeployedRevision, 10)},
 	}
 	for _, e := range api.Environments {
