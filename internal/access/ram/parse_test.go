@@ -133,12 +133,16 @@ func TestSystemPoliciesAllowWhatTheirNamesSay(t *testing.T) {
 		"ReadOnlyAccess":            {"gpdb:DescribeModelService", "gpdb:ListModelServices", "ram:GetUser", "apig:GetHttpApi"},
 		"AliyunGPDBFullAccess":      {"gpdb:CreateModelService", "gpdb:DescribeModelService", "gpdb:GetModelServiceApiKey"},
 		"AliyunGPDBReadOnlyAccess":  {"gpdb:DescribeModelService", "gpdb:ListModelServices"},
+		"AliyunAPIGFullAccess":      {"apig:CreateHttpApi", "apig:GetConsumer"},
+		"AliyunAPIGReadOnlyAccess":  {"apig:GetHttpApi", "apig:ListConsumers", "apig:GetConsumerGroup"},
 		"AliyunRAMFullAccess":       {"ram:CreateUser"},
 		"AliyunSTSAssumeRoleAccess": {"sts:AssumeRole"},
 	}
 	refused := map[string][]string{
 		"AdministratorAccess":       nil,
-		"ReadOnlyAccess":            {"gpdb:CreateModelService", "gpdb:GetModelServiceApiKey", "ram:CreateUser", "sts:AssumeRole"},
+		"ReadOnlyAccess":            {"gpdb:CreateModelService", "gpdb:GetModelServiceApiKey", "ram:CreateUser", "sts:AssumeRole", "apig:GetConsumer"},
+		"AliyunAPIGFullAccess":      {"gpdb:DescribeModelService"},
+		"AliyunAPIGReadOnlyAccess":  {"apig:CreateHttpApi", "apig:GetConsumer", "gpdb:DescribeModelService"},
 		"AliyunGPDBFullAccess":      {"ram:CreateUser", "apig:GetHttpApi"},
 		"AliyunGPDBReadOnlyAccess":  {"gpdb:CreateModelService", "gpdb:GetModelServiceApiKey", "ram:GetUser"},
 		"AliyunRAMFullAccess":       {"gpdb:DescribeModelService"},
