@@ -124,7 +124,7 @@ func TestAChangedRequestIsRefused(t *testing.T) {
 			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "SHA256", "SM3", 1))
 		}, 400, "UnsupportedSignature"},
 		"a compressed body": {func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, 415, "UnsupportedContentEncoding"},
-		"another method":    {func(r *http.Request) { r.Method = http.MethodPut }, 403, "UnsupportedHTTPMethod"},
+		"another method":    {func(r *http.Request) { r.Method = http.MethodPatch }, 403, "UnsupportedHTTPMethod"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := signed(t, control.addr)
