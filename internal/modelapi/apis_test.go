@@ -166,11 +166,11 @@ func TestACreatedAPIIsServedAsItWasAskedFor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	spec := w.spec("chat")
-	spec.RemoveBasePath, spec.EnableAuth, spec.AuthConfig, spec.FirstByteTimeout = true, true, &AuthConfig{"apikey", "Custom"}, 1500
+	spec.RemoveBasePath, spec.EnableAuth, spec.AuthConfig = true, true, &AuthConfig{"apikey", "Custom"}
 	spec.Protocols = []string{"HTTPS"}
 	spec.DeployConfigs[0].CustomDomainIDs = []string{w.wildcard, w.domain}
 	spec.DeployConfigs[0].PolicyConfigs = []PolicyConfig{
-		{Type: "AiStatistics", Enable: true, AiStatistics: &AiStatistics{LogRequestContent: true}},
+		{Type: "AiStatistics", AiStatistics: &AiStatistics{LogRequestContent: true}},
 		{Type: "AiCache", Raw: json.RawMessage(`{"type":"AiCache","enable":false,"aiCacheConfig":{"cacheTTL":1.50}}`)},
 	}
 	api := w.create(t, spec)
@@ -190,7 +190,7 @@ func TestACreatedAPIIsServedAsItWasAskedFor(t *testing.T) {
 		Hosts: []string{"*.example.com", "api.example.com", w.environment + ".example.test"}, AnyHost: true,
 		Schemes: []string{"https"}, BasePath: "/chat", RemoveBasePath: true, Protocols: []string{"OpenAI/v1"}, Category: "Text",
 		Auth: true, Targets: []snapshot.Target{{ServiceID: w.service, Model: "qwen-plus"}}, Scene: "SingleService",
-		LogRequest: true, Statistics: true, FirstByteMS: 1500, Routes: []snapshot.Route{
+		Routes: []snapshot.Route{
 			{ID: api.Routes[0].ID, Name: "chat-completions", PathType: "Exact", Path: "/v1/chat/completions", Methods: []string{"POST"}, Protocol: "OpenAI/v1", Model: "json"},
 			{ID: api.Routes[1].ID, Name: "completions", PathType: "Exact", Path: "/v1/completions", Methods: []string{"POST"}, Protocol: "OpenAI/v1", Model: "json"},
 			{ID: api.Routes[2].ID, Name: "responses", PathType: "Exact", Path: "/v1/responses", Methods: []string{"POST"}, Protocol: "OpenAI/v1", Model: "json"},
@@ -309,20 +309,19 @@ func TestBadInputIsRefusedByNameAndLeavesNothingBehind(t *testing.T) {
 		"a pattern":          {config(func(c *DeployConfig) { c.Services[0].ModelNamePattern = "qwen-*" }), "InvalidParameter.DeployConfigs"},
 		"by ratio":           {config(func(c *DeployConfig) { c.BackendScene = "MultiServiceByRatio" }), "UnsupportedParameter"},
 		"fallback":           {config(func(c *DeployConfig) { c.PolicyConfigs = []PolicyConfig{{Type: "AiFallback", Enable: true}} }), "UnsupportedParameter: The policy AiFallback"},
-		"field extraction": {config(func(c *DeployConfig) {
-			c.PolicyConfigs = []PolicyConfig{{Type: "AiStatistics", Enable: true, Raw: json.RawMessage(`{"aiStatisticsConfig":{"pathFieldConfigs":[{}]}}`)}}
-		}), "UnsupportedParameter"},
-		"policy twice":     {config(func(c *DeployConfig) { c.PolicyConfigs = []PolicyConfig{{Type: "AiCache"}, {Type: "AiCache"}} }), "InvalidParameter.DeployConfigs"},
-		"unknown route":    {config(func(c *DeployConfig) { c.BuiltinRouteNames = []string{"messages"} }), "InvalidParameter.DeployConfigs"},
-		"auth without how": {func(s *Spec) { s.EnableAuth = true }, "MissingParameter"},
-		"auth for nobody":  {func(s *Spec) { s.EnableAuth, s.AuthConfig = true, &AuthConfig{"Apikey", "NoAuth"} }, "InvalidParameter"},
-		"JWT":              {func(s *Spec) { s.EnableAuth, s.AuthConfig = true, &AuthConfig{"Jwt", "Custom"} }, "UnsupportedParameter"},
-		"auth by fax":      {func(s *Spec) { s.AuthConfig = &AuthConfig{AuthType: "Fax"} }, "InvalidParameter"},
-		"gRPC":             {func(s *Spec) { s.Protocols = []string{"GRPC"} }, "InvalidParameter"},
-		"no scheme":        {func(s *Spec) { s.Protocols = []string{} }, "InvalidParameter"},
-		"long description": {func(s *Spec) { s.Description = strings.Repeat("a", 256) }, "InvalidParameter"},
-		"negative timeout": {func(s *Spec) { s.FirstByteTimeout = -1 }, "InvalidParameter"},
-		"unknown group":    {func(s *Spec) { s.ResourceGroupID = "rg-x" }, "InvalidResourceGroupId.NotFound"},
+		"monitoring":         {config(func(c *DeployConfig) { c.PolicyConfigs = []PolicyConfig{{Type: "AiStatistics", Enable: true}} }), "UnsupportedParameter"},
+		"timeout":            {func(s *Spec) { s.FirstByteTimeout = 1500 }, "UnsupportedParameter"},
+		"policy twice":       {config(func(c *DeployConfig) { c.PolicyConfigs = []PolicyConfig{{Type: "AiCache"}, {Type: "AiCache"}} }), "InvalidParameter.DeployConfigs"},
+		"unknown route":      {config(func(c *DeployConfig) { c.BuiltinRouteNames = []string{"messages"} }), "InvalidParameter.DeployConfigs"},
+		"auth without how":   {func(s *Spec) { s.EnableAuth = true }, "MissingParameter"},
+		"auth for nobody":    {func(s *Spec) { s.EnableAuth, s.AuthConfig = true, &AuthConfig{"Apikey", "NoAuth"} }, "InvalidParameter"},
+		"JWT":                {func(s *Spec) { s.EnableAuth, s.AuthConfig = true, &AuthConfig{"Jwt", "Custom"} }, "UnsupportedParameter"},
+		"auth by fax":        {func(s *Spec) { s.AuthConfig = &AuthConfig{AuthType: "Fax"} }, "InvalidParameter"},
+		"gRPC":               {func(s *Spec) { s.Protocols = []string{"GRPC"} }, "InvalidParameter"},
+		"no scheme":          {func(s *Spec) { s.Protocols = []string{} }, "InvalidParameter"},
+		"long description":   {func(s *Spec) { s.Description = strings.Repeat("a", 256) }, "InvalidParameter"},
+		"negative timeout":   {func(s *Spec) { s.FirstByteTimeout = -1 }, "InvalidParameter"},
+		"unknown group":      {func(s *Spec) { s.ResourceGroupID = "rg-x" }, "InvalidResourceGroupId.NotFound"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := w.spec("new")
@@ -399,11 +398,11 @@ func TestAnUpdateIsServedUnlessOnlyTheConfigurationIsToChange(t *testing.T) {
 	spec := w.spec("chat")
 	spec.DeployConfigs[0].CustomDomainIDs = []string{w.domain}
 	api := w.create(t, spec)
-	api, err := w.apis.Update(t.Context(), account, api.ID, UpdateSpec{BasePath: "/two", FirstByteTimeout: to(7), RemoveBasePath: to(true)})
+	api, err := w.apis.Update(t.Context(), account, api.ID, UpdateSpec{BasePath: "/two", RemoveBasePath: to(true)})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, api.DeployedRevision)
 	got := w.served(t, api.ID)
-	require.Equal(t, []any{"/two", 7, true, int64(2)}, []any{got.BasePath, got.FirstByteMS, got.RemoveBasePath, got.Revision})
+	require.Equal(t, []any{"/two", true, int64(2)}, []any{got.BasePath, got.RemoveBasePath, got.Revision})
 
 	config := w.config()
 	config.Services[0] = ServiceConfig{ServiceID: w.service2}

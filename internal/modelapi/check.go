@@ -1,7 +1,6 @@
 package modelapi
 
 import (
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
@@ -139,6 +138,9 @@ func (d *Definition) check() error {
 	if d.FirstByteTimeout < 0 {
 		return fault.InvalidParameter("firstByteTimeout", "it must be 0 (off) or a number of milliseconds.")
 	}
+	if d.FirstByteTimeout > 0 {
+		return ErrUnsupported.Withf("The parameter firstByteTimeout is not served yet. Leave it out, or send 0.")
+	}
 	if err := d.checkAuth(); err != nil {
 		return err
 	}
@@ -256,7 +258,7 @@ func (c *DeployConfig) check() error {
 	if c.PolicyConfigs == nil {
 		c.PolicyConfigs = []PolicyConfig{}
 	}
-	return checkPolicies(c.PolicyConfigs, true)
+	return checkPolicies(c.PolicyConfigs)
 }
 
 // checkScene returns the one spelling of the scene. Single is how reads of routes spell it.
@@ -277,7 +279,7 @@ func checkScene(scene string, services []ServiceConfig) (string, error) {
 }
 
 // checkPolicies refuses a policy that is on and not served. One that is off is kept as it was sent.
-func checkPolicies(policies []PolicyConfig, ofAPI bool) error {
+func checkPolicies(policies []PolicyConfig) error {
 	for i, p := range policies {
 		if p.Type == "" {
 			return ErrDeployConfigs.Withf("The parameter policyConfigs[%d].type is required.", i)
@@ -285,28 +287,11 @@ func checkPolicies(policies []PolicyConfig, ofAPI bool) error {
 		if slices.ContainsFunc(policies[:i], func(other PolicyConfig) bool { return other.Type == p.Type }) {
 			return ErrDeployConfigs.Withf("The policyConfigs name %.40s twice.", p.Type)
 		}
-		if !p.Enable {
-			continue
-		}
-		if p.Type != policyStatistics || !ofAPI {
+		if p.Enable {
 			return ErrUnsupported.Withf("The policy %.40s is not served here. Leave it out, or send it with enable false.", p.Type)
-		}
-		if p.hasPathFields() {
-			return ErrUnsupported.Withf("The parameter aiStatisticsConfig.pathFieldConfigs is not served. Leave it out.")
 		}
 	}
 	return nil
-}
-
-const policyStatistics = "AiStatistics"
-
-func (p PolicyConfig) hasPathFields() bool {
-	var sent struct {
-		Config struct {
-			PathFieldConfigs []json.RawMessage `json:"pathFieldConfigs"`
-		} `json:"aiStatisticsConfig"`
-	}
-	return len(p.Raw) > 0 && json.Unmarshal(p.Raw, &sent) == nil && len(sent.Config.PathFieldConfigs) > 0
 }
 
 // check applies the rules of a route that need no database.
@@ -333,7 +318,7 @@ func (r *RouteDefinition) check(basePath string) error {
 	if r.PolicyConfigs == nil {
 		r.PolicyConfigs = []PolicyConfig{}
 	}
-	return checkPolicies(r.PolicyConfigs, false)
+	return checkPolicies(r.PolicyConfigs)
 }
 
 func (m *Match) check(basePath string) error {

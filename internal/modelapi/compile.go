@@ -68,18 +68,9 @@ func render(api *snapshot.ModelAPI, d *Definition) {
 	api.Name, api.GatewayID, api.EnvironmentID = d.Name, c.GatewayID, c.EnvironmentID
 	api.BasePath, api.RemoveBasePath = d.BasePath, d.RemoveBasePath
 	api.Protocols, api.Category, api.Auth = d.AIProtocols, d.ModelCategory, d.EnableAuth
-	api.Scene, api.Targets, api.FirstByteMS = c.BackendScene, targets(c.Services), d.FirstByteTimeout
+	api.Scene, api.Targets = c.BackendScene, targets(c.Services)
 	for _, protocol := range d.Protocols {
 		api.Schemes = append(api.Schemes, strings.ToLower(protocol))
-	}
-	for _, p := range c.PolicyConfigs {
-		if p.Type != policyStatistics || !p.Enable {
-			continue
-		}
-		api.Statistics = true
-		if p.AiStatistics != nil {
-			api.LogRequest, api.LogResponse = p.AiStatistics.LogRequestContent, p.AiStatistics.LogResponseContent
-		}
 	}
 	for i := range d.Routes {
 		api.Routes = append(api.Routes, d.renderRoute(&d.Routes[i]))

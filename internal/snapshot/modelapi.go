@@ -33,12 +33,8 @@ type ModelAPI struct {
 	Category       string   `json:"category"`       // Text, Image, Video, Audio, Embedding, Rerank, Others
 	Auth           bool     `json:"auth,omitempty"` // consumers only, and of those only the allowed ones
 	Routes         []Route  `json:"routes"`
-	Targets        []Target `json:"targets"`               // of every route that has none of its own
-	Scene          string   `json:"scene"`                 // SingleService, …
-	LogRequest     bool     `json:"logRequest,omitempty"`  // record what was asked
-	LogResponse    bool     `json:"logResponse,omitempty"` // record what was answered
-	Statistics     bool     `json:"statistics,omitempty"`
-	FirstByteMS    int      `json:"firstByteMs,omitempty"`
+	Targets        []Target `json:"targets"` // of every route that has none of its own
+	Scene          string   `json:"scene"`   // SingleService, …
 }
 
 // Route is one path of a Model API. Its path follows the base path.
