@@ -31,10 +31,11 @@ func BenchmarkPoliciesOf(b *testing.B) {
 
 func BenchmarkSpend(b *testing.B) {
 	store, _ := newStore(b)
+	ensureRoot(b, store)
 	var n atomic.Int64
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if err := store.Spend(b.Context(), rootKeyID, strconv.FormatInt(n.Add(1), 10), time.Now()); err != nil {
+			if err := errOf(store.Spend(b.Context(), rootKeyID, strconv.FormatInt(n.Add(1), 10), time.Now())); err != nil {
 				b.Error(err)
 			}
 		}

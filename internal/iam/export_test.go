@@ -9,5 +9,5 @@ func (s *Store) WithSystem(system fs.FS) *Store {
 	return &other
 }
 
-// SpendNonce is the statement of Spend.
-const SpendNonce = spendNonce
+// SpendNonces is the statement of Spend.
+const SpendNonces = spendNonces

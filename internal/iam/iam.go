@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/policies"
 )
@@ -17,9 +18,12 @@ type Store struct {
 	box       *secret.Box
 	system    fs.FS
 	newUserID func() string
+	spendings *postgres.Together[spending, outcome]
 }
 
 // New returns a Store on db, a pool of the control role. box seals and opens the secrets of access keys.
 func New(db *pgxpool.Pool, box *secret.Box) *Store {
-	return &Store{db: db, box: box, system: policies.System(), newUserID: newUserID}
+	s := &Store{db: db, box: box, system: policies.System(), newUserID: newUserID}
+	s.spendings = postgres.NewTogether(s.spend)
+	return s
 }

@@ -47,6 +47,9 @@ func ensureRoot(t testing.TB, store *iam.Store) {
 	require.NoError(t, store.EnsureRoot(t.Context(), root()))
 }
 
+// errOf is what a call says of its outcome.
+func errOf(_ signature.Key, err error) error { return err }
+
 func root() iam.RootSpec {
 	return iam.RootSpec{AccountID: accountID, AccountName: "acme", KeyID: rootKeyID, Secret: secret.New(password)}
 }

@@ -6,40 +6,107 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/engineshed/engineshed/internal/access/signature"
 )
 
-// spendNonce commits without waiting for the disk, but only itself: set_config(…, true) ends with the statement's own
-// transaction. As a condition of the statement it costs no second round trip.
-const spendNonce = `
+// spendNonces commits without waiting for the disk, but only itself: set_config(…, true) ends with its own transaction.
+// As a condition of the statement it costs no second round trip. The order keeps two processes that spend the same
+// nonces from waiting for each other.
+const spendNonces = `
 	INSERT INTO nonce (signed_at, bucket, access_key_id, nonce)
-	SELECT $1::timestamptz, date_bin('10 minutes', $1, 'epoch'), $2, $3
-	WHERE $1 >= coalesce((SELECT not_before FROM nonce_floor), last_crash())
+	SELECT s.signed_at, date_bin('10 minutes', s.signed_at, 'epoch'), s.access_key_id, s.nonce
+	FROM unnest($1::timestamptz[], $2::text[], $3::text[]) AS s (signed_at, access_key_id, nonce)
+	WHERE s.signed_at >= coalesce((SELECT not_before FROM nonce_floor), last_crash())
 	  AND set_config('synchronous_commit', 'off', true) = 'off'
-	ON CONFLICT DO NOTHING`
+	ORDER BY 2, 3, 4
+	ON CONFLICT DO NOTHING
+	RETURNING bucket, access_key_id, nonce`
 
-// Spend marks a nonce as used, on all processes that share the database. It returns signature.ErrNonceUsed when the key
-// has used it before, and signature.ErrExpired when the request was signed before the last crash of the database, which
-// may have lost its nonce. Call it after the signature has verified: an attacker could spend nonces otherwise.
-func (s *Store) Spend(ctx context.Context, accessKeyID, nonce string, signedAt time.Time) error {
-	tag, err := s.db.Exec(ctx, spendNonce, signedAt, accessKeyID, nonce)
-	if lacksPartition(err) { // no control plane ran for the last hour
-		if err := s.MaintainNonces(ctx); err != nil {
-			return err
-		}
-		tag, err = s.db.Exec(ctx, spendNonce, signedAt, accessKeyID, nonce)
+// spending is a nonce to be spent.
+type spending struct {
+	accessKeyID, nonce string
+	signedAt           time.Time
+}
+
+// outcome is what came of a spending: the key as it was at that moment, and whether the nonce was new.
+type outcome struct {
+	key   sealedKey
+	spent bool
+}
+
+// Spend marks a nonce as used, on all processes that share the database, and returns the key as it is at that moment.
+// It returns signature.ErrNonceUsed when the key has used the nonce before, and signature.ErrExpired when the request
+// was signed before the last crash of the database, which may have lost its nonce. Call it after the signature has
+// verified: an attacker could spend nonces otherwise.
+func (s *Store) Spend(ctx context.Context, accessKeyID, nonce string, signedAt time.Time) (signature.Key, error) {
+	mine := spending{accessKeyID, nonce, signedAt}
+	done, err := s.spendings.Ask(ctx, mine)
+	if lacksPartition(err) { // no control plane ran for the last hour, or somebody else's date is impossible
+		done, err = s.spendAlone(ctx, mine)
 	}
 	switch {
 	case lacksPartition(err):
-		return signature.ErrExpired // dated outside of the time that nonces are kept for
+		return signature.Key{}, signature.ErrExpired // dated outside of the time that nonces are kept for
 	case err != nil:
-		return fmt.Errorf("spend the nonce: %w", err)
-	case tag.RowsAffected() == 0:
-		return s.whyNotSpent(ctx, signedAt)
+		return signature.Key{}, fmt.Errorf("spend the nonce: %w", err)
+	case !done.spent:
+		return signature.Key{}, s.whyNotSpent(ctx, signedAt)
 	}
-	return nil
+	return s.open(done.key)
+}
+
+func (s *Store) spendAlone(ctx context.Context, mine spending) (outcome, error) {
+	if err := s.MaintainNonces(ctx); err != nil {
+		return outcome{}, err
+	}
+	done, err := s.spend(ctx, []spending{mine})
+	if err != nil {
+		return outcome{}, err
+	}
+	return done[0], nil
+}
+
+// nonceID is what may be spent once.
+type nonceID struct {
+	bucket             int64
+	accessKeyID, nonce string
+}
+
+// spend spends nonces and reads their keys, in one round trip and one transaction.
+func (s *Store) spend(ctx context.Context, wanted []spending) ([]outcome, error) {
+	dates, ids, nonces := make([]time.Time, len(wanted)), make([]string, len(wanted)), make([]string, len(wanted))
+	for i, w := range wanted {
+		dates[i], ids[i], nonces[i] = w.signedAt, w.accessKeyID, w.nonce
+	}
+	spent, keys := map[nonceID]bool{}, map[string]sealedKey{}
+	batch := &pgx.Batch{}
+	batch.Queue(spendNonces, dates, ids, nonces).Query(func(rows pgx.Rows) error {
+		var id nonceID
+		var bucket time.Time
+		_, err := pgx.ForEachRow(rows, []any{&bucket, &id.accessKeyID, &id.nonce}, func() error {
+			id.bucket = bucket.Unix()
+			spent[id] = true
+			return nil
+		})
+		return err
+	})
+	batch.Queue(selectKeys, ids).Query(func(rows pgx.Rows) (err error) {
+		keys, err = collectKeys(rows)
+		return err
+	})
+	if err := s.db.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, err
+	}
+	outcomes := make([]outcome, len(wanted))
+	for i, w := range wanted {
+		id := nonceID{w.signedAt.Truncate(10 * time.Minute).Unix(), w.accessKeyID, w.nonce}
+		outcomes[i] = outcome{keys[w.accessKeyID], spent[id]}
+		delete(spent, id) // of two in one batch, one has spent it
+	}
+	return outcomes, nil
 }
 
 func (s *Store) whyNotSpent(ctx context.Context, signedAt time.Time) error {

@@ -23,8 +23,9 @@ func TestARequestFromBeforeACrashCannotBeReplayed(t *testing.T) {
 			t.Parallel()
 			server := pgtest.NewServer(t)
 			store := iam.New(server.Control, newBox(t))
+			ensureRoot(t, store)
 			before := time.Now()
-			require.NoError(t, store.Spend(t.Context(), rootKeyID, "n", before))
+			require.NoError(t, errOf(store.Spend(t.Context(), rootKeyID, "n", before)))
 			crash(t, server)
 
 			for _, floor := range []string{"without a floor", "with the floor that maintenance has put back"} {
@@ -43,8 +44,9 @@ func TestAnOrderlyRestartForgetsNoNonce(t *testing.T) {
 	t.Parallel()
 	server := pgtest.NewServer(t)
 	store := iam.New(server.Control, newBox(t))
+	ensureRoot(t, store)
 	before := time.Now()
-	require.NoError(t, store.Spend(t.Context(), rootKeyID, "n", before))
+	require.NoError(t, errOf(store.Spend(t.Context(), rootKeyID, "n", before)))
 	server.Stop()
 	server.Start()
 	require.ErrorIs(t, spend(t, store, "n", before), signature.ErrNonceUsed)
@@ -69,7 +71,7 @@ func spend(t *testing.T, store *iam.Store, nonce string, signedAt time.Time) err
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		err := store.Spend(t.Context(), rootKeyID, nonce, signedAt)
+		err := errOf(store.Spend(t.Context(), rootKeyID, nonce, signedAt))
 		if _, decided := fault.From(err); err == nil || decided || time.Now().After(deadline) {
 			return err
 		}

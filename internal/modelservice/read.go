@@ -23,24 +23,40 @@ const selectServices = `
 			FROM replica r LEFT JOIN host h ON h.name = r.host WHERE r.model_service_id = s.id) AS replicas,
 		now() AS now`
 
+// reference names a service as its caller does.
+type reference struct{ accountID, dbInstanceID, id string }
+
 // Describe returns the account's service, or ErrNotFound.
 func (s *Services) Describe(ctx context.Context, accountID, dbInstanceID, id string) (Service, error) {
-	rows, err := s.db.Query(ctx, selectServices+`
-		FROM model_service s WHERE s.id = $1 AND s.db_instance_id = $2 AND s.account_id = $3`, id, dbInstanceID, accountID)
+	found, err := s.descriptions.Ask(ctx, reference{accountID, dbInstanceID, id})
 	if err != nil {
 		return Service{}, err
 	}
-	found, err := s.collect(rows)
-	if err != nil {
-		return Service{}, err
-	}
-	if len(found) == 0 {
+	if found == nil {
 		if err := instance.Exists(ctx, s.db, accountID, dbInstanceID); err != nil {
 			return Service{}, err
 		}
 		return Service{}, notFound(id)
 	}
-	return found[0], nil
+	return s.open(found)
+}
+
+// describe reads services in one round trip. One that does not exist is nil.
+func (s *Services) describe(ctx context.Context, wanted []reference) ([]*serviceRow, error) {
+	found := make([]*serviceRow, len(wanted))
+	batch := &pgx.Batch{}
+	for i, w := range wanted {
+		batch.Queue(selectServices+`
+			FROM model_service s WHERE s.id = $1 AND s.db_instance_id = $2 AND s.account_id = $3`,
+			w.id, w.dbInstanceID, w.accountID).Query(func(rows pgx.Rows) error {
+			services, err := pgx.CollectRows(rows, scanService)
+			if len(services) > 0 {
+				found[i] = services[0]
+			}
+			return err
+		})
+	}
+	return found, s.db.SendBatch(ctx, batch).Close()
 }
 
 // List returns one page of the instance's services, oldest first, and how many there are in all.
@@ -59,8 +75,17 @@ func (s *Services) List(ctx context.Context, accountID, dbInstanceID string, pag
 	if err != nil {
 		return nil, 0, err
 	}
-	services, err := s.collect(rows)
-	return services, total, err
+	found, err := pgx.CollectRows(rows, scanService)
+	if err != nil {
+		return nil, 0, err
+	}
+	services := make([]Service, len(found))
+	for i, row := range found {
+		if services[i], err = s.open(row); err != nil {
+			return nil, 0, err
+		}
+	}
+	return services, total, nil
 }
 
 // replicaRow is a replica with the time its host was last heard from.
@@ -69,31 +94,36 @@ type replicaRow struct {
 	HeardFrom *time.Time
 }
 
-func (s *Services) collect(rows pgx.Rows) ([]Service, error) {
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Service, error) {
-		var svc Service
-		var public bool
-		var sealed []byte
-		var entries []string
-		var replicas []replicaRow
-		var now time.Time
-		if err := row.Scan(&svc.ID, &svc.AccountID, &svc.DBInstanceID, &svc.RegionID, &svc.ResourceGroupID, &svc.ModelName,
-			&svc.Description, &svc.ModelParams, &public, &sealed, &svc.Status, &svc.StatusReason, &svc.CreatedAt,
-			&svc.AINodes, &entries, &replicas, &now); err != nil {
-			return svc, err
-		}
-		var err error
-		if svc.APIKey, err = s.master.Open(apiKeyPurpose(svc.ID), sealed); err != nil {
-			return svc, err
-		}
-		svc.SecurityIPList = strings.Join(entries, ",")
-		svc.PrivateURL = endpoint(s.gateway, svc.ID)
-		if public {
-			svc.PublicURL = endpoint(s.publicGate, svc.ID)
-		}
-		svc.observe(replicas, now)
-		return svc, nil
-	})
+// serviceRow is what selectServices reads.
+type serviceRow struct {
+	Service
+	public   bool
+	sealed   []byte
+	entries  []string
+	replicas []replicaRow
+	now      time.Time
+}
+
+func scanService(row pgx.CollectableRow) (*serviceRow, error) {
+	var r serviceRow
+	return &r, row.Scan(&r.ID, &r.AccountID, &r.DBInstanceID, &r.RegionID, &r.ResourceGroupID, &r.ModelName,
+		&r.Description, &r.ModelParams, &r.public, &r.sealed, (*string)(&r.Status), &r.StatusReason, &r.CreatedAt,
+		&r.AINodes, &r.entries, &r.replicas, &r.now)
+}
+
+// open returns the service that a row shows.
+func (s *Services) open(row *serviceRow) (svc Service, err error) {
+	svc = row.Service
+	if svc.APIKey, err = s.master.Open(apiKeyPurpose(svc.ID), row.sealed); err != nil {
+		return svc, err
+	}
+	svc.SecurityIPList = strings.Join(row.entries, ",")
+	svc.PrivateURL = endpoint(s.gateway, svc.ID)
+	if row.public {
+		svc.PublicURL = endpoint(s.publicGate, svc.ID)
+	}
+	svc.observe(row.replicas, row.now)
+	return svc, nil
 }
 
 // endpoint is the base URL that OpenAI clients take.

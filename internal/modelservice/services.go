@@ -19,6 +19,7 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/node/vllm"
+	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
@@ -47,6 +48,8 @@ type Services struct {
 	snapshot   *secret.Box // seals what gateways open
 	gateway    string      // base URL of the private listener
 	publicGate string      // base URL of the public listener
+
+	descriptions *postgres.Together[reference, *serviceRow]
 }
 
 // Config is what New needs.
@@ -61,7 +64,9 @@ type Config struct {
 
 // New returns the model services that the database of c holds.
 func New(c Config) *Services {
-	return &Services{c.DB, c.Jobs, c.Master, c.Snapshot, c.GatewayURL, c.PublicGatewayURL}
+	s := &Services{db: c.DB, jobs: c.Jobs, master: c.Master, snapshot: c.Snapshot, gateway: c.GatewayURL, publicGate: c.PublicGatewayURL}
+	s.descriptions = postgres.NewTogether(s.describe)
+	return s
 }
 
 // Create binds the nodes, inserts the service with its replicas and the jobs that start them, in one transaction with

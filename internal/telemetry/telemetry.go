@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,7 +20,8 @@ func Logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, nil))
 }
 
-// Admin serves /healthz (the process runs), /readyz (ready returns nil) and /metrics on addr until ctx ends.
+// Admin serves /healthz (the process runs), /readyz (ready returns nil), /metrics and Go's profiles under /debug/pprof
+// on addr until ctx ends. Profiles show what the program does, never the data it does it with.
 // It returns the address it listens on, so that addr may end in :0. An empty addr serves nothing.
 func Admin(ctx context.Context, addr string, metrics *prometheus.Registry, ready func(context.Context) error) (string, error) {
 	if addr == "" {
@@ -39,6 +41,9 @@ func Admin(ctx context.Context, addr string, metrics *prometheus.Registry, ready
 		_, _ = io.WriteString(w, "ready\n")
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	go func() { _ = server.Serve(listener) }()

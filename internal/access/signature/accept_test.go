@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/access/signature"
+	"github.com/engineshed/engineshed/internal/secret"
 )
 
 func TestACS3IsAccepted(t *testing.T) {
@@ -138,4 +139,40 @@ func TestAFailingLookUpIsNotARefusal(t *testing.T) {
 	v := signature.New(brokenKeys{broken}, &nonceTable{}, func() time.Time { return now })
 	_, err := newACS3("/", "").signACS3().verify(v)
 	require.ErrorIs(t, err, broken)
+}
+
+func TestAKeyThatChangedIsRefusedAtTheNextCall(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(keyring)
+		want   error
+	}{
+		"deleted":  {func(k keyring) { delete(k, keyID) }, signature.ErrUnknownKey},
+		"disabled": {func(k keyring) { k[keyID] = signature.Key{ID: keyID, Secret: secret.New(keySecret), Caller: caller} }, signature.ErrInactiveKey},
+		"a new secret": {func(k keyring) {
+			k[keyID] = signature.Key{ID: keyID, Secret: secret.New("new"), Active: true, Caller: caller}
+		}, signature.ErrMismatch},
+		"another owner": {func(k keyring) { k[keyID] = signature.Key{ID: keyID, Secret: secret.New(keySecret), Active: true} }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v, nonces := newVerifier()
+			signed := func(nonce string) error {
+				verified, err := newACS3("/", "").set("x-acs-signature-nonce", nonce).signACS3().verify(v)
+				if err == nil {
+					require.Equal(t, nonces.keys[keyID].Caller, verified.Caller)
+				}
+				return err
+			}
+			require.NoError(t, signed("1"))
+			require.NoError(t, signed("2"), "from memory")
+			c.change(nonces.keys)
+			require.ErrorIs(t, signed("3"), c.want)
+			spent := nonces.count()
+			require.ErrorIs(t, signed("4"), c.want)
+			if c.want != nil {
+				require.Equal(t, spent, nonces.count(), "the key is not known any more, so it spends nothing")
+			}
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package signature
 
 import (
+	"crypto/subtle"
 	"net/url"
 	"time"
 
@@ -18,6 +19,12 @@ type claim struct {
 	params          url.Values
 	signature       string
 	sign            func(key secret.Secret) (stringToSign, signature string, err error)
+}
+
+// signedWith reports whether the claim was signed with the secret, and what it should have signed.
+func (c claim) signedWith(key secret.Secret) (stringToSign string, matches bool, err error) {
+	stringToSign, signature, err := c.sign(key)
+	return stringToSign, subtle.ConstantTimeCompare([]byte(signature), []byte(c.signature)) == 1, err
 }
 
 // checkEnvelope checks the parts of a request that name what is called and make it unique.

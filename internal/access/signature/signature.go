@@ -4,7 +4,6 @@ package signature
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net/http"
@@ -38,10 +37,11 @@ type Keys interface {
 	Find(ctx context.Context, accessKeyID string) (Key, error)
 }
 
-// Nonces remembers what was signed with, for all processes together. A nonce that was spent is ErrNonceUsed; a
-// signedAt of which it cannot tell is ErrExpired.
+// Nonces remembers what was signed with, for all processes together. Spend also returns the key as it is at that moment,
+// so that a signature that was checked with the key of an earlier call needs no second question. A nonce that was spent
+// is ErrNonceUsed; a signedAt of which it cannot tell is ErrExpired.
 type Nonces interface {
-	Spend(ctx context.Context, accessKeyID, nonce string, signedAt time.Time) error
+	Spend(ctx context.Context, accessKeyID, nonce string, signedAt time.Time) (Key, error)
 }
 
 // Verified is what a request proved about itself.
@@ -58,6 +58,7 @@ type Verifier struct {
 	keys   Keys
 	nonces Nonces
 	now    func() time.Time
+	recent recentSecrets
 	dummy  secret.Secret // signs in place of an unknown key's secret, so that both take the same work
 }
 
@@ -77,38 +78,66 @@ func (v *Verifier) Verify(r *http.Request, body []byte) (Verified, error) {
 	if skew := v.now().Sub(c.signedAt); skew.Abs() > Window {
 		return Verified{}, ErrExpired
 	}
-	key, err := v.proven(r.Context(), c)
+	signedWith, err := v.proven(r.Context(), c)
 	if err != nil {
 		return Verified{}, err
 	}
-	if err := v.nonces.Spend(r.Context(), c.accessKeyID, c.nonce, c.signedAt); err != nil {
-		return Verified{}, fmt.Errorf("spend the nonce: %w", err)
+	key, err := v.spend(r.Context(), c, signedWith)
+	if err != nil {
+		return Verified{}, err
 	}
 	return Verified{Caller: key.Caller, Dialect: c.dialect, Params: c.params, Action: c.action, Version: c.version}, nil
 }
 
-// proven returns the key of the claim if it was signed with that key and the key is active.
-func (v *Verifier) proven(ctx context.Context, c claim) (Key, error) {
+// proven returns the secret that the claim was signed with: the one its key had a moment ago, or has now.
+func (v *Verifier) proven(ctx context.Context, c claim) (secret.Secret, error) {
+	recent, known := v.recent.get(c.accessKeyID)
+	if !known {
+		recent = v.dummy
+	}
+	if _, matches, err := c.signedWith(recent); known && matches && err == nil {
+		return recent, nil
+	}
 	key, err := v.keys.Find(ctx, c.accessKeyID)
 	unknown := errors.Is(err, ErrUnknownKey)
 	if err != nil && !unknown {
-		return Key{}, fmt.Errorf("find the access key: %w", err)
+		return secret.Secret{}, fmt.Errorf("find the access key: %w", err)
 	}
 	if unknown {
 		key.Secret = v.dummy
 	} else if key.Secret.IsZero() {
-		return Key{}, errors.New("find the access key: it has no secret") // anyone can sign with none
+		return secret.Secret{}, errors.New("find the access key: it has no secret") // anyone can sign with none
 	}
-	stringToSign, signature, err := c.sign(key.Secret)
-	matches := subtle.ConstantTimeCompare([]byte(signature), []byte(c.signature)) == 1
+	stringToSign, matches, err := c.signedWith(key.Secret)
 	switch {
 	case unknown:
+		return secret.Secret{}, ErrUnknownKey
+	case err != nil:
+		return secret.Secret{}, err
+	case !matches:
+		return secret.Secret{}, mismatch(stringToSign)
+	case !key.Active:
+		return secret.Secret{}, ErrInactiveKey
+	}
+	v.recent.put(c.accessKeyID, key.Secret)
+	return key.Secret, nil
+}
+
+// spend spends the nonce of a claim that was signed with a secret, and returns its key if that is still the key's secret
+// and the key is active.
+func (v *Verifier) spend(ctx context.Context, c claim, signedWith secret.Secret) (Key, error) {
+	key, err := v.nonces.Spend(ctx, c.accessKeyID, c.nonce, c.signedAt)
+	switch {
+	case errors.Is(err, ErrUnknownKey):
+		v.recent.forget(c.accessKeyID)
 		return Key{}, ErrUnknownKey
 	case err != nil:
-		return Key{}, err
-	case !matches:
-		return Key{}, mismatch(stringToSign)
+		return Key{}, fmt.Errorf("spend the nonce: %w", err)
+	case key.Secret != signedWith:
+		v.recent.forget(c.accessKeyID)
+		return Key{}, ErrMismatch
 	case !key.Active:
+		v.recent.forget(c.accessKeyID)
 		return Key{}, ErrInactiveKey
 	}
 	return key, nil

@@ -216,21 +216,22 @@ func (k keyring) Find(_ context.Context, id string) (signature.Key, error) {
 }
 
 type nonceTable struct {
+	keys  keyring
 	mu    sync.Mutex
 	spent map[string]bool
 }
 
-func (n *nonceTable) Spend(_ context.Context, id, nonce string, _ time.Time) error {
+func (n *nonceTable) Spend(ctx context.Context, id, nonce string, _ time.Time) (signature.Key, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.spent[id+" "+nonce] {
-		return signature.ErrNonceUsed
+		return signature.Key{}, signature.ErrNonceUsed
 	}
 	if n.spent == nil {
 		n.spent = map[string]bool{}
 	}
 	n.spent[id+" "+nonce] = true
-	return nil
+	return n.keys.Find(ctx, id)
 }
 
 func (n *nonceTable) count() int {
@@ -250,8 +251,8 @@ func keys() keyring {
 }
 
 func newVerifier() (*signature.Verifier, *nonceTable) {
-	nonces := &nonceTable{}
-	return signature.New(keys(), nonces, func() time.Time { return now }), nonces
+	nonces := &nonceTable{keys: keys()}
+	return signature.New(nonces.keys, nonces, func() time.Time { return now }), nonces
 }
 
 func requireVerified(t *testing.T, c call) signature.Verified {
@@ -268,4 +269,6 @@ func requireVerified(t *testing.T, c call) signature.Verified {
 // anyNonce lets the same request be verified again and again.
 type anyNonce struct{}
 
-func (anyNonce) Spend(context.Context, string, string, time.Time) error { return nil }
+func (anyNonce) Spend(ctx context.Context, id, _ string, _ time.Time) (signature.Key, error) {
+	return keys().Find(ctx, id)
+}
