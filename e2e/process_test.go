@@ -34,12 +34,6 @@ func (o output) String() string {
 // shownOutput is how much of the end of it a failed test shows.
 const shownOutput = 256 << 10
 
-// last is the end of what was printed.
-func (o *output) last(bytes int) string {
-	text := o.String()
-	return text[max(0, len(text)-bytes):]
-}
-
 // start runs a binary until the test ends. What it printed is shown when the test failed.
 func start(t testing.TB, env []string, name string, args ...string) *process {
 	t.Helper()
