@@ -94,7 +94,7 @@ func (r *rig) exec(sql string, args ...any) {
 	require.NoError(r.b, err)
 }
 
-// nodes inserts fresh AI nodes.
+// nodes inserts fresh AI nodes. The planner is told of them as autovacuum would tell it on a server that has run a while.
 func (r *rig) nodes(n int) []string {
 	r.b.Helper()
 	names, rows := make([]string, n), make([][]any, n)
@@ -105,6 +105,7 @@ func (r *rig) nodes(n int) []string {
 	_, err := r.db.Owner.CopyFrom(r.b.Context(), pgx.Identifier{"ai_node"},
 		[]string{"name", "pool_id", "db_instance_id", "host", "node_spec"}, pgx.CopyFromRows(rows))
 	require.NoError(r.b, err)
+	r.exec(`ANALYZE ai_node`)
 	return names
 }
 

@@ -110,7 +110,7 @@ func (s *server) logAccess(r *http.Request, c *call, a answer, took time.Duratio
 	if c.operation != nil {
 		action = c.operation.fullName()
 	}
-	s.log.InfoContext(r.Context(), "call",
+	s.log.LogAttrs(r.Context(), slog.LevelInfo, "call",
 		slog.String("requestId", c.requestID), slog.String("action", action), slog.Int("status", a.status),
 		slog.String("code", a.code), slog.Duration("took", took), slog.String("accountId", c.caller.AccountID),
 		slog.String("accessKeyId", c.caller.AccessKeyID), slog.String("sourceIp", sourceIP(r).String()))

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -54,18 +55,26 @@ type Execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
+const insert = `
+	INSERT INTO audit_event (request_id, account_id, principal, access_key_id, source_ip, action, resource,
+		resource_id, outcome, code)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+	ON CONFLICT (request_id) DO NOTHING`
+
+func (e *Entry) values() []any {
+	return []any{
+		e.RequestID, e.AccountID, e.Principal, e.AccessKeyID, e.SourceIP, e.Action, e.Resource, e.ResourceID, e.Outcome, e.Code,
+	}
+}
+
 // Insert writes entry unless its call has a row already: a connection that broke during the commit leaves the call
 // failed and perhaps done. The caller's call fails when the row cannot be written.
 func Insert(ctx context.Context, db Execer, entry *Entry) error {
-	_, err := db.Exec(ctx, `
-		INSERT INTO audit_event (request_id, account_id, principal, access_key_id, source_ip, action, resource,
-			resource_id, outcome, code)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-		ON CONFLICT (request_id) DO NOTHING`,
-		entry.RequestID, entry.AccountID, entry.Principal, entry.AccessKeyID, entry.SourceIP, entry.Action,
-		entry.Resource, entry.ResourceID, entry.Outcome, entry.Code)
-	if err != nil {
+	if _, err := db.Exec(ctx, insert, entry.values()...); err != nil {
 		return fmt.Errorf("write the audit row: %w", err)
 	}
 	return nil
 }
+
+// Queue adds what Insert does to a batch.
+func Queue(batch *pgx.Batch, entry *Entry) { batch.Queue(insert, entry.values()...) }

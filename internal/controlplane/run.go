@@ -120,7 +120,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	p.iam = iam.New(p.db, p.master)
 	p.instances = instance.New(p.db, cfg.Region)
 	p.services = modelservice.New(modelservice.Config{
-		DB: p.db, Jobs: p.jobs, Master: p.master, Snapshot: p.snapshot,
+		DB: p.db, Jobs: p.jobs, Bell: jobs.NewBell(p.db), Master: p.master, Snapshot: p.snapshot,
 		GatewayURL: cfg.GatewayURL, PublicGatewayURL: cfg.PublicGatewayURL,
 	})
 	return p, p.assembleModelAPIs()

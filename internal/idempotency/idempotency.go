@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/engineshed/engineshed/internal/fault"
@@ -44,26 +45,54 @@ func KeyFrom(ctx context.Context) Key {
 // request's resource id and first = false, or ErrMismatch. It waits for a concurrent request with the same key to
 // commit or roll back.
 func Claim(ctx context.Context, tx pgx.Tx, key Key, resourceID string) (heldBy string, first bool, err error) {
-	if key.Token == "" {
-		return resourceID, true, nil
+	batch := &pgx.Batch{}
+	claim := Queue(batch, key, resourceID)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return "", false, fmt.Errorf("claim the client token: %w", err)
 	}
-	tag, err := tx.Exec(ctx, `
+	return claim.Outcome(ctx, tx)
+}
+
+// Queryer runs a query that returns one row, in the transaction of the claim.
+type Queryer interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Claiming is a Claim that travels in a batch.
+type Claiming struct {
+	key        Key
+	resourceID string
+	first      bool
+}
+
+// Queue adds the claim to a batch, for who has more to ask in the same round trip.
+func Queue(batch *pgx.Batch, key Key, resourceID string) *Claiming {
+	c := &Claiming{key: key, resourceID: resourceID, first: key.Token == ""}
+	if c.first {
+		return c
+	}
+	batch.Queue(`
 		INSERT INTO client_token (account_id, region_id, action, token, fingerprint, resource_id)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT DO NOTHING`,
-		key.AccountID, key.RegionID, key.Action, key.Token, key.Fingerprint, resourceID)
-	if err != nil {
-		return "", false, fmt.Errorf("claim the client token: %w", err)
+		key.AccountID, key.RegionID, key.Action, key.Token, key.Fingerprint, resourceID).Exec(func(tag pgconn.CommandTag) error {
+		c.first = tag.RowsAffected() == 1
+		return nil
+	})
+	return c
+}
+
+// Outcome returns what Claim returns, once the batch has been sent.
+func (c *Claiming) Outcome(ctx context.Context, tx Queryer) (heldBy string, first bool, err error) {
+	if c.first {
+		return c.resourceID, true, nil
 	}
-	if tag.RowsAffected() == 1 {
-		return resourceID, true, nil
-	}
-	heldBy, err = held(ctx, tx, key)
+	heldBy, err = held(ctx, tx, c.key)
 	return heldBy, false, err
 }
 
 // held returns the resource of the earlier request with the same key, or ErrMismatch.
-func held(ctx context.Context, tx pgx.Tx, key Key) (string, error) {
+func held(ctx context.Context, tx Queryer, key Key) (string, error) {
 	var resourceID string
 	var fingerprint []byte
 	err := tx.QueryRow(ctx, `

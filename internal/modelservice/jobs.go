@@ -31,15 +31,31 @@ type PublishArgs struct {
 // Kind names the job.
 func (PublishArgs) Kind() string { return "publish_model_service" }
 
+// steps are the jobs that take the replicas a step further.
+func steps(replicas []plannedReplica) []jobs.Queued {
+	queued := make([]jobs.Queued, len(replicas))
+	for n, r := range replicas {
+		queued[n] = jobs.Queued{Queue: jobs.HostQueue(r.host), Args: StepArgs{r.id}}
+	}
+	return queued
+}
+
 func (s *Services) enqueueSteps(ctx context.Context, tx pgx.Tx, replicas []plannedReplica) error {
 	params := make([]river.InsertManyParams, len(replicas))
-	for n, r := range replicas {
-		params[n] = river.InsertManyParams{Args: StepArgs{r.id}, InsertOpts: &river.InsertOpts{Queue: jobs.HostQueue(r.host)}}
+	for n, q := range steps(replicas) {
+		params[n] = river.InsertManyParams{Args: q.Args, InsertOpts: &river.InsertOpts{Queue: q.Queue}}
 	}
 	if _, err := s.jobs.InsertManyFastTx(ctx, tx, params); err != nil {
 		return fmt.Errorf("insert the jobs of %d replicas: %w", len(replicas), err)
 	}
 	return nil
+}
+
+// ring wakes the hosts of replicas.
+func (s *Services) ring(replicas []plannedReplica) {
+	for _, r := range replicas {
+		s.bell.Ring(jobs.HostQueue(r.host))
+	}
 }
 
 func (s *Services) enqueuePublish(ctx context.Context, tx pgx.Tx, id string) error {

@@ -44,6 +44,7 @@ const (
 type Services struct {
 	db         *pgxpool.Pool
 	jobs       *jobs.Client
+	bell       *jobs.Bell
 	master     *secret.Box // opens and seals what the database holds
 	snapshot   *secret.Box // seals what gateways open
 	gateway    string      // base URL of the private listener
@@ -56,6 +57,7 @@ type Services struct {
 type Config struct {
 	DB               *pgxpool.Pool
 	Jobs             *jobs.Client
+	Bell             *jobs.Bell
 	Master           *secret.Box
 	Snapshot         *secret.Box
 	GatewayURL       string // such as http://127.0.0.1:8090
@@ -64,7 +66,7 @@ type Config struct {
 
 // New returns the model services that the database of c holds.
 func New(c Config) *Services {
-	s := &Services{db: c.DB, jobs: c.Jobs, master: c.Master, snapshot: c.Snapshot, gateway: c.GatewayURL, publicGate: c.PublicGatewayURL}
+	s := &Services{db: c.DB, jobs: c.Jobs, bell: c.Bell, master: c.Master, snapshot: c.Snapshot, gateway: c.GatewayURL, publicGate: c.PublicGatewayURL}
 	s.descriptions = postgres.NewTogether(s.describe)
 	return s
 }
@@ -79,22 +81,36 @@ func (s *Services) Create(ctx context.Context, key idempotency.Key, spec Spec) (
 	}
 	entry := audit.From(ctx)
 	created := Service{ID: plan.id}
-	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		heldBy, first, err := idempotency.Claim(ctx, tx, key, plan.id)
-		if err != nil || !first {
-			created.ID, entry.ResourceID, entry.Outcome = heldBy, heldBy, audit.Repeated
+	err = postgres.InBatches(ctx, s.db, func(tx *postgres.Batches) error {
+		heldBy, first, err := claimAndLock(ctx, tx, key, plan)
+		if err != nil {
 			return err
 		}
-		if err := lockNodes(ctx, tx, plan); err != nil {
-			return err
+		if !first {
+			created.ID, entry.ResourceID, entry.Outcome = heldBy, heldBy, audit.Repeated
+			return nil
 		}
 		entry.ResourceID, entry.Outcome = plan.id, audit.Done
-		if err := s.insert(ctx, tx, plan, entry); err != nil {
-			return err
-		}
-		return s.enqueueSteps(ctx, tx, plan.replicas)
+		return insert(ctx, tx, plan, entry)
 	})
+	if err == nil && created.ID == plan.id {
+		s.ring(plan.replicas)
+	}
 	return created, err
+}
+
+// claimAndLock claims the ClientToken and locks the nodes, in one round trip. The nodes of a repeated call matter no more.
+func claimAndLock(ctx context.Context, tx *postgres.Batches, key idempotency.Key, p *plan) (heldBy string, first bool, err error) {
+	batch := &pgx.Batch{}
+	claim := idempotency.Queue(batch, key, p.id)
+	locked := queueLock(batch, p)
+	if err := tx.Send(ctx, batch); err != nil {
+		return "", false, fmt.Errorf("claim the client token and lock the AI nodes: %w", err)
+	}
+	if heldBy, first, err = claim.Outcome(ctx, tx); err != nil || !first {
+		return heldBy, first, err
+	}
+	return heldBy, true, p.place(locked)
 }
 
 // plan is a checked Spec with everything that can be decided before the transaction.
@@ -205,33 +221,36 @@ func checkNodeNames(names []string) error {
 	return nil
 }
 
-// lockNodes locks the instance's named nodes in the order of their names, so that two calls cannot wait for each
-// other, and fills in their hosts.
-func lockNodes(ctx context.Context, tx pgx.Tx, p *plan) error {
-	var group string
-	rows, err := tx.Query(ctx, `
+// lockedNodes are the nodes of a plan as the database has them.
+type lockedNodes struct {
+	group string // of the instance; "" when there is no such instance
+	hosts map[string]string
+	bound map[string]bool
+}
+
+// queueLock locks the instance's named nodes in the order of their names, so that two calls cannot wait for each other,
+// and looks up their hosts.
+func queueLock(batch *pgx.Batch, p *plan) *lockedNodes {
+	locked := &lockedNodes{hosts: make(map[string]string, len(p.AINodes)), bound: map[string]bool{}}
+	batch.Queue(`
 		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''), n.model_service_id IS NOT NULL
 		FROM db_instance i LEFT JOIN LATERAL (
 			SELECT name, host, model_service_id FROM ai_node
 			WHERE db_instance_id = i.id AND name = ANY ($3) ORDER BY name FOR UPDATE) n ON true
-		WHERE i.id = $1 AND i.account_id = $2`, p.DBInstanceID, p.AccountID, p.AINodes)
-	if err != nil {
+		WHERE i.id = $1 AND i.account_id = $2`, p.DBInstanceID, p.AccountID, p.AINodes).Query(func(rows pgx.Rows) error {
+		var name, host string
+		var isBound bool
+		_, err := pgx.ForEachRow(rows, []any{&locked.group, &name, &host, &isBound}, func() error {
+			locked.hosts[name], locked.bound[name] = host, isBound
+			return nil
+		})
 		return err
-	}
-	hosts := make(map[string]string, len(p.AINodes))
-	bound := make(map[string]bool)
-	var name, host string
-	var isBound bool
-	if _, err = pgx.ForEachRow(rows, []any{&group, &name, &host, &isBound}, func() error {
-		hosts[name], bound[name] = host, isBound
-		return nil
-	}); err != nil {
-		return err
-	}
-	return p.place(group, hosts, bound)
+	})
+	return locked
 }
 
-func (p *plan) place(group string, hosts map[string]string, bound map[string]bool) error {
+func (p *plan) place(locked *lockedNodes) error {
+	group, hosts, bound := locked.group, locked.hosts, locked.bound
 	if group == "" {
 		return instance.NotFound(p.DBInstanceID)
 	}
@@ -255,8 +274,9 @@ func (p *plan) place(group string, hosts map[string]string, bound map[string]boo
 	return nil
 }
 
-// insert writes the service, binds its nodes and adds the replicas and the audit row, in one round trip.
-func (s *Services) insert(ctx context.Context, tx pgx.Tx, p *plan, entry *audit.Entry) error {
+// insert writes the service, binds its nodes, adds the replicas, their jobs and the audit row, and commits, in one round
+// trip.
+func insert(ctx context.Context, tx *postgres.Batches, p *plan, entry *audit.Entry) error {
 	batch := &pgx.Batch{}
 	batch.Queue(`
 		INSERT INTO model_service (id, account_id, db_instance_id, region_id, resource_group_id, model_name, description,
@@ -276,10 +296,14 @@ func (s *Services) insert(ctx context.Context, tx pgx.Tx, p *plan, entry *audit.
 		batch.Queue(`
 			INSERT INTO ip_array (db_instance_id, name, entries) VALUES ($1, $2, $3)`, p.DBInstanceID, p.id, p.ipEntries)
 	}
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+	audit.Queue(batch, entry)
+	if err := jobs.Insert(batch, steps(p.replicas)); err != nil {
+		return err
+	}
+	if err := tx.Commit(ctx, batch); err != nil {
 		return fmt.Errorf("insert the model service: %w", err)
 	}
-	return audit.Insert(ctx, tx, entry)
+	return nil
 }
 
 // Delete marks the service as deleting; jobs stop its engines and then remove every row. Deleting twice is as good as

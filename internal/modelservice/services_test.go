@@ -50,7 +50,7 @@ func newWorld(t *testing.T) *world {
 	box, err := secret.NewBox()
 	require.NoError(t, err)
 	w := &world{DB: db, snapshot: box, services: New(Config{
-		DB: db.Control, Jobs: client, Master: master, Snapshot: box,
+		DB: db.Control, Jobs: client, Bell: jobs.NewBell(db.Control), Master: master, Snapshot: box,
 		GatewayURL: "http://127.0.0.1:8090", PublicGatewayURL: "http://127.0.0.1:8091",
 	})}
 	instances := instance.New(db.Control, region)

@@ -2,7 +2,9 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -27,7 +29,7 @@ type asked[Question, Answer any] struct {
 }
 
 // askLimit bounds one query: a connection that went silent must not hold up everybody for long.
-const askLimit = 5 * time.Second
+const askLimit = 10 * time.Second
 
 // NewTogether returns a Together of ask, which returns one answer for each question, in their order, or an error for all.
 func NewTogether[Question, Answer any](ask func(context.Context, []Question) ([]Answer, error)) *Together[Question, Answer] {
@@ -92,11 +94,21 @@ func (t *Together[Question, Answer]) answer(ctx context.Context, batch []*asked[
 	for i, a := range batch {
 		questions[i] = a.question
 	}
-	answers, err := t.ask(ctx, questions)
+	answers, err := t.askSafely(ctx, questions)
 	for i, a := range batch {
 		if a.err = err; err == nil {
 			a.answer = answers[i]
 		}
 		close(a.done)
 	}
+}
+
+// askSafely turns a panic into an error: one caller's must not leave the others waiting.
+func (t *Together[Question, Answer]) askSafely(ctx context.Context, questions []Question) (answers []Answer, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return t.ask(ctx, questions)
 }
