@@ -117,10 +117,14 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	if p.jobs, err = jobs.NewInserter(p.db); err != nil {
 		return nil, err
 	}
+	bell, err := jobs.NewBell(p.db)
+	if err != nil {
+		return nil, err
+	}
 	p.iam = iam.New(p.db, p.master)
 	p.instances = instance.New(p.db, cfg.Region)
 	p.services = modelservice.New(modelservice.Config{
-		DB: p.db, Jobs: p.jobs, Bell: jobs.NewBell(p.db), Master: p.master, Snapshot: p.snapshot,
+		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
 		GatewayURL: cfg.GatewayURL, PublicGatewayURL: cfg.PublicGatewayURL,
 	})
 	return p, p.assembleModelAPIs()

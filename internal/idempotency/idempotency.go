@@ -53,11 +53,6 @@ func Claim(ctx context.Context, tx pgx.Tx, key Key, resourceID string) (heldBy s
 	return claim.Outcome(ctx, tx)
 }
 
-// Queryer runs a query that returns one row, in the transaction of the claim.
-type Queryer interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // Claiming is a Claim that travels in a batch.
 type Claiming struct {
 	key        Key
@@ -83,7 +78,7 @@ func Queue(batch *pgx.Batch, key Key, resourceID string) *Claiming {
 }
 
 // Outcome returns what Claim returns, once the batch has been sent.
-func (c *Claiming) Outcome(ctx context.Context, tx Queryer) (heldBy string, first bool, err error) {
+func (c *Claiming) Outcome(ctx context.Context, tx pgx.Tx) (heldBy string, first bool, err error) {
 	if c.first {
 		return c.resourceID, true, nil
 	}
@@ -92,7 +87,7 @@ func (c *Claiming) Outcome(ctx context.Context, tx Queryer) (heldBy string, firs
 }
 
 // held returns the resource of the earlier request with the same key, or ErrMismatch.
-func held(ctx context.Context, tx Queryer, key Key) (string, error) {
+func held(ctx context.Context, tx pgx.Tx, key Key) (string, error) {
 	var resourceID string
 	var fingerprint []byte
 	err := tx.QueryRow(ctx, `

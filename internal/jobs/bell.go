@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,44 +15,37 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 )
 
-// Bell wakes the workers of jobs that were inserted in silence, after their commit. A transaction that notifies commits
-// alone: the notifying ones wait for each other while their logs reach the disk. Outside of it a notification costs one
-// round trip, and no caller waits for it.
+// Bell inserts jobs in silence and wakes their workers after the commit. A transaction that notifies commits alone: the
+// notifying ones wait for each other while their logs reach the disk. Outside of it a notification costs a round trip
+// and nobody waits for it.
 type Bell struct {
-	rope riverdriver.Executor
+	silent *Client
+	rope   riverdriver.Executor
 
 	mu      sync.Mutex
 	due     map[string]bool // the queues to be woken
 	ringing bool
 }
 
+// silentDriver is River's driver for a database without NOTIFY.
+type silentDriver struct{ *riverpgxv5.Driver }
+
+func (silentDriver) SupportsListenNotify() bool { return false }
+
 // NewBell returns a Bell for the jobs of db.
-func NewBell(db *pgxpool.Pool) *Bell {
-	return &Bell{rope: riverpgxv5.New(db).GetExecutor(), due: map[string]bool{}}
-}
-
-// Queued is a job and the queue it is for.
-type Queued struct {
-	Queue string
-	Args  river.JobArgs
-}
-
-// Insert adds jobs of one kind to a batch, as River's client would insert them but in silence. Ring their queues when the
-// batch has committed.
-func Insert(batch *pgx.Batch, queued []Queued) error {
-	queues, args := make([]string, len(queued)), make([]string, len(queued))
-	for i, q := range queued {
-		encoded, err := json.Marshal(q.Args)
-		if err != nil {
-			return fmt.Errorf("encode the job %s: %w", q.Args.Kind(), err)
-		}
-		queues[i], args[i] = q.Queue, string(encoded)
+func NewBell(db *pgxpool.Pool) (*Bell, error) {
+	driver := riverpgxv5.New(db)
+	silent, err := river.NewClient(silentDriver{driver}, &river.Config{MaxAttempts: maxAttempts})
+	if err != nil {
+		return nil, fmt.Errorf("make the River client: %w", err)
 	}
-	batch.Queue(`
-		INSERT INTO river_job (kind, max_attempts, queue, args)
-		SELECT $1, $2, j.queue, j.args::jsonb FROM unnest($3::text[], $4::text[]) AS j (queue, args)`,
-		queued[0].Args.Kind(), maxAttempts, queues, args)
-	return nil
+	return &Bell{silent: silent, rope: driver.GetExecutor(), due: map[string]bool{}}, nil
+}
+
+// InsertTx inserts jobs in the caller's transaction. Ring their queues when it has committed.
+func (b *Bell) InsertTx(ctx context.Context, tx pgx.Tx, params []river.InsertManyParams) error {
+	_, err := b.silent.InsertManyTx(ctx, tx, params)
+	return err
 }
 
 // Ring wakes the workers of a queue, soon and without waiting. A ring that is lost, with the process or the connection,

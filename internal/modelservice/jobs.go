@@ -32,20 +32,16 @@ type PublishArgs struct {
 func (PublishArgs) Kind() string { return "publish_model_service" }
 
 // steps are the jobs that take the replicas a step further.
-func steps(replicas []plannedReplica) []jobs.Queued {
-	queued := make([]jobs.Queued, len(replicas))
+func steps(replicas []plannedReplica) []river.InsertManyParams {
+	params := make([]river.InsertManyParams, len(replicas))
 	for n, r := range replicas {
-		queued[n] = jobs.Queued{Queue: jobs.HostQueue(r.host), Args: StepArgs{r.id}}
+		params[n] = river.InsertManyParams{Args: StepArgs{r.id}, InsertOpts: &river.InsertOpts{Queue: jobs.HostQueue(r.host)}}
 	}
-	return queued
+	return params
 }
 
 func (s *Services) enqueueSteps(ctx context.Context, tx pgx.Tx, replicas []plannedReplica) error {
-	params := make([]river.InsertManyParams, len(replicas))
-	for n, q := range steps(replicas) {
-		params[n] = river.InsertManyParams{Args: q.Args, InsertOpts: &river.InsertOpts{Queue: q.Queue}}
-	}
-	if _, err := s.jobs.InsertManyFastTx(ctx, tx, params); err != nil {
+	if _, err := s.jobs.InsertManyFastTx(ctx, tx, steps(replicas)); err != nil {
 		return fmt.Errorf("insert the jobs of %d replicas: %w", len(replicas), err)
 	}
 	return nil

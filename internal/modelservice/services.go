@@ -81,7 +81,7 @@ func (s *Services) Create(ctx context.Context, key idempotency.Key, spec Spec) (
 	}
 	entry := audit.From(ctx)
 	created := Service{ID: plan.id}
-	err = postgres.InBatches(ctx, s.db, func(tx *postgres.Batches) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		heldBy, first, err := claimAndLock(ctx, tx, key, plan)
 		if err != nil {
 			return err
@@ -91,7 +91,10 @@ func (s *Services) Create(ctx context.Context, key idempotency.Key, spec Spec) (
 			return nil
 		}
 		entry.ResourceID, entry.Outcome = plan.id, audit.Done
-		return insert(ctx, tx, plan, entry)
+		if err := s.insert(ctx, tx, plan, entry); err != nil {
+			return err
+		}
+		return s.bell.InsertTx(ctx, tx, steps(plan.replicas))
 	})
 	if err == nil && created.ID == plan.id {
 		s.ring(plan.replicas)
@@ -100,11 +103,11 @@ func (s *Services) Create(ctx context.Context, key idempotency.Key, spec Spec) (
 }
 
 // claimAndLock claims the ClientToken and locks the nodes, in one round trip. The nodes of a repeated call matter no more.
-func claimAndLock(ctx context.Context, tx *postgres.Batches, key idempotency.Key, p *plan) (heldBy string, first bool, err error) {
+func claimAndLock(ctx context.Context, tx pgx.Tx, key idempotency.Key, p *plan) (heldBy string, first bool, err error) {
 	batch := &pgx.Batch{}
 	claim := idempotency.Queue(batch, key, p.id)
 	locked := queueLock(batch, p)
-	if err := tx.Send(ctx, batch); err != nil {
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return "", false, fmt.Errorf("claim the client token and lock the AI nodes: %w", err)
 	}
 	if heldBy, first, err = claim.Outcome(ctx, tx); err != nil || !first {
@@ -274,9 +277,8 @@ func (p *plan) place(locked *lockedNodes) error {
 	return nil
 }
 
-// insert writes the service, binds its nodes, adds the replicas, their jobs and the audit row, and commits, in one round
-// trip.
-func insert(ctx context.Context, tx *postgres.Batches, p *plan, entry *audit.Entry) error {
+// insert writes the service, binds its nodes and adds the replicas and the audit row, in one round trip.
+func (s *Services) insert(ctx context.Context, tx pgx.Tx, p *plan, entry *audit.Entry) error {
 	batch := &pgx.Batch{}
 	batch.Queue(`
 		INSERT INTO model_service (id, account_id, db_instance_id, region_id, resource_group_id, model_name, description,
@@ -297,10 +299,7 @@ func insert(ctx context.Context, tx *postgres.Batches, p *plan, entry *audit.Ent
 			INSERT INTO ip_array (db_instance_id, name, entries) VALUES ($1, $2, $3)`, p.DBInstanceID, p.id, p.ipEntries)
 	}
 	audit.Queue(batch, entry)
-	if err := jobs.Insert(batch, steps(p.replicas)); err != nil {
-		return err
-	}
-	if err := tx.Commit(ctx, batch); err != nil {
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("insert the model service: %w", err)
 	}
 	return nil

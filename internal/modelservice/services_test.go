@@ -45,12 +45,14 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	client, err := jobs.NewInserter(db.Control)
 	require.NoError(t, err)
+	bell, err := jobs.NewBell(db.Control)
+	require.NoError(t, err)
 	master, err := secret.NewBox()
 	require.NoError(t, err)
 	box, err := secret.NewBox()
 	require.NoError(t, err)
 	w := &world{DB: db, snapshot: box, services: New(Config{
-		DB: db.Control, Jobs: client, Bell: jobs.NewBell(db.Control), Master: master, Snapshot: box,
+		DB: db.Control, Jobs: client, Bell: bell, Master: master, Snapshot: box,
 		GatewayURL: "http://127.0.0.1:8090", PublicGatewayURL: "http://127.0.0.1:8091",
 	})}
 	instances := instance.New(db.Control, region)
