@@ -255,3 +255,23 @@ func field(t *testing.T, text, name string) string {
 	require.FailNow(t, "no "+name, text)
 	return ""
 }
+
+func TestADemoWhoseReaderLeavesStillCleansUp(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "demo-") //nolint:usetesting // Postgres and engines run as other users: t.TempDir's parent is closed to them
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // Postgres and engines enter it as other users
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	i := &installed{shed: &shed{t: t, dir: dir}}
+	t.Cleanup(i.endEngines)
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	demo := exec.CommandContext(t.Context(), filepath.Join(binaries, "engineshed"), "demo", "--data-dir", dir)
+	demo.Stdout, demo.Stderr = write, write
+	require.NoError(t, demo.Start())
+	write.Close()
+	eventually(t, 60*time.Second, "an engine runs", func() bool { i.installation = i.marker(); return i.installation != "" })
+	read.Close()
+	_ = demo.Wait() // it may say that it could not print
+	i.expectEngines(time.Second, 0)
+}

@@ -36,6 +36,7 @@ func (p *program) demo() *cobra.Command {
 		Short: "Start everything, deploy a model through the signed API, talk to it, clean up",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			signal.Ignore(syscall.SIGPIPE) // a reader who leaves must not keep it from cleaning up
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			return p.runDemo(ctx, dir, model, prompt)

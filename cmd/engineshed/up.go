@@ -81,6 +81,7 @@ func (p *program) complete(config *up.Config) error {
 // runUp runs until the first SIGINT or SIGTERM, then stops everything in order. A second one ends it at once: the
 // kernel then ends the children.
 func (p *program) runUp(ctx context.Context, config up.Config) error {
+	signal.Ignore(syscall.SIGPIPE) // a reader who leaves ends nothing
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
