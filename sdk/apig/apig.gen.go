@@ -788,7 +788,7 @@ type CreateHttpApiRequest struct {
 	// Example: true
 	EnableAuth *bool `json:"enableAuth,omitempty"`
 
-	// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit.
+	// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit, and the only value served yet.
 	//
 	// Example: 0
 	FirstByteTimeout *FirstByteTimeout `json:"firstByteTimeout,omitempty"`
@@ -1241,7 +1241,7 @@ type EnvironmentPage struct {
 // Example: chat
 type FilterText = string
 
-// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit.
+// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit, and the only value served yet.
 //
 // Example: 0
 type FirstByteTimeout = int32
@@ -1755,12 +1755,12 @@ type HttpApiPolicyConfig struct {
 	// AiStatisticsConfig What is recorded of each request.
 	AiStatisticsConfig *AiStatisticsConfig `json:"aiStatisticsConfig,omitempty"`
 
-	// Enable Whether the policy is in force.
+	// Enable Whether the policy is in force; true is refused with UnsupportedParameter.
 	//
-	// Example: true
+	// Example: false
 	Enable *bool `json:"enable,omitempty"`
 
-	// Type AiStatistics. A policy of another type has to be off; that it is there is all that is kept of it.
+	// Type No policy is served yet: it has to be off, and that it is there is all that is kept of it, but for AiStatistics.
 	//
 	// Example: AiStatistics
 	Type string `json:"type"`
@@ -2507,7 +2507,7 @@ type UpdateHttpApiRequest struct {
 	// Example: true
 	EnableAuth *bool `json:"enableAuth,omitempty"`
 
-	// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit.
+	// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit, and the only value served yet.
 	//
 	// Example: 0
 	FirstByteTimeout *FirstByteTimeout `json:"firstByteTimeout,omitempty"`
