@@ -45,7 +45,7 @@ func benchmarkDescribes(b *testing.B) {
 	r := newRig(b)
 	service := r.deployOne()
 	compare(b, r, comparison{
-		title: "signed DescribeModelService", bareTitle: "its query by plain pgx", floor: 0.25, overall: true,
+		title: "signed DescribeModelService", bareTitle: "its query by plain pgx", floor: 0.25,
 		prepare:     func(calls int) job { return r.prepareDescribes(calls, service) },
 		prepareBare: func(calls int) job { return r.prepareBareDescribes(calls, service) },
 	})
@@ -60,7 +60,6 @@ type job struct {
 type comparison struct {
 	title, bareTitle     string
 	floor                float64
-	overall              bool // the floor is of all numbers of clients together, not of each
 	prepare, prepareBare func(calls int) job
 }
 
@@ -72,7 +71,6 @@ func compare(b *testing.B, r *rig, c comparison) {
 	fmt.Printf("\n%s, beside %s\n%d interleaved rounds, median (range); CPU per call in µs\n", c.title, c.bareTitle, benchRounds)
 	fmt.Printf("%8s  %-20s %-20s %-18s %-18s %6s   %s\n", "clients", "calls/s", "bare calls/s", "of the rate", "per CPU-second", "floor",
 		"CPU: control plane + Postgres + load; bare: Postgres + load")
-	var all []float64
 	for _, clients := range benchClients {
 		ours, bare := side{prepare: c.prepare}, side{prepare: c.prepareBare}
 		ours.calibrate(r, clients)
@@ -97,15 +95,8 @@ func compare(b *testing.B, r *rig, c comparison) {
 			median(bare.each(measured.postgresCPU)), median(bare.each(measured.loadCPU)))
 		b.ReportMetric(median(rates), fmt.Sprintf("rate-ratio-%d", clients))
 		b.ReportMetric(median(work), fmt.Sprintf("cpu-ratio-%d", clients))
-		if !c.overall && median(rates) < c.floor {
+		if median(rates) < c.floor {
 			b.Errorf("%s with %d clients: %.2f of the bare rate, the floor is %.2f", c.title, clients, median(rates), c.floor)
-		}
-		all = append(all, rates...)
-	}
-	if c.overall {
-		fmt.Printf("%8s  %41s  %s\n", "all", "", spread("%.2f", all))
-		if median(all) < c.floor {
-			b.Errorf("%s: %.2f of the bare rate, the floor is %.2f", c.title, median(all), c.floor)
 		}
 	}
 	b.ReportMetric(0, "ns/op")
