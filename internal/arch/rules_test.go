@@ -25,7 +25,7 @@ var order = []string{
 	"internal/modelapi",
 	"internal/ingress", "internal/consumer",
 	"internal/modelservice", "internal/aiservice", "internal/publish", "internal/instance", "internal/idempotency", "internal/audit",
-	"internal/iam", "internal/access", "internal/catalog", "internal/snapshot", "internal/jobs", "internal/node",
+	"internal/iam", "internal/access", "internal/catalog", "internal/route", "internal/snapshot", "internal/jobs", "internal/node",
 	"internal/telemetry", "internal/postgres", "internal/child", "internal/secret", "internal/ids", "internal/fault",
 	"internal/config", "sdk", "openapi", "policies", "migrations",
 }
@@ -51,7 +51,7 @@ var rules = []rule{
 		reason: "a domain that knows no HTTP is called by a job, a test and a handler alike, and answers with Go errors",
 		breaks: func(e edge) bool {
 			return e.to == "net/http" && !e.test && !under(e.from, "cmd", "sdk", "internal/up", "internal/controlplane", "internal/api",
-				"internal/oapi", "internal/gateway", "internal/access/signature", "internal/node/process", "internal/telemetry",
+				"internal/oapi", "internal/gateway", "internal/route", "internal/access/signature", "internal/node/process", "internal/telemetry",
 				"internal/postgres/embedded")
 		},
 	},
@@ -76,14 +76,23 @@ var rules = []rule{
 		},
 	},
 	{
-		name:   "the gateway shares one data type with the control plane and no behaviour",
-		reason: "it goes on serving while the control plane and its database are away, and is released on its own",
+		name: "the gateway shares what is published with the control plane, how a request is matched to it, and no other behaviour",
+		reason: "it goes on serving while the control plane and its database are away, and is released on its own; the matcher is a pure " +
+			"function of what is published, so that what the control plane says about a request is what a gateway does",
 		breaks: func(e edge) bool {
 			if !under(e.from, "internal/gateway", "cmd/gateway") || !ours(e.to) || e.test && e.to == "internal/postgres/pgtest" {
 				return false
 			}
-			return !under(e.to, "internal/gateway", "internal/snapshot", "internal/secret", "internal/telemetry", "internal/config", "internal/ids") &&
+			return !under(e.to, "internal/gateway", "internal/route", "internal/snapshot", "internal/secret", "internal/telemetry",
+				"internal/config", "internal/ids") &&
 				e.to != "internal/postgres"
+		},
+	},
+	{
+		name:   "the matcher knows what is published and nothing else",
+		reason: "both programs carry it, so that it may depend on neither",
+		breaks: func(e edge) bool {
+			return under(e.from, "internal/route") && ours(e.to) && !e.test && !under(e.to, "internal/snapshot")
 		},
 	},
 	{

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
-	"github.com/engineshed/engineshed/internal/gateway/route"
+	"github.com/engineshed/engineshed/internal/route"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 	"github.com/engineshed/engineshed/internal/telemetry"

@@ -11,8 +11,8 @@ import (
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
 	"github.com/engineshed/engineshed/internal/gateway/model"
-	"github.com/engineshed/engineshed/internal/gateway/route"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
+	"github.com/engineshed/engineshed/internal/route"
 )
 
 const (
@@ -90,7 +90,7 @@ func (c *call) admit() *refusal {
 		return c.admitService(cfg)
 	case !ok:
 		return errMalformed
-	case isReserved(path) || !c.apis:
+	case route.Reserved(path) || !c.apis:
 		return errUnknownURL
 	case cfg == nil:
 		return errNotReady
@@ -119,7 +119,7 @@ func (c *call) admitService(cfg *config.Config) *refusal {
 	}
 	c.service, c.traffic, c.path = service, service.Traffic, path
 	switch {
-	case !strings.HasPrefix(path, enginePath):
+	case !strings.HasPrefix(path, route.EnginePath):
 		return errUnknownURL
 	case c.in.ContentLength > c.maxBody:
 		return errTooLarge

@@ -11,27 +11,13 @@ import (
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
 	"github.com/engineshed/engineshed/internal/gateway/model"
-	"github.com/engineshed/engineshed/internal/gateway/route"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
+	"github.com/engineshed/engineshed/internal/route"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
-const (
-	// maxStreamed bounds the bodies of routes that name no model: files, which pass without being kept.
-	maxStreamed = 512 << 20
-	// enginePath is all that engines of ours are asked for.
-	enginePath = "/v1/"
-)
-
-// isReserved reports whether no Model API is served at the path.
-func isReserved(path string) bool {
-	for _, prefix := range []string{"/services", "/public", "/operator"} {
-		if _, under := route.Below(path, prefix); under {
-			return true
-		}
-	}
-	return false
-}
+// maxStreamed bounds the bodies of routes that name no model: files, which pass without being kept.
+const maxStreamed = 512 << 20
 
 // admitAPI finds the Model API and the route, and decides whether the caller may use it.
 func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
@@ -69,7 +55,7 @@ func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
 	case c.route.Model != "" && c.in.Header["Content-Encoding"] != nil:
 		return errEncoded
 	}
-	return c.choose(cfg, path, found.Path)
+	return c.choose(cfg, path, found.Match)
 }
 
 // redirect sends a client to the same place over HTTPS. The host is one of our domains, the path is canonical.
@@ -84,29 +70,21 @@ func (c *call) redirect(host, path string) *refusal {
 	}
 }
 
-// choose finds the service, and what it is asked for. Its own name of the path replaces base path and all. The base
-// path is not of our engines' world: they never see it.
-func (c *call) choose(cfg *config.Config, path, below string) *refusal {
+// choose finds the service, and what it is asked for.
+func (c *call) choose(cfg *config.Config, path string, found route.Match) *refusal {
 	c.upstream = cfg.Upstream(c.route.Targets[0].ServiceID)
 	if c.upstream == nil {
 		return errNoService
 	}
-	c.path = path
-	if c.api.RemoveBasePath || c.upstream.ModelServiceID != "" {
-		c.path = below
-	}
-	if name, ok := c.upstream.Paths[c.route.Path]; ok {
-		c.path = name + c.route.Rest(below)
+	var ok bool
+	if c.path, ok = found.Asked(path, c.upstream.AIService); !ok {
+		return errNoRoute
 	}
 	if c.upstream.ModelServiceID == "" {
 		return nil
 	}
-	c.service = cfg.Service(c.upstream.ModelServiceID)
-	switch {
-	case c.service == nil:
+	if c.service = cfg.Service(c.upstream.ModelServiceID); c.service == nil {
 		return errNoReplica
-	case !strings.HasPrefix(c.path, enginePath):
-		return errNoRoute
 	}
 	return nil
 }
@@ -121,7 +99,7 @@ func (c *call) limit() int64 {
 
 // writesModel reports whether the model that the request names is not the one that is meant.
 func (c *call) writesModel() bool {
-	return c.route != nil && c.route.Model != "" && c.route.Targets[0].Model != "" && c.in.ContentLength != 0
+	return c.route != nil && c.route.Written() != "" && c.in.ContentLength != 0
 }
 
 // readWhole takes the body in and writes the model.
@@ -141,7 +119,7 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 		c.in.Body = http.NoBody
 		return nil
 	}
-	spliced, err := writeModel(body.Bytes(), c.in.Header.Get("Content-Type"), c.route.Targets[0].Model)
+	spliced, err := writeModel(body.Bytes(), c.in.Header.Get("Content-Type"), c.route.Written())
 	if err != nil {
 		return refuseModel(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 
-	"github.com/engineshed/engineshed/internal/gateway/route"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
+	"github.com/engineshed/engineshed/internal/route"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )

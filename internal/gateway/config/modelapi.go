@@ -7,8 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/engineshed/engineshed/internal/gateway/route"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
+	"github.com/engineshed/engineshed/internal/route"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 

@@ -1,4 +1,5 @@
-// Package route finds the Model API and the route that a request asks for.
+// Package route finds the Model API and the route that a request asks for: for a gateway that serves it, and for the
+// control plane that explains what a gateway would do.
 package route
 
 import (
