@@ -295,11 +295,34 @@ func TestBadItemLeavesTheServiceAsItWas(t *testing.T) {
 		require.Equal(t, 200, g.ask(s).status, name)
 		require.Equal(t, 200, g.ask(other).status, name)
 		require.Equal(t, "1", metric(g, "engineshed_gateway_bad_items"), name)
+		_, refused := reported(g)
+		require.Equal(t, []string{s.ID}, refused, name)
 	}
 	require.Contains(t, g.logs.String(), "published item refused")
 	s.Public = true
 	g.serve(s)
 	require.Equal(t, "0", metric(g, "engineshed_gateway_bad_items"))
+	_, refused := reported(g)
+	require.Empty(t, refused)
+}
+
+// reported is which gateway the one process says it serves, and what it could not use.
+func reported(g *rig) (gatewayID string, refused []string) {
+	g.t.Helper()
+	require.NoError(g.t, g.owner.QueryRow(g.t.Context(), `SELECT gateway_id, refused FROM gateway_status`).Scan(&gatewayID, &refused))
+	return gatewayID, refused
+}
+
+func TestAProcessSaysWhichGatewayItServes(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"", "gw-0123456789abcdefghij"} {
+		g := prepareRig(t, newDB(t))
+		g.settings.GatewayID = id
+		g.start()
+		g.awaitRevision(g.publishItems(true))
+		served, _ := reported(g)
+		require.Equal(t, id, served)
+	}
 }
 
 func TestStatusIsReportedWithoutAChange(t *testing.T) {

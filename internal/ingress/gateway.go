@@ -116,7 +116,8 @@ func gatewayNotFound(id string) error {
 func (i *Ingress) ListGateways(ctx context.Context, accountID string, f GatewayFilter) ([]Gateway, int, error) {
 	found, total, err := list(ctx, i.db, `
 		g.id, g.account_id, g.name, g.resource_group_id, g.is_default, g.created_at, g.updated_at,
-		EXISTS (SELECT FROM gateway_status s WHERE s.reported_at > now() - $6::interval)`, `
+		EXISTS (SELECT FROM gateway_status s
+			WHERE s.reported_at > now() - $6::interval AND s.gateway_id IN ('', g.id))`, `
 		FROM gateway g
 		WHERE g.account_id = $1 AND ($2 = '' OR g.id = $2) AND ($3 = '' OR g.name = $3)
 			AND ($4 = '' OR g.id = $4 OR strpos(g.name, $4) > 0) AND ($5 = '' OR g.resource_group_id = $5)

@@ -126,6 +126,10 @@ func TestAGatewayRunsWhileAProcessReports(t *testing.T) {
 	require.Equal(t, "Running", status())
 	w.exec(t, `UPDATE gateway_status SET reported_at = now() - interval '11 seconds'`)
 	require.Equal(t, "Stopped", status())
+	w.exec(t, `UPDATE gateway_status SET reported_at = now(), gateway_id = 'gw-another'`)
+	require.Equal(t, "Stopped", status(), "a process of another gateway does not serve this one")
+	w.exec(t, `UPDATE gateway_status SET gateway_id = '`+g.ID+`'`)
+	require.Equal(t, "Running", status())
 }
 
 func TestBadGatewaysAndEnvironmentsAreRefusedAndLeaveNothingBehind(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
@@ -48,6 +49,16 @@ func (c *Config) Services(yield func(*Service) bool) {
 
 // Bad is how many items are served in an older form, or not at all, because their newest form could not be used.
 func (c *Config) Bad() int { return len(c.bad) }
+
+// refused are the ids of the items that Bad counts.
+func (c *Config) refused() []string {
+	ids := make([]string, 0, len(c.bad))
+	for at := range c.bad {
+		ids = append(ids, at.id)
+	}
+	slices.Sort(ids)
+	return ids
+}
 
 // Service is a model service, ready to serve.
 type Service struct {

@@ -93,13 +93,15 @@ func (db *database) itemsSince(ctx context.Context, revision int64) (ch change, 
 	return ch, forgotten, err
 }
 
-// report tells the control plane which revision this process serves.
-func (db *database) report(ctx context.Context, revision int64) error {
+// report tells the control plane which revision this process serves, of which gateway ("": all), and the items of which
+// it could not use the newest form.
+func (db *database) report(ctx context.Context, revision int64, gatewayID string, refused []string) error {
 	_, err := db.pool.Exec(ctx, `
-		INSERT INTO gateway_status (process_id, revision, started_at, reported_at)
-		VALUES ($1, $2, $3, now())
-		ON CONFLICT (process_id) DO UPDATE SET revision = excluded.revision, reported_at = excluded.reported_at`,
-		db.processID, revision, db.startedAt)
+		INSERT INTO gateway_status (process_id, revision, started_at, reported_at, gateway_id, refused)
+		VALUES ($1, $2, $3, now(), $4, $5)
+		ON CONFLICT (process_id) DO UPDATE SET revision = excluded.revision, reported_at = excluded.reported_at,
+			gateway_id = excluded.gateway_id, refused = excluded.refused`,
+		db.processID, revision, db.startedAt, gatewayID, refused)
 	return err
 }
 

@@ -194,7 +194,7 @@ func (s *Store) report(ctx context.Context) error {
 	if s.mine == s.reported && time.Since(s.reportedAt) < reportInterval {
 		return nil
 	}
-	if err := s.db.report(ctx, s.mine); err != nil {
+	if err := s.db.report(ctx, s.mine, s.builder.gatewayID, s.Current().refused()); err != nil {
 		return err
 	}
 	s.reported, s.reportedAt = s.mine, time.Now()
