@@ -61,6 +61,10 @@ bench: ## measure what docs/performance.md promises and judge its floors; takes 
 	cd e2e && go test -run '^$$' -bench ControlPlane -benchtime 1x -timeout 20m .
 	go test -run '^$$' -bench 'BesideReverseProxy|Contention' -benchtime 1x -timeout 20m ./internal/gateway
 
+.PHONY: bench-gate
+bench-gate: ## the part of the benchmarks that every change must pass: work per CPU-second; takes half a minute
+	cd e2e && go test -run '^$$' -bench '^BenchmarkWork$$' -benchtime 1x .
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for a while (FUZZTIME=30s each)
 	@for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal); do \

@@ -30,25 +30,45 @@ func BenchmarkControlPlane(b *testing.B) {
 	b.Run("first-answer", benchmarkFirstAnswer)
 }
 
-// benchmarkCreates compares signed creates with the bare inserts of the same rows.
-func benchmarkCreates(b *testing.B) {
-	r := newRig(b)
-	compare(b, r, comparison{
-		title: "signed CreateModelService, with ClientToken", bareTitle: "the same rows by plain pgx", floor: 0.35,
+func benchmarkCreates(b *testing.B)   { compare(b, newRig(b).creates()) }
+func benchmarkDescribes(b *testing.B) { compare(b, newRig(b).describes()) }
+
+// creates compares signed creates with the bare inserts of the same rows.
+func (r *rig) creates() comparison {
+	return comparison{
+		rig: r, title: "signed CreateModelService, with ClientToken", bareTitle: "the same rows by plain pgx", floor: 0.35,
 		prepare:     r.prepareCreates,
 		prepareBare: r.prepareBareCreates,
-	})
+	}
 }
 
-// benchmarkDescribes compares signed reads with their bare query.
-func benchmarkDescribes(b *testing.B) {
-	r := newRig(b)
+// describes compares signed reads with their bare query.
+func (r *rig) describes() comparison {
 	service := r.deployOne()
-	compare(b, r, comparison{
-		title: "signed DescribeModelService", bareTitle: "its query by plain pgx", floor: 0.25,
+	return comparison{
+		rig: r, title: "signed DescribeModelService", bareTitle: "its query by plain pgx", floor: 0.25,
 		prepare:     func(calls int) job { return r.prepareDescribes(calls, service) },
 		prepareBare: func(calls int) job { return r.prepareBareDescribes(calls, service) },
-	})
+	}
+}
+
+// BenchmarkWork is the short form for every change: work per CPU-second, which other load disturbs little, may not fall
+// below costGate of a floor. Run it without -race, which only this process would pay for.
+func BenchmarkWork(b *testing.B) {
+	const costGate, clients, rounds = 0.8, 8, 3
+	for _, c := range []comparison{newRig(b).creates(), newRig(b).describes()} {
+		ours, bare := c.sides(clients)
+		for range rounds {
+			ours.round(c.rig, clients)
+			bare.round(c.rig, clients)
+		}
+		work := workRatios(ours, bare)
+		fmt.Printf("%s: %s of the work per CPU-second of %s; at least %.2f\n", c.title, spread("%.2f", work), c.bareTitle, costGate*c.floor)
+		if median(work) < costGate*c.floor {
+			b.Errorf("%s costs too much: %.2f, at least %.2f", c.title, median(work), costGate*c.floor)
+		}
+	}
+	b.ReportMetric(0, "ns/op")
 }
 
 // job is work that was made ready: do performs call number i on behalf of a client; check looks at the outcome of all.
@@ -58,6 +78,7 @@ type job struct {
 }
 
 type comparison struct {
+	rig                  *rig
 	title, bareTitle     string
 	floor                float64
 	prepare, prepareBare func(calls int) job
@@ -67,27 +88,22 @@ type comparison struct {
 // The floors are of rates. Work per CPU-second stands beside them, because on a machine whose cores the load shares a rate
 // tells of the scheduler too. Bare, the load's own process does with pgx what the control plane does otherwise, so its
 // CPU counts there and not here.
-func compare(b *testing.B, r *rig, c comparison) {
+func compare(b *testing.B, c comparison) {
 	fmt.Printf("\n%s, beside %s\n%d interleaved rounds, median (range); CPU per call in µs\n", c.title, c.bareTitle, benchRounds)
 	fmt.Printf("%8s  %-20s %-20s %-18s %-18s %6s   %s\n", "clients", "calls/s", "bare calls/s", "of the rate", "per CPU-second", "floor",
 		"CPU: control plane + Postgres + load; bare: Postgres + load")
 	for _, clients := range benchClients {
-		ours, bare := side{prepare: c.prepare}, side{prepare: c.prepareBare}
-		ours.calibrate(r, clients)
-		bare.calibrate(r, clients)
-		var rates, work []float64
+		ours, bare := c.sides(clients)
 		for round := range benchRounds {
-			order := []*side{&ours, &bare}
+			order := []*side{ours, bare}
 			if round%2 == 1 {
 				slices.Reverse(order)
 			}
 			for _, s := range order {
-				s.rounds = append(s.rounds, r.measure(clients, s.calls, s.prepare))
+				s.round(c.rig, clients)
 			}
-			o, w := ours.last(), bare.last()
-			rates = append(rates, o.rate/w.rate)
-			work = append(work, (w.postgresCPU()+w.loadCPU())/(o.controlPlaneCPU()+o.postgresCPU()))
 		}
+		rates, work := rateRatios(ours, bare), workRatios(ours, bare)
 		fmt.Printf("%8d  %-20s %-20s %-18s %-18s %6.2f   %.0f + %.0f + %.0f; %.0f + %.0f\n", clients,
 			spread("%.0f", ours.each(measured.perSecond)), spread("%.0f", bare.each(measured.perSecond)),
 			spread("%.2f", rates), spread("%.2f", work), c.floor,
@@ -102,6 +118,33 @@ func compare(b *testing.B, r *rig, c comparison) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// sides returns the two that are compared, warm.
+func (c comparison) sides(clients int) (ours, bare *side) {
+	ours, bare = &side{prepare: c.prepare}, &side{prepare: c.prepareBare}
+	ours.calibrate(c.rig, clients)
+	bare.calibrate(c.rig, clients)
+	return ours, bare
+}
+
+// rateRatios compares the sides round by round.
+func rateRatios(ours, bare *side) []float64 {
+	ratios := make([]float64, len(ours.rounds))
+	for i, o := range ours.rounds {
+		ratios[i] = o.rate / bare.rounds[i].rate
+	}
+	return ratios
+}
+
+// workRatios compares the sides' work per CPU-second round by round.
+func workRatios(ours, bare *side) []float64 {
+	ratios := make([]float64, len(ours.rounds))
+	for i, o := range ours.rounds {
+		w := bare.rounds[i]
+		ratios[i] = (w.postgresCPU() + w.loadCPU()) / (o.controlPlaneCPU() + o.postgresCPU())
+	}
+	return ratios
+}
+
 // side is one of the two that are compared.
 type side struct {
 	prepare func(calls int) job
@@ -109,13 +152,15 @@ type side struct {
 	rounds  []measured
 }
 
+func (s *side) round(r *rig, clients int) {
+	s.rounds = append(s.rounds, r.measure(clients, s.calls, s.prepare))
+}
+
 // calibrate warms up and chooses the number of calls that fills a window.
 func (s *side) calibrate(r *rig, clients int) {
 	rate := r.measure(clients, warmUpCalls, s.prepare).rate
 	s.calls = max(warmUpCalls, int(rate*benchWindow.Seconds()))
 }
-
-func (s *side) last() measured { return s.rounds[len(s.rounds)-1] }
 
 func (s *side) each(of func(measured) float64) []float64 {
 	values := make([]float64, len(s.rounds))

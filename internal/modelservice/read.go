@@ -41,22 +41,33 @@ func (s *Services) Describe(ctx context.Context, accountID, dbInstanceID, id str
 	return s.open(found)
 }
 
-// describe reads services in one round trip. One that does not exist is nil.
+// describe reads services in one statement. One that does not exist is nil; who asks for the same may get the same row,
+// which nobody changes.
 func (s *Services) describe(ctx context.Context, wanted []reference) ([]*serviceRow, error) {
-	found := make([]*serviceRow, len(wanted))
-	batch := &pgx.Batch{}
+	accounts, instances, ids := make([]string, len(wanted)), make([]string, len(wanted)), make([]string, len(wanted))
 	for i, w := range wanted {
-		batch.Queue(selectServices+`
-			FROM model_service s WHERE s.id = $1 AND s.db_instance_id = $2 AND s.account_id = $3`,
-			w.id, w.dbInstanceID, w.accountID).Query(func(rows pgx.Rows) error {
-			services, err := pgx.CollectRows(rows, scanService)
-			if len(services) > 0 {
-				found[i] = services[0]
-			}
-			return err
-		})
+		accounts[i], instances[i], ids[i] = w.accountID, w.dbInstanceID, w.id
 	}
-	return found, s.db.SendBatch(ctx, batch).Close()
+	rows, err := s.db.Query(ctx, selectServices+`
+		FROM unnest($1::text[], $2::text[], $3::text[]) AS w (account_id, db_instance_id, id)
+		JOIN model_service s ON s.id = w.id AND s.db_instance_id = w.db_instance_id AND s.account_id = w.account_id`,
+		accounts, instances, ids)
+	if err != nil {
+		return nil, err
+	}
+	services, err := pgx.CollectRows(rows, scanService)
+	if err != nil {
+		return nil, err
+	}
+	byReference := make(map[reference]*serviceRow, len(services))
+	for _, svc := range services {
+		byReference[reference{svc.AccountID, svc.DBInstanceID, svc.ID}] = svc
+	}
+	found := make([]*serviceRow, len(wanted))
+	for i, w := range wanted {
+		found[i] = byReference[w]
+	}
+	return found, nil
 }
 
 // List returns one page of the instance's services, oldest first, and how many there are in all.
