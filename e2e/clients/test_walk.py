@@ -409,3 +409,15 @@ def test_a_call_signed_with_another_secret_is_refused(installation):
     stranger.access_key_secret = "not-the-secret"
     with refused(403, "SignatureDoesNotMatch"):
         apig_client(stranger).list_gateways(m.ListGatewaysRequest())
+
+
+def test_a_dry_run_is_refused_and_does_nothing(apig, create, show, publisher, service):
+    made = create(description="as it was")
+    for rehearse in (
+        lambda: apig.delete_http_api(made.http_api_id, m.DeleteHttpApiRequest(dry_run=True)),
+        lambda: apig.update_http_api(made.http_api_id, m.UpdateHttpApiRequest(base_path=made.base_path, description="changed", dry_run=True)),
+        lambda: create(dry_run=True),
+    ):
+        with refused(400, "UnsupportedParameter", "dryRun"):
+            rehearse()
+    assert show(made.http_api_id).description == "as it was"
