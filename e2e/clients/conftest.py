@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 import pytest
 from alibabacloud_apig20240327.client import Client as ApigClient
 from alibabacloud_gpdb20160503.client import Client as GpdbClient
+from alibabacloud_gpdb20160503.models import CreateModelServiceRequest, DescribeModelServiceRequest, ListAINodePoolsRequest
 
 import answers
 import control
-from installation import Aimock, Installation, new_directory
-from publisher import UPSTREAM_KEY, UPSTREAM_MODEL, Published, Publisher
+from installation import Aimock, Installation, eventually, new_directory
+from publisher import UPSTREAM_KEY, Published, Publisher
 from recorder import Recorder
 
+ENGINE_MODEL = "Qwen3-0.6B"
 COOKIE = "session=a-cookie-of-the-consumer"
 
 
@@ -57,6 +59,29 @@ def gpdb(installation: Installation) -> GpdbClient:
 
 
 @pytest.fixture(scope="session")
+def unbound_nodes(gpdb: GpdbClient, installation: Installation) -> Callable[[], list[str]]:
+    """Asks for the AI nodes that no model service uses; the first start of an installation simulates a few."""
+
+    def names() -> list[str]:
+        pools = gpdb.list_ainode_pools(ListAINodePoolsRequest(dbinstance_id=installation.instance)).body
+        found = [node.node_name for pool in pools.ainode_pool_infos for node in pool.ainode_infos if node.bind_status == "unbound"]
+        assert found, pools
+        return found
+
+    return names
+
+
+@pytest.fixture(scope="session")
+def model_service(gpdb: GpdbClient, installation: Installation, unbound_nodes) -> str:
+    """A model service of two replicas that is active."""
+    service = gpdb.create_model_service(CreateModelServiceRequest(
+        dbinstance_id=installation.instance, model_name=ENGINE_MODEL, ai_nodes=unbound_nodes()[:2], replicas=2)).body.model_service_id
+    asked = DescribeModelServiceRequest(dbinstance_id=installation.instance, model_service_id=service)
+    eventually("the model service is active", lambda: gpdb.describe_model_service(asked).body.status == "active", 40)
+    return service
+
+
+@pytest.fixture(scope="session")
 def publisher(installation: Installation, apig: ApigClient) -> Iterator[Publisher]:
     publisher = Publisher(installation, apig)
     yield publisher
@@ -89,8 +114,3 @@ def upstream(recorder: Recorder, publisher: Publisher) -> Iterator[Recorder]:
         assert not got.holds("a-cookie-of-the-consumer"), f"a cookie reached the upstream of {got.method} {got.path}"
         assert got.header("Cookie") is None
         assert got.holds(UPSTREAM_KEY), f"{got.method} {got.path} came without the service's key"
-
-
-@pytest.fixture(scope="session")
-def upstream_model() -> str:
-    return UPSTREAM_MODEL
