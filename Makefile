@@ -29,6 +29,10 @@ test: ## run the whole test suite that needs Go only
 	go test $(RACE) ./...
 	cd e2e && go test $(RACE) ./...
 
+.PHONY: test-clients
+test-clients: build ## call everything with the official clients (Python 3.10 and Node.js 20.15 or later)
+	@e2e/clients/run
+
 .PHONY: check
 check: generate-check vet lint ## lint, generated code unchanged, vet
 

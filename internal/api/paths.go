@@ -148,6 +148,9 @@ func (p *place) read(r *http.Request, body []byte, verified signature.Verified) 
 			return nil, fault.InvalidParameter(name, err.Error()+".")
 		}
 	}
+	if dry, err := strconv.ParseBool(verified.Params.Get(dryRun)); err == nil && dry && p.query.Properties[dryRun] == nil {
+		return nil, errDryRun
+	}
 	query, err := rpc.Decode(p.query, verified.Params)
 	if err != nil {
 		return nil, err
@@ -171,9 +174,18 @@ func (p *place) readBody(r *http.Request, body []byte) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if members[dryRun] == true && p.body.Properties[dryRun] == nil {
+		return nil, errDryRun
+	}
 	declared, _ := prune(p.body, members).(map[string]any)
 	return declared, nil
 }
+
+// dryRun is how newer clients ask what a call would do. Of all that a document does not declare it alone is not
+// ignored: the call would be made in earnest.
+const dryRun = "dryRun"
+
+var errDryRun = fault.New(fault.Invalid, "UnsupportedParameter", "The parameter dryRun is not served, and nothing was done. Leave it out to make the call in earnest.")
 
 // prune drops the members that a schema does not declare, because clients of different ages send different ones, and
 // those that are null, which says the same as absent.

@@ -175,6 +175,8 @@ func TestWhatIsNoOperationIsRefused(t *testing.T) {
 		"a fraction":        {"ListThings", "GET", "/v1/things?pageSize=1.5", nil, 400, "InvalidParameter", "pageSize"},
 		"twice":             {"ListThings", "GET", "/v1/things?keyword=a&keyword=b", nil, 400, "InvalidParameter", "more than once"},
 		"an empty type":     {"ListThings", "GET", "/v1/things?types=a,,b", nil, 400, "InvalidParameter", "types.2"},
+		"a rehearsal":       {"MakeThing", "POST", "/v1/things?dryRun=true", object{"name": "n"}, 400, "UnsupportedParameter", "nothing was done"},
+		"one in the body":   {"MakeThing", "POST", "/v1/things", object{"name": "n", "dryRun": true}, 400, "UnsupportedParameter", "dryRun"},
 		"too many types":    {"ListThings", "GET", "/v1/things?types=a,b,c,d", nil, 400, "InvalidParameter", "types"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -196,8 +198,8 @@ func TestTheHandlerGetsWhatWasValidated(t *testing.T) {
 	require.Equal(t, 200, a.Status, a.Body)
 	require.Equal(t, url.Values{"keyword": {"a&b c"}, "exact": {"true"}, "types": {"x,y"}, "pageSize": {"2000000"}}, h.query)
 
-	body := `{"name":"n","extra":1,"parts":[{"num":1,"extra":2,"free":{"kept":[1,{"a":null}]}},{"num":2,"free":null}]}`
-	a = s.Call(apitest.RootKey, "MakeThing", "POST", "/v1/things?clientToken=t", body)
+	body := `{"name":"n","extra":1,"dryRun":false,"parts":[{"num":1,"extra":2,"free":{"kept":[1,{"a":null}]}},{"num":2,"free":null}]}`
+	a = s.Call(apitest.RootKey, "MakeThing", "POST", "/v1/things?clientToken=t&dryRun=false", body)
 	require.Equal(t, 200, a.Status, a.Body)
 	require.Equal(t, object{"name": "n", "parts": []any{
 		object{"num": 1.0, "free": object{"kept": []any{1.0, object{"a": nil}}}}, object{"num": 2.0},

@@ -1,0 +1,135 @@
+"""Starts what the tests call: an installation under `engineshed up`, and aimock behind it."""
+
+import ctypes
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+HERE = pathlib.Path(__file__).parent
+BIN = pathlib.Path(os.environ["CLIENTS_BIN"])
+NODE_MODULES = pathlib.Path(os.environ["CLIENTS_CACHE"]) / "node" / "node_modules"
+
+REGION = "cn-hangzhou"
+
+
+def eventually(what: str, condition: Callable[[], Any], limit: float = 20.0) -> Any:
+    """Asks until the condition holds and returns what it said; after the limit the test has failed."""
+    deadline = time.monotonic() + limit
+    while True:
+        held = condition()
+        if held:
+            return held
+        assert time.monotonic() < deadline, f"{what}: not within {limit:g} s"
+        time.sleep(0.02)
+
+
+def die_with_parent() -> None:
+    """Makes the kernel end a child whose test run was killed."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+class Process:
+    """A program that runs until stop; what it prints goes to a file."""
+
+    def __init__(self, log: pathlib.Path, *command: str, env: dict[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                env={**os.environ, **(env or {})}, start_new_session=True, preexec_fn=die_with_parent,
+            )
+
+    def printed(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def assert_running(self) -> None:
+        code = self.process.poll()
+        assert code is None, f"{self.process.args[0]} ended with {code}:\n{self.printed()[-4000:]}"
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+class Aimock:
+    """The npm package, as another author's idea of OpenAI and Anthropic. It takes one key and no other."""
+
+    def __init__(self, directory: pathlib.Path, key: str) -> None:
+        config = json.loads((HERE / "aimock.json").read_text())
+        config["auth"] = {"apiKeys": [key]}
+        config["llm"]["fixtures"] = str(HERE / "aimock-fixtures.json")
+        (directory / "aimock.json").write_text(json.dumps(config))
+        cli = NODE_MODULES / "@copilotkit" / "aimock" / "dist" / "aimock-cli.js"
+        self._process = Process(directory / "aimock.log", "node", str(cli), "--config", str(directory / "aimock.json"))
+        self.url = eventually("aimock says where it listens", self._announced)
+
+    def _announced(self) -> str:
+        self._process.assert_running()
+        _, found, rest = self._process.printed().partition("listening on ")
+        return rest.split()[0] if found and "\n" in rest else ""
+
+    @property
+    def authority(self) -> str:
+        return self.url.removeprefix("http://")
+
+    def stop(self) -> None:
+        self._process.stop()
+
+
+class Installation:
+    """A whole Engineshed with vllm-sim as its engine, which may forward to the given host:port pairs of this machine."""
+
+    def __init__(self, directory: pathlib.Path, *upstreams: str) -> None:
+        # Engines and Postgres do not run as root: they must be able to enter these folders.
+        engine = directory / "vllm-sim"
+        shutil.copy(BIN / "vllm-sim", engine)
+        engine.chmod(0o755)
+        self.data = directory / "data"
+        command = [
+            str(BIN / "engineshed"), "up", "--data-dir", str(self.data), "--region", REGION,
+            "--api-addr", "127.0.0.1:0", "--gateway-addr", "127.0.0.1:0", "--public-addr", "127.0.0.1:0",
+        ]
+        for upstream in upstreams:
+            command += ["--allow-upstream", upstream]
+        self._process = Process(directory / "up.log", *command, env={"DATABASE_URL": "", "VLLM_COMMAND": str(engine)})
+        told = eventually("up has written credentials.json", self._credentials, 90)
+        self.endpoint: str = told["endpoint"]
+        self.gateway: str = told["gateway"]
+        self.access_key_id: str = told["accessKeyId"]
+        self.access_key_secret: str = told["accessKeySecret"]
+        self.instance: str = told["dbInstanceId"]
+
+    def _credentials(self) -> dict[str, str] | None:
+        self._process.assert_running()
+        try:
+            return json.loads((self.data / "credentials.json").read_text())
+        except FileNotFoundError:
+            return None
+
+    def last_words(self) -> str:
+        """The ends of all logs, for a failed run."""
+        logs = [self._process.log, *sorted((self.data / "logs").glob("*.log"))]
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}" for log in logs)
+
+    def stop(self) -> None:
+        self._process.stop()
+
+
+def new_directory() -> pathlib.Path:
+    """A folder that other users may enter."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="engineshed-clients-"))
+    directory.chmod(0o755)
+    return directory
