@@ -236,3 +236,37 @@ func (c *Client) RemoveConsumerAuthorizationRule(ctx context.Context, id string)
 		return c.apig.RemoveConsumerAuthorizationRule(ctx, id, sign)
 	})
 }
+
+// TagResources puts tags on resources of one type: on all of them or on none.
+func (c *Client) TagResources(ctx context.Context, request apig.TagResourcesRequest) error {
+	return done(c, "TagResources", func(sign edit) (*http.Response, error) {
+		return c.apig.TagResources(ctx, request, sign)
+	})
+}
+
+// UntagResources takes tags off resources of one type.
+func (c *Client) UntagResources(ctx context.Context, params apig.UntagResourcesParams) error {
+	return done(c, "UntagResources", func(sign edit) (*http.Response, error) {
+		return c.apig.UntagResources(ctx, &params, sign)
+	})
+}
+
+// ListTagResources shows one page of the tags on resources of one type.
+func (c *Client) ListTagResources(ctx context.Context, params apig.ListTagResourcesParams) (*apig.ListTagResourcesResponse, error) {
+	r, err := c.apig.ListTagResources(ctx, &params, func(_ context.Context, r *http.Request) error {
+		r.Header.Set("Accept", "application/json")
+		return c.signer.Sign(r, "ListTagResources", apigVersion)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Body.Close()
+	return read[apig.ListTagResourcesResponse](r)
+}
+
+// ChangeResourceGroup puts a resource into another resource group.
+func (c *Client) ChangeResourceGroup(ctx context.Context, params apig.ChangeResourceGroupParams) error {
+	return done(c, "ChangeResourceGroup", func(sign edit) (*http.Response, error) {
+		return c.apig.ChangeResourceGroup(ctx, &params, sign)
+	})
+}

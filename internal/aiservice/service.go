@@ -7,6 +7,7 @@ import (
 
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/instance"
+	"github.com/engineshed/engineshed/internal/resource"
 )
 
 // The refusals of this package.
@@ -23,6 +24,9 @@ var (
 		"The service is used by a Model API. Change or delete that API first.")
 	ErrUnsupported = fault.New(fault.Invalid, "UnsupportedParameter", "The parameter has a value that is not supported.")
 )
+
+// Kind is the kind of resource of this package.
+var Kind = resource.Kind{Name: "Service", Table: "ai_service", Grouped: true, NotFound: notFound}
 
 // Where a service comes from.
 const (

@@ -19,6 +19,7 @@ import (
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/publish"
+	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
@@ -416,6 +417,9 @@ func (s *Services) Delete(ctx context.Context, accountID, id string) error {
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM ai_service WHERE id = $1`, id); err != nil {
 			return fmt.Errorf("delete the service: %w", err)
+		}
+		if err := resource.DeleteTags(ctx, tx, id); err != nil {
+			return err
 		}
 		entry.ResourceID, entry.Outcome = id, audit.Done
 		if err := audit.Insert(ctx, tx, entry); err != nil {

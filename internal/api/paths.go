@@ -27,6 +27,7 @@ type place struct {
 	method   string
 	segments []string         // of the path; {name} is a parameter
 	query    *openapi3.Schema // of the parameters in the query, as one object
+	json     map[string]bool  // those of them that travel as JSON
 	body     *openapi3.Schema // nil: the operation takes none
 }
 
@@ -46,7 +47,7 @@ func pathOperations(product, path string, item *openapi3.PathItem) ([]*operation
 
 func pathOperation(product, method, path string, described *openapi3.Operation) (*operation, error) {
 	op := &operation{product: product, name: described.OperationID, tokenParam: "clientToken", schema: openapi3.NewObjectSchema()}
-	op.place = &place{method: method, segments: segments(path), query: openapi3.NewObjectSchema()}
+	op.place = &place{method: method, segments: segments(path), query: openapi3.NewObjectSchema(), json: map[string]bool{}}
 	var complaints []error
 	declare := func(into *openapi3.Schema, name string, ref *openapi3.SchemaRef, required bool) {
 		if op.schema.Properties[name] != nil {
@@ -61,10 +62,13 @@ func pathOperation(product, method, path string, described *openapi3.Operation) 
 		}
 	}
 	for _, parameter := range described.Parameters {
-		switch p := parameter.Value; p.In {
-		case openapi3.ParameterInPath:
+		switch p := parameter.Value; {
+		case p.In == openapi3.ParameterInPath:
 			declare(op.schema, p.Name, p.Schema, true)
-		case openapi3.ParameterInQuery:
+		case p.In == openapi3.ParameterInQuery && p.Content.Get("application/json") != nil:
+			declare(op.place.query, p.Name, p.Content.Get("application/json").Schema, p.Required)
+			op.place.json[p.Name] = true
+		case p.In == openapi3.ParameterInQuery:
 			declare(op.place.query, p.Name, p.Schema, p.Required)
 		default:
 			complaints = append(complaints, fmt.Errorf("the parameter %s is neither in the path nor in the query", p.Name))
@@ -224,10 +228,19 @@ func (p *place) request(ctx context.Context, params map[string]any) (*http.Reque
 	}
 	query := url.Values{}
 	for name := range p.query.Properties {
-		if value, ok := rest[name]; ok {
+		value, ok := rest[name]
+		switch {
+		case !ok:
+		case p.json[name]:
+			text, err := json.Marshal(value)
+			if err != nil {
+				return nil, fmt.Errorf("encode the parameter %s: %w", name, err)
+			}
+			query.Set(name, string(text))
+		default:
 			query.Set(name, queryText(value))
-			delete(rest, name)
 		}
+		delete(rest, name)
 	}
 	body, err := json.Marshal(rest)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
+	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/secret"
 )
 
@@ -35,6 +36,12 @@ var (
 	ErrEnvironmentNotFound = fault.New(fault.NotFound, "NotFound.EnvironmentNotFound",
 		"The Model API is not in this environment. Call GetHttpApi for its environments.")
 )
+
+// Kinds are the kinds of resources of this package.
+var Kinds = []resource.Kind{
+	{Name: "Consumer", Table: "consumer", NotFound: notFound},
+	{Name: "ConsumerGroup", Table: "consumer_group", NotFound: groupNotFound},
+}
 
 // Where a request carries a consumer's key.
 const (

@@ -17,6 +17,7 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/publish"
+	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -219,6 +220,9 @@ func (c *Consumers) Delete(ctx context.Context, accountID, id string) error {
 		}
 		if done.RowsAffected() == 0 {
 			return notFound(id)
+		}
+		if err := resource.DeleteTags(ctx, tx, id); err != nil {
+			return err
 		}
 		if err := publish.Enqueue(ctx, tx, c.jobs, snapshot.KindConsumer, id); err != nil {
 			return err

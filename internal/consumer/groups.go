@@ -11,6 +11,7 @@ import (
 	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/postgres"
+	"github.com/engineshed/engineshed/internal/resource"
 )
 
 const maxAtOnce = 1000 // ids or rules of one call
@@ -119,8 +120,10 @@ func (c *Consumers) UpdateGroup(ctx context.Context, accountID, id string, chang
 // DeleteGroup removes the account's group with its rules. Its members stay, without what those rules allowed.
 func (c *Consumers) DeleteGroup(ctx context.Context, accountID, id string) error {
 	return c.changeGroup(ctx, accountID, id, nil, func(tx pgx.Tx, reached []string) ([]string, error) {
-		_, err := tx.Exec(ctx, `DELETE FROM consumer_group WHERE id = $1`, id)
-		return reached, err
+		if _, err := tx.Exec(ctx, `DELETE FROM consumer_group WHERE id = $1`, id); err != nil {
+			return nil, err
+		}
+		return reached, resource.DeleteTags(ctx, tx, id)
 	})
 }
 

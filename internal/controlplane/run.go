@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -35,6 +36,7 @@ import (
 	"github.com/engineshed/engineshed/internal/modelservice"
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/publish"
+	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 	"github.com/engineshed/engineshed/internal/telemetry"
@@ -264,6 +266,7 @@ func (p *program) handler() (http.Handler, error) {
 	modelAPIs, err := apig.Product(apig.Config{
 		APIs: p.apis, Routes: p.apis, Gateways: p.ingress, Environments: p.ingress, Domains: p.ingress,
 		Services: p.upstreams, Consumers: p.consumers, Groups: p.consumers, Rules: p.consumers,
+		Resources: resource.New(p.db, slices.Concat(ingress.Kinds, consumer.Kinds, []resource.Kind{aiservice.Kind, modelapi.Kind})...),
 	})
 	if err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/publish"
+	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -246,6 +247,9 @@ func (i *Ingress) DeleteDomain(ctx context.Context, accountID, id string) error 
 			return fmt.Errorf("delete the domain: %w", err)
 		case done.RowsAffected() == 0:
 			return domainNotFound(id)
+		}
+		if err := resource.DeleteTags(ctx, tx, id); err != nil {
+			return err
 		}
 		return i.finish(ctx, tx, id)
 	})

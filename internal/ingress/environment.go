@@ -13,6 +13,7 @@ import (
 	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/postgres"
+	"github.com/engineshed/engineshed/internal/resource"
 )
 
 // The refusals about environments.
@@ -194,6 +195,9 @@ func (i *Ingress) DeleteEnvironment(ctx context.Context, accountID, id string) e
 			return fmt.Errorf("delete the environment: %w", err)
 		case isDefault:
 			return ErrDefaultEnvironment.Withf("%s is the default environment of its gateway and goes with it.", name)
+		}
+		if err := resource.DeleteTags(ctx, tx, id); err != nil {
+			return err
 		}
 		return record(ctx, tx, id)
 	})

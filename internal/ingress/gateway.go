@@ -13,6 +13,7 @@ import (
 	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/postgres"
+	"github.com/engineshed/engineshed/internal/resource"
 )
 
 // The refusals about gateways.
@@ -37,11 +38,19 @@ type Gateway struct {
 	AccountID       string
 	Name            string
 	ResourceGroupID string
-	Default         bool   // its default environment answers for any Host that no domain claims
-	Status          string // Running while a process that serves it reports
+	Default         bool           // its default environment answers for any Host that no domain claims
+	Status          string         // Running while a process that serves it reports
+	Tags            []resource.Tag // in the order of their keys
 	Environments    []Environment
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
+}
+
+// GatewaySpec is what a caller asks CreateGateway for.
+type GatewaySpec struct {
+	Name            string
+	ResourceGroupID string // "": the account's default group
+	Tags            []resource.Tag
 }
 
 // GatewayFilter narrows a list of gateways; empty fields do not.
@@ -50,17 +59,21 @@ type GatewayFilter struct {
 	Name            string
 	Keyword         string // a part of the name, or an id
 	ResourceGroupID string
+	Tags            []resource.Tag // only gateways that have all of these; an empty value is any
 	Page            instance.Page
 }
 
 // CreateGateway makes a gateway with its default environment.
-func (i *Ingress) CreateGateway(ctx context.Context, accountID, name, resourceGroupID string) (Gateway, error) {
-	if err := cmp.Or(checkName(name), checkResourceGroup(&resourceGroupID)); err != nil {
+func (i *Ingress) CreateGateway(ctx context.Context, accountID string, spec GatewaySpec) (Gateway, error) {
+	if err := cmp.Or(checkName(spec.Name), checkResourceGroup(&spec.ResourceGroupID), resource.CheckTags(spec.Tags)); err != nil {
 		return Gateway{}, err
 	}
-	g := Gateway{ID: ids.New(ids.Gateway), AccountID: accountID, Name: name, ResourceGroupID: resourceGroupID}
+	g := Gateway{ID: ids.New(ids.Gateway), AccountID: accountID, Name: spec.Name, ResourceGroupID: spec.ResourceGroupID}
 	err := pgx.BeginFunc(ctx, i.db, func(tx pgx.Tx) error {
 		if err := insertGateway(ctx, tx, g); err != nil {
+			return err
+		}
+		if err := resource.InsertTags(ctx, tx, g.ID, spec.Tags); err != nil {
 			return err
 		}
 		return record(ctx, tx, g.ID)
@@ -114,6 +127,7 @@ func gatewayNotFound(id string) error {
 
 // ListGateways returns one page of the account's gateways, oldest first, and how many there are in all.
 func (i *Ingress) ListGateways(ctx context.Context, accountID string, f GatewayFilter) ([]Gateway, int, error) {
+	keys, values := resource.Columns(f.Tags)
 	found, total, err := list(ctx, i.db, `
 		g.id, g.account_id, g.name, g.resource_group_id, g.is_default, g.created_at, g.updated_at,
 		EXISTS (SELECT FROM gateway_status s
@@ -121,8 +135,8 @@ func (i *Ingress) ListGateways(ctx context.Context, accountID string, f GatewayF
 		FROM gateway g
 		WHERE g.account_id = $1 AND ($2 = '' OR g.id = $2) AND ($3 = '' OR g.name = $3)
 			AND ($4 = '' OR g.id = $4 OR strpos(g.name, $4) > 0) AND ($5 = '' OR g.resource_group_id = $5)
-			AND $6::interval IS NOT NULL`,
-		`g.created_at, g.id`, f.Page, []any{accountID, f.ID, f.Name, f.Keyword, f.ResourceGroupID, heardWithin},
+			AND $6::interval IS NOT NULL AND `+resource.HasTags("g.id", "$7", "$8"),
+		`g.created_at, g.id`, f.Page, []any{accountID, f.ID, f.Name, f.Keyword, f.ResourceGroupID, heardWithin, keys, values},
 		func(row pgx.CollectableRow) (g Gateway, err error) {
 			var heard bool
 			err = row.Scan(&g.ID, &g.AccountID, &g.Name, &g.ResourceGroupID, &g.Default, &g.CreatedAt, &g.UpdatedAt, &heard)
@@ -135,7 +149,22 @@ func (i *Ingress) ListGateways(ctx context.Context, accountID string, f GatewayF
 	if err != nil {
 		return nil, 0, fmt.Errorf("list the gateways: %w", err)
 	}
+	if err := i.fillTags(ctx, found); err != nil {
+		return nil, 0, err
+	}
 	return found, total, i.fillEnvironments(ctx, found)
+}
+
+func (i *Ingress) fillTags(ctx context.Context, gateways []Gateway) error {
+	gatewayIDs := make([]string, len(gateways))
+	for n, g := range gateways {
+		gatewayIDs[n] = g.ID
+	}
+	tags, err := resource.TagsOf(ctx, i.db, gatewayIDs)
+	for n, g := range gateways {
+		gateways[n].Tags = tags[g.ID]
+	}
+	return err
 }
 
 func (i *Ingress) fillEnvironments(ctx context.Context, gateways []Gateway) error {
@@ -204,11 +233,18 @@ func (i *Ingress) DeleteGateway(ctx context.Context, accountID, id string) error
 }
 
 func removeGateway(ctx context.Context, tx pgx.Tx, id string) error {
-	if _, err := tx.Exec(ctx, `DELETE FROM environment WHERE gateway_id = $1`, id); err != nil {
+	rows, err := tx.Query(ctx, `DELETE FROM environment WHERE gateway_id = $1 RETURNING id`, id)
+	if err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, `DELETE FROM gateway WHERE id = $1`, id)
-	return err
+	gone, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM gateway WHERE id = $1`, id); err != nil {
+		return err
+	}
+	return resource.DeleteTags(ctx, tx, append(gone, id)...)
 }
 
 // seedLock makes two control planes that start together seed one after the other.

@@ -15,11 +15,19 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
+	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/secret"
 )
 
 // ErrName refuses the name of a gateway, an environment or a domain.
 var ErrName = fault.New(fault.Invalid, "InvalidParameter.Name", "The parameter name is not valid.")
+
+// Kinds are the kinds of resources of this package.
+var Kinds = []resource.Kind{
+	{Name: "Gateway", Table: "gateway", Grouped: true, NotFound: gatewayNotFound},
+	{Name: "Environment", Table: "environment", Grouped: true, NotFound: environmentNotFound},
+	{Name: "Domain", Table: "domain", Grouped: true, NotFound: domainNotFound},
+}
 
 const (
 	maxAlias       = 64

@@ -65,7 +65,7 @@ func (w *world) rows(t *testing.T) (counts string) {
 
 func (w *world) gateway(t *testing.T, name string) ingress.Gateway {
 	t.Helper()
-	g, err := w.ingress.CreateGateway(t.Context(), account, name, "")
+	g, err := w.ingress.CreateGateway(t.Context(), account, ingress.GatewaySpec{Name: name})
 	require.NoError(t, err)
 	return g
 }
@@ -137,7 +137,7 @@ func TestBadGatewaysAndEnvironmentsAreRefusedAndLeaveNothingBehind(t *testing.T)
 	w := newWorld(t)
 	g := w.gateway(t, "main")
 	w.environment(t, g.ID, "staging")
-	theirs, err := w.ingress.CreateGateway(t.Context(), stranger, "main", "")
+	theirs, err := w.ingress.CreateGateway(t.Context(), stranger, ingress.GatewaySpec{Name: "main"})
 	require.NoError(t, err, "names are the account's own")
 	before := w.rows(t)
 	for name, c := range map[string]struct{ name, group, want string }{
@@ -148,7 +148,7 @@ func TestBadGatewaysAndEnvironmentsAreRefusedAndLeaveNothingBehind(t *testing.T)
 		"another group": {"other", "rg-other", "InvalidResourceGroupId.NotFound"},
 	} {
 		t.Run("gateway "+name, func(t *testing.T) {
-			_, err := w.ingress.CreateGateway(t.Context(), account, c.name, c.group)
+			_, err := w.ingress.CreateGateway(t.Context(), account, ingress.GatewaySpec{Name: c.name, ResourceGroupID: c.group})
 			require.ErrorContains(t, err, c.want)
 		})
 	}
@@ -195,7 +195,10 @@ func TestOfManyCallsForOneNameOneSucceeds(t *testing.T) {
 		}
 		require.Equal(t, 1, won)
 	}
-	race(func() error { _, err := w.ingress.CreateGateway(t.Context(), account, "one", ""); return err }, ingress.ErrGatewayNameTaken)
+	race(func() error {
+		_, err := w.ingress.CreateGateway(t.Context(), account, ingress.GatewaySpec{Name: "one"})
+		return err
+	}, ingress.ErrGatewayNameTaken)
 	race(func() error {
 		_, err := w.ingress.CreateEnvironment(t.Context(), account, ingress.EnvironmentSpec{GatewayID: g.ID, Name: "one"})
 		return err
@@ -391,7 +394,7 @@ func TestEveryChangeIsAuditedInItsTransaction(t *testing.T) {
 	before := w.rows(t)
 	w.exec(t, `REVOKE INSERT ON audit_event FROM engineshed_control`)
 	ctx := audit.With(t.Context(), &audit.Entry{RequestID: "r"})
-	_, err := w.ingress.CreateGateway(ctx, account, "other", "")
+	_, err := w.ingress.CreateGateway(ctx, account, ingress.GatewaySpec{Name: "other"})
 	require.Error(t, err)
 	_, err = w.ingress.CreateDomain(ctx, account, ingress.DomainSpec{Name: "x.example.com", Protocol: "HTTP"})
 	require.Error(t, err)

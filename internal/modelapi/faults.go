@@ -1,6 +1,9 @@
 package modelapi
 
-import "github.com/engineshed/engineshed/internal/fault"
+import (
+	"github.com/engineshed/engineshed/internal/fault"
+	"github.com/engineshed/engineshed/internal/resource"
+)
 
 // The refusals of this package.
 var (
@@ -34,3 +37,6 @@ var (
 	// ErrUnsupported refuses what is not served, so that nobody believes it is.
 	ErrUnsupported = fault.New(fault.Invalid, "UnsupportedParameter", "This is not served here.")
 )
+
+// Kind is the kind of resource of this package.
+var Kind = resource.Kind{Name: "HttpApi", Table: "http_api", Grouped: true, NotFound: notFound}

@@ -188,6 +188,29 @@ type BasePath = string
 // Example: models
 type CertIdentifier = string
 
+// ChangeResourceGroupResponse defines model for ChangeResourceGroupResponse.
+type ChangeResourceGroupResponse struct {
+	// UpperRequestId As requestId.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	UpperRequestId string `json:"RequestId"`
+
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string `json:"code"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"requestId"`
+}
+
 // Consumer defines model for Consumer.
 type Consumer struct {
 	// ApiKeyIdentityConfig The keys of a consumer and where requests carry them.
@@ -739,6 +762,11 @@ type CreateGatewayRequest struct {
 	//
 	// Example: rg-default
 	ResourceGroupId *ResourceGroupId `json:"resourceGroupId,omitempty"`
+
+	// Tag The tags; a resource has at most 20.
+	//
+	// Example: [{"key":"team","value":"search"}]
+	Tag *Tags `json:"tag,omitempty"`
 }
 
 // CreateGatewayResponse defines model for CreateGatewayResponse.
@@ -1281,6 +1309,11 @@ type Gateway struct {
 	// Example: Running
 	Status string `json:"status"`
 
+	// Tags The tags; a resource has at most 20.
+	//
+	// Example: [{"key":"team","value":"search"}]
+	Tags Tags `json:"tags"`
+
 	// UpdateTimestamp A time in milliseconds since 1970.
 	//
 	// Example: 1772357400000
@@ -1343,6 +1376,11 @@ type GatewayPage struct {
 	// Example: 1
 	TotalSize int64 `json:"totalSize"`
 }
+
+// GatewayTagFilter Tags that a gateway must have; an empty value is any.
+//
+// Example: [{"key":"team","value":"search"}]
+type GatewayTagFilter = []ResourceTag
 
 // GetConsumerGroupResponse defines model for GetConsumerGroupResponse.
 type GetConsumerGroupResponse struct {
@@ -2174,6 +2212,37 @@ type ListServicesResponse struct {
 	RequestId RequestId `json:"requestId"`
 }
 
+// ListTagResourcesResponse defines model for ListTagResourcesResponse.
+type ListTagResourcesResponse struct {
+	// NextToken Asks for the next page; empty behind the last one.
+	//
+	// Example:
+	NextToken string `json:"NextToken"`
+
+	// UpperRequestId As requestId.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	UpperRequestId string `json:"RequestId"`
+
+	// TagResources The tags of this page.
+	TagResources []TagResource `json:"TagResources"`
+
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string `json:"code"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"requestId"`
+}
+
 // ModelCategory The scenario: Text, Image, Video, Audio, Embedding, Rerank or Others.
 //
 // Example: Text
@@ -2201,6 +2270,19 @@ type QueryConsumerAuthorizationRulesResponse struct {
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId RequestId `json:"requestId"`
+}
+
+// ResourceTag defines model for ResourceTag.
+type ResourceTag struct {
+	// Key 1 to 128 characters; unique on the resource.
+	//
+	// Example: team
+	Key string `json:"key"`
+
+	// Value At most 128 characters.
+	//
+	// Example: search
+	Value *string `json:"value,omitempty"`
 }
 
 // RollbackHttpApiRequest defines model for RollbackHttpApiRequest.
@@ -2360,6 +2442,85 @@ type SubDomainInfo struct {
 	// Example: HTTP
 	Protocol string `json:"protocol"`
 }
+
+// TagFilter Tags that a resource must have; an empty value is any.
+//
+// Example: [{"Key":"team","Value":"search"}]
+type TagFilter = []TagFilterItem
+
+// TagFilterItem defines model for TagFilterItem.
+type TagFilterItem struct {
+	// Key The key.
+	//
+	// Example: team
+	Key string `json:"Key"`
+
+	// Value The value.
+	//
+	// Example: search
+	Value *string `json:"Value,omitempty"`
+}
+
+// TagKeys The keys of tags, at most 20.
+//
+// Example: ["team"]
+type TagKeys = []string
+
+// TagResource defines model for TagResource.
+type TagResource struct {
+	// ResourceId The resource.
+	//
+	// Example: gw-0123456789abcdefghij
+	ResourceId string `json:"ResourceId"`
+
+	// ResourceType Its type.
+	//
+	// Example: Gateway
+	ResourceType string `json:"ResourceType"`
+
+	// TagKey The key of a tag on it.
+	//
+	// Example: team
+	TagKey string `json:"TagKey"`
+
+	// TagValue The value of the tag.
+	//
+	// Example: search
+	TagValue string `json:"TagValue"`
+}
+
+// TagResourcesRequest defines model for TagResourcesRequest.
+type TagResourcesRequest struct {
+	// ResourceId The resources, at most 50.
+	//
+	// Example: ["gw-0123456789abcdefghij"]
+	ResourceId TaggedResourceIds `json:"resourceId"`
+
+	// ResourceType Gateway, Environment, Domain, Service, Consumer, ConsumerGroup or HttpApi; compared without case.
+	//
+	// Example: Gateway
+	ResourceType TaggedResourceType `json:"resourceType"`
+
+	// Tag The tags; a resource has at most 20.
+	//
+	// Example: [{"key":"team","value":"search"}]
+	Tag Tags `json:"tag"`
+}
+
+// TaggedResourceIds The resources, at most 50.
+//
+// Example: ["gw-0123456789abcdefghij"]
+type TaggedResourceIds = []string
+
+// TaggedResourceType Gateway, Environment, Domain, Service, Consumer, ConsumerGroup or HttpApi; compared without case.
+//
+// Example: Gateway
+type TaggedResourceType = string
+
+// Tags The tags; a resource has at most 20.
+//
+// Example: [{"key":"team","value":"search"}]
+type Tags = []ResourceTag
 
 // Timestamp A time in milliseconds since 1970.
 //
@@ -2601,6 +2762,31 @@ type PageNumberParam = PageNumber
 // Example: 10
 type PageSizeParam = ItemsPerPage
 
+// TaggedIds The resources, at most 50.
+//
+// Example: ["gw-0123456789abcdefghij"]
+type TaggedIds = TaggedResourceIds
+
+// TaggedType Gateway, Environment, Domain, Service, Consumer, ConsumerGroup or HttpApi; compared without case.
+//
+// Example: Gateway
+type TaggedType = TaggedResourceType
+
+// ChangeResourceGroupParams defines parameters for ChangeResourceGroup.
+type ChangeResourceGroupParams struct {
+	// ResourceType Gateway, Environment, Domain, Service or HttpApi.
+	ResourceType string `form:"ResourceType" json:"ResourceType"`
+
+	// ResourceId The resource.
+	ResourceId string `form:"ResourceId" json:"ResourceId"`
+
+	// ResourceGroupId The group.
+	ResourceGroupId ResourceGroupId `form:"ResourceGroupId" json:"ResourceGroupId"`
+
+	// Service APIG.
+	Service *string `form:"Service,omitempty" json:"Service,omitempty"`
+}
+
 // BatchDeleteConsumerAuthorizationRuleParams defines parameters for BatchDeleteConsumerAuthorizationRule.
 type BatchDeleteConsumerAuthorizationRuleParams struct {
 	// ConsumerAuthorizationRuleIds The rules.
@@ -2723,6 +2909,9 @@ type ListGatewaysParams struct {
 	// ResourceGroupId Only what belongs to this resource group.
 	ResourceGroupId *FilterResourceGroupId `form:"resourceGroupId,omitempty" json:"resourceGroupId,omitempty"`
 
+	// Tag Only gateways that have all of these tags; an empty value is any.
+	Tag *GatewayTagFilter `form:"tag,omitempty" json:"tag,omitempty"`
+
 	// PageNumber The page to answer, from 1.
 	PageNumber *PageNumberParam `form:"pageNumber,omitempty" json:"pageNumber,omitempty"`
 
@@ -2817,6 +3006,36 @@ type CreateServiceParams struct {
 	ClientToken *ClientTokenParam `form:"clientToken,omitempty" json:"clientToken,omitempty"`
 }
 
+// UntagResourcesParams defines parameters for UntagResources.
+type UntagResourcesParams struct {
+	// ResourceType Never absent: Gateway, Environment, Domain, Service, Consumer, ConsumerGroup or HttpApi.
+	ResourceType *TaggedType `form:"ResourceType,omitempty" json:"ResourceType,omitempty"`
+
+	// ResourceId The resources, at most 50.
+	ResourceId *TaggedIds `form:"ResourceId,omitempty" json:"ResourceId,omitempty"`
+
+	// TagKey The keys of the tags.
+	TagKey *TagKeys `form:"TagKey,omitempty" json:"TagKey,omitempty"`
+
+	// All All tags are taken off; used when TagKey is absent or empty.
+	All *bool `form:"All,omitempty" json:"All,omitempty"`
+}
+
+// ListTagResourcesParams defines parameters for ListTagResources.
+type ListTagResourcesParams struct {
+	// ResourceType Never absent: Gateway, Environment, Domain, Service, Consumer, ConsumerGroup or HttpApi.
+	ResourceType *TaggedType `form:"ResourceType,omitempty" json:"ResourceType,omitempty"`
+
+	// ResourceId The resources, at most 50.
+	ResourceId *TaggedIds `form:"ResourceId,omitempty" json:"ResourceId,omitempty"`
+
+	// Tag Only resources that have all of these tags; an empty value is any.
+	Tag *TagFilter `form:"Tag,omitempty" json:"Tag,omitempty"`
+
+	// NextToken The NextToken of the answer before.
+	NextToken *string `form:"NextToken,omitempty" json:"NextToken,omitempty"`
+}
+
 // CreateConsumerAuthorizationRulesJSONRequestBody defines body for CreateConsumerAuthorizationRules for application/json ContentType.
 type CreateConsumerAuthorizationRulesJSONRequestBody = CreateConsumerAuthorizationRulesRequest
 
@@ -2879,6 +3098,9 @@ type CreateServiceJSONRequestBody = CreateServiceRequest
 
 // UpdateServiceJSONRequestBody defines body for UpdateService for application/json ContentType.
 type UpdateServiceJSONRequestBody = UpdateServiceRequest
+
+// TagResourcesJSONRequestBody defines body for TagResources for application/json ContentType.
+type TagResourcesJSONRequestBody = TagResourcesRequest
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -2953,6 +3175,11 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 
 // The interface specification for the client above.
 type ClientInterface interface {
+
+	// ChangeResourceGroup Put a resource into another resource group
+	//
+	// Corresponds with POST /move-resource-group (the `ChangeResourceGroup` operationId).
+	ChangeResourceGroup(ctx context.Context, params *ChangeResourceGroupParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// BatchDeleteConsumerAuthorizationRule Delete authorization rules
 	//
@@ -3473,6 +3700,53 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /v1/services/{serviceId} (the `UpdateService` operationId).
 	UpdateService(ctx context.Context, serviceId ServiceId, body UpdateServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UntagResources Take tags off resources
+	//
+	// Off all of them or off none.
+	//
+	// Corresponds with DELETE /v1/tags (the `UntagResources` operationId).
+	UntagResources(ctx context.Context, params *UntagResourcesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTagResources List the tags on resources
+	//
+	// Name resources, tags or both. Ids that the account does not have are passed over.
+	//
+	// Corresponds with GET /v1/tags (the `ListTagResources` operationId).
+	ListTagResources(ctx context.Context, params *ListTagResourcesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// TagResourcesWithBody Put tags on resources
+	//
+	// On all of them or on none. A tag replaces one of the same key.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/tags (the `TagResources` operationId).
+	TagResourcesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// TagResources Put tags on resources
+	//
+	// On all of them or on none. A tag replaces one of the same key.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/tags (the `TagResources` operationId).
+	TagResources(ctx context.Context, body TagResourcesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// ChangeResourceGroup Put a resource into another resource group
+//
+// Corresponds with POST /move-resource-group (the `ChangeResourceGroup` operationId).
+func (c *Client) ChangeResourceGroup(ctx context.Context, params *ChangeResourceGroupParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeResourceGroupRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // BatchDeleteConsumerAuthorizationRule Delete authorization rules
@@ -4713,6 +4987,156 @@ func (c *Client) UpdateService(ctx context.Context, serviceId ServiceId, body Up
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// UntagResources Take tags off resources
+//
+// Off all of them or off none.
+//
+// Corresponds with DELETE /v1/tags (the `UntagResources` operationId).
+func (c *Client) UntagResources(ctx context.Context, params *UntagResourcesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUntagResourcesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTagResources List the tags on resources
+//
+// Name resources, tags or both. Ids that the account does not have are passed over.
+//
+// Corresponds with GET /v1/tags (the `ListTagResources` operationId).
+func (c *Client) ListTagResources(ctx context.Context, params *ListTagResourcesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTagResourcesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TagResourcesWithBody Put tags on resources
+//
+// On all of them or on none. A tag replaces one of the same key.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/tags (the `TagResources` operationId).
+func (c *Client) TagResourcesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTagResourcesRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// TagResources Put tags on resources
+//
+// On all of them or on none. A tag replaces one of the same key.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/tags (the `TagResources` operationId).
+func (c *Client) TagResources(ctx context.Context, body TagResourcesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewTagResourcesRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// NewChangeResourceGroupRequest constructs an http.Request for the ChangeResourceGroup method
+func NewChangeResourceGroupRequest(server string, params *ChangeResourceGroupParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/move-resource-group")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "ResourceType", params.ResourceType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "ResourceId", params.ResourceId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "ResourceGroupId", params.ResourceGroupId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.Service != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "Service", *params.Service, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
 }
 
 // NewBatchDeleteConsumerAuthorizationRuleRequest constructs an http.Request for the BatchDeleteConsumerAuthorizationRule method
@@ -6228,6 +6652,16 @@ func NewListGatewaysRequest(server string, params *ListGatewaysParams) (*http.Re
 
 		}
 
+		if params.Tag != nil {
+
+			if queryParamBuf, err := json.Marshal(*params.Tag); err != nil {
+				return nil, err
+			} else {
+				queryValues.Add("tag", string(queryParamBuf))
+			}
+
+		}
+
 		if params.PageNumber != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageNumber", *params.PageNumber, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
@@ -7526,6 +7960,218 @@ func NewUpdateServiceRequestWithBody(server string, serviceId ServiceId, content
 	return req, nil
 }
 
+// NewUntagResourcesRequest constructs an http.Request for the UntagResources method
+func NewUntagResourcesRequest(server string, params *UntagResourcesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/tags")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ResourceType != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "ResourceType", *params.ResourceType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ResourceId != nil {
+
+			if queryParamBuf, err := json.Marshal(*params.ResourceId); err != nil {
+				return nil, err
+			} else {
+				queryValues.Add("ResourceId", string(queryParamBuf))
+			}
+
+		}
+
+		if params.TagKey != nil {
+
+			if queryParamBuf, err := json.Marshal(*params.TagKey); err != nil {
+				return nil, err
+			} else {
+				queryValues.Add("TagKey", string(queryParamBuf))
+			}
+
+		}
+
+		if params.All != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "All", *params.All, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListTagResourcesRequest constructs an http.Request for the ListTagResources method
+func NewListTagResourcesRequest(server string, params *ListTagResourcesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/tags")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ResourceType != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "ResourceType", *params.ResourceType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ResourceId != nil {
+
+			if queryParamBuf, err := json.Marshal(*params.ResourceId); err != nil {
+				return nil, err
+			} else {
+				queryValues.Add("ResourceId", string(queryParamBuf))
+			}
+
+		}
+
+		if params.Tag != nil {
+
+			if queryParamBuf, err := json.Marshal(*params.Tag); err != nil {
+				return nil, err
+			} else {
+				queryValues.Add("Tag", string(queryParamBuf))
+			}
+
+		}
+
+		if params.NextToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "NextToken", *params.NextToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewTagResourcesRequest calls the generic TagResources builder with application/json body
+func NewTagResourcesRequest(server string, body TagResourcesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewTagResourcesRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewTagResourcesRequestWithBody constructs an http.Request for the TagResources method, with any body, and a specified content type
+func NewTagResourcesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/tags")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -7569,6 +8215,13 @@ func WithBaseURL(baseURL string) ClientOption {
 
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
+
+	// ChangeResourceGroupWithResponse Put a resource into another resource group
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /move-resource-group (the `ChangeResourceGroup` operationId).
+	ChangeResourceGroupWithResponse(ctx context.Context, params *ChangeResourceGroupParams, reqEditors ...RequestEditorFn) (*ChangeResourceGroupResult, error)
 
 	// BatchDeleteConsumerAuthorizationRuleWithResponse Delete authorization rules
 	//
@@ -8149,6 +8802,90 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /v1/services/{serviceId} (the `UpdateService` operationId).
 	UpdateServiceWithResponse(ctx context.Context, serviceId ServiceId, body UpdateServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateServiceResult, error)
+
+	// UntagResourcesWithResponse Take tags off resources
+	//
+	// Off all of them or off none.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/tags (the `UntagResources` operationId).
+	UntagResourcesWithResponse(ctx context.Context, params *UntagResourcesParams, reqEditors ...RequestEditorFn) (*UntagResourcesResult, error)
+
+	// ListTagResourcesWithResponse List the tags on resources
+	//
+	// Name resources, tags or both. Ids that the account does not have are passed over.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/tags (the `ListTagResources` operationId).
+	ListTagResourcesWithResponse(ctx context.Context, params *ListTagResourcesParams, reqEditors ...RequestEditorFn) (*ListTagResourcesResult, error)
+
+	// TagResourcesWithBodyWithResponse Put tags on resources
+	//
+	// On all of them or on none. A tag replaces one of the same key.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/tags (the `TagResources` operationId).
+	TagResourcesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*TagResourcesResult, error)
+
+	// TagResourcesWithResponse Put tags on resources
+	//
+	// On all of them or on none. A tag replaces one of the same key.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/tags (the `TagResources` operationId).
+	TagResourcesWithResponse(ctx context.Context, body TagResourcesJSONRequestBody, reqEditors ...RequestEditorFn) (*TagResourcesResult, error)
+}
+
+type ChangeResourceGroupResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ChangeResourceGroupResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ChangeResourceGroupResult) GetJSON200() *ChangeResourceGroupResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ChangeResourceGroupResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ChangeResourceGroupResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ChangeResourceGroupResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ChangeResourceGroupResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ChangeResourceGroupResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 type BatchDeleteConsumerAuthorizationRuleResult struct {
@@ -10599,6 +11336,163 @@ func (r UpdateServiceResult) ContentType() string {
 	return ""
 }
 
+type UntagResourcesResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Envelope
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UntagResourcesResult) GetJSON200() *Envelope {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r UntagResourcesResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UntagResourcesResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UntagResourcesResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UntagResourcesResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UntagResourcesResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListTagResourcesResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListTagResourcesResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTagResourcesResult) GetJSON200() *ListTagResourcesResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ListTagResourcesResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTagResourcesResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTagResourcesResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTagResourcesResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTagResourcesResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type TagResourcesResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Envelope
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r TagResourcesResult) GetJSON200() *Envelope {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r TagResourcesResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r TagResourcesResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r TagResourcesResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r TagResourcesResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r TagResourcesResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ChangeResourceGroupWithResponse Put a resource into another resource group
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /move-resource-group (the `ChangeResourceGroup` operationId).
+func (c *ClientWithResponses) ChangeResourceGroupWithResponse(ctx context.Context, params *ChangeResourceGroupParams, reqEditors ...RequestEditorFn) (*ChangeResourceGroupResult, error) {
+	rsp, err := c.ChangeResourceGroup(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeResourceGroupResult(rsp)
+}
+
 // BatchDeleteConsumerAuthorizationRuleWithResponse Delete authorization rules
 //
 // All of them, or none when one is not there.
@@ -11609,6 +12503,99 @@ func (c *ClientWithResponses) UpdateServiceWithResponse(ctx context.Context, ser
 		return nil, err
 	}
 	return ParseUpdateServiceResult(rsp)
+}
+
+// UntagResourcesWithResponse Take tags off resources
+//
+// Off all of them or off none.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/tags (the `UntagResources` operationId).
+func (c *ClientWithResponses) UntagResourcesWithResponse(ctx context.Context, params *UntagResourcesParams, reqEditors ...RequestEditorFn) (*UntagResourcesResult, error) {
+	rsp, err := c.UntagResources(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUntagResourcesResult(rsp)
+}
+
+// ListTagResourcesWithResponse List the tags on resources
+//
+// Name resources, tags or both. Ids that the account does not have are passed over.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/tags (the `ListTagResources` operationId).
+func (c *ClientWithResponses) ListTagResourcesWithResponse(ctx context.Context, params *ListTagResourcesParams, reqEditors ...RequestEditorFn) (*ListTagResourcesResult, error) {
+	rsp, err := c.ListTagResources(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTagResourcesResult(rsp)
+}
+
+// TagResourcesWithBodyWithResponse Put tags on resources
+//
+// On all of them or on none. A tag replaces one of the same key.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/tags (the `TagResources` operationId).
+func (c *ClientWithResponses) TagResourcesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*TagResourcesResult, error) {
+	rsp, err := c.TagResourcesWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseTagResourcesResult(rsp)
+}
+
+// TagResourcesWithResponse Put tags on resources
+//
+// On all of them or on none. A tag replaces one of the same key.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/tags (the `TagResources` operationId).
+func (c *ClientWithResponses) TagResourcesWithResponse(ctx context.Context, body TagResourcesJSONRequestBody, reqEditors ...RequestEditorFn) (*TagResourcesResult, error) {
+	rsp, err := c.TagResources(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseTagResourcesResult(rsp)
+}
+
+// ParseChangeResourceGroupResult parses an HTTP response from a ChangeResourceGroupWithResponse call
+func ParseChangeResourceGroupResult(rsp *http.Response) (*ChangeResourceGroupResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ChangeResourceGroupResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ChangeResourceGroupResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
 }
 
 // ParseBatchDeleteConsumerAuthorizationRuleResult parses an HTTP response from a BatchDeleteConsumerAuthorizationRuleWithResponse call
@@ -13270,6 +14257,105 @@ func ParseUpdateServiceResult(rsp *http.Response) (*UpdateServiceResult, error) 
 	}
 
 	response := &UpdateServiceResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Envelope
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUntagResourcesResult parses an HTTP response from a UntagResourcesWithResponse call
+func ParseUntagResourcesResult(rsp *http.Response) (*UntagResourcesResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UntagResourcesResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Envelope
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListTagResourcesResult parses an HTTP response from a ListTagResourcesWithResponse call
+func ParseListTagResourcesResult(rsp *http.Response) (*ListTagResourcesResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTagResourcesResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListTagResourcesResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseTagResourcesResult parses an HTTP response from a TagResourcesWithResponse call
+func ParseTagResourcesResult(rsp *http.Response) (*TagResourcesResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &TagResourcesResult{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/modelapi"
 	apigapi "github.com/engineshed/engineshed/internal/oapi/apig"
+	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/openapi"
 )
 
@@ -41,7 +42,7 @@ type Routes interface {
 
 // Gateways keeps gateways.
 type Gateways interface {
-	CreateGateway(ctx context.Context, accountID, name, resourceGroupID string) (ingress.Gateway, error)
+	CreateGateway(ctx context.Context, accountID string, spec ingress.GatewaySpec) (ingress.Gateway, error)
 	GetGateway(ctx context.Context, accountID, id string) (ingress.Gateway, error)
 	ListGateways(ctx context.Context, accountID string, filter ingress.GatewayFilter) ([]ingress.Gateway, int, error)
 	UpdateGatewayName(ctx context.Context, accountID, id, name string) error
@@ -103,6 +104,14 @@ type Rules interface {
 	DeleteRules(ctx context.Context, accountID string, ids []string) error
 }
 
+// Resources keeps what resources of every kind have.
+type Resources interface {
+	Tag(ctx context.Context, accountID, kind string, ids []string, tags []resource.Tag) error
+	Untag(ctx context.Context, accountID, kind string, ids, keys []string, all bool) error
+	ListTags(ctx context.Context, accountID string, filter resource.Filter) (page []resource.Tagged, next string, err error)
+	Move(ctx context.Context, accountID, kind, id, groupID string) error
+}
+
 // Config is what Product needs.
 type Config struct {
 	APIs         APIs
@@ -114,6 +123,7 @@ type Config struct {
 	Consumers    Consumers
 	Groups       Groups
 	Rules        Rules
+	Resources    Resources
 }
 
 // Server implements the generated interface.

@@ -1,6 +1,7 @@
 package apig_test
 
 import (
+	"net/url"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,6 +12,7 @@ import (
 	"github.com/engineshed/engineshed/internal/ingress"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/modelapi"
+	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/secret"
 )
 
@@ -251,4 +253,59 @@ func TestADomainRefusalReachesTheCaller(t *testing.T) {
 	d.err = modelapi.ErrPlaceTaken
 	a := s.Call(apitest.RootKey, "DeployHttpApi", "POST", "/v1/http-apis/"+apiID+"/deploy", nil)
 	require.Equal(t, []any{409, "Conflict.ApiRouteConflict", "Conflict.ApiRouteConflict"}, []any{a.Status, a.Body["code"], a.Body["Code"]})
+}
+
+// The shapes in which the official clients send them: lists as JSON in the query, members of both spellings.
+func TestTagsTravelAsOfficialClientsSendThem(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	tags := func(method string, query url.Values) apitest.Answer {
+		action := map[string]string{"GET": "ListTagResources", "DELETE": "UntagResources"}[method]
+		return s.Call(apitest.RootKey, action, method, "/v1/tags?"+query.Encode(), nil)
+	}
+	a := s.Call(apitest.RootKey, "TagResources", "POST", "/v1/tags",
+		`{"resourceId":["`+gatewayID+`"],"resourceType":"Gateway","tag":[{"key":"team, or [two]","value":"a&b"},{"key":"alone"}]}`)
+	require.Equal(t, 200, a.Status, a.Body)
+	require.Equal(t, []any{"Gateway", []string{gatewayID}, []resource.Tag{{Key: "team, or [two]", Value: "a&b"}, {Key: "alone"}}}, d.asked)
+
+	a = tags("GET", url.Values{
+		"ResourceType": {"Gateway"}, "ResourceId": {`["a,b","c"]`}, "Tag": {`[{"Key":"k,\"","Value":"v"},{"Key":"l"}]`}, "NextToken": {"n"},
+	})
+	require.Equal(t, 200, a.Status, a.Body)
+	require.Equal(t, []any{resource.Filter{
+		Kind: "Gateway", IDs: []string{"a,b", "c"}, Tags: []resource.Tag{{Key: `k,"`, Value: "v"}, {Key: "l"}}, NextToken: "n",
+	}}, d.asked)
+	require.Equal(t, []any{a.Body["requestId"], "more", []any{object{
+		"ResourceId": gatewayID, "ResourceType": "Gateway", "TagKey": "team", "TagValue": "search",
+	}}}, []any{a.Body["RequestId"], a.Body["NextToken"], a.Body["TagResources"]})
+	tags("GET", url.Values{"ResourceType": {"Gateway"}, "ResourceId.1": {"x"}, "ResourceId.2": {"y"}, "Tag.1.Key": {"k"}})
+	require.Equal(t, []any{resource.Filter{Kind: "Gateway", IDs: []string{"x", "y"}, Tags: []resource.Tag{{Key: "k"}}}}, d.asked)
+
+	a = tags("DELETE", url.Values{"ResourceType": {"Gateway"}, "ResourceId": {`["` + gatewayID + `"]`}, "TagKey": {`["a,b"]`}, "All": {"False"}})
+	require.Equal(t, 200, a.Status, a.Body)
+	require.Equal(t, []any{"Gateway", []string{gatewayID}, []string{"a,b"}, false}, d.asked)
+	for _, bad := range []url.Values{{"ResourceId": {"gw-1"}}, {"ResourceId": {`{"a":1}`}}, {"ResourceId": {`[1]`}}, {"TagKey": {`[["a"]]`}}, {"All": {"maybe"}}} {
+		require.Equal(t, "InvalidParameter", tags("DELETE", bad).Code, bad)
+	}
+
+	target := "/move-resource-group?ResourceType=Gateway&ResourceGroupId=rg-default&ResourceId=" + gatewayID
+	a = s.Call(apitest.RootKey, "ChangeResourceGroup", "POST", target+"&Service=apig", nil)
+	require.Equal(t, 200, a.Status, a.Body)
+	require.Equal(t, []any{"Gateway", gatewayID, "rg-default"}, d.asked)
+	require.Equal(t, a.Body["requestId"], a.Body["RequestId"])
+	a = s.Call(apitest.RootKey, "ChangeResourceGroup", "POST", target+"&Service=ecs", nil)
+	require.Equal(t, []any{"InvalidParameter", "The parameter Service is not valid: it is APIG or absent."}, []any{a.Code, a.Body["message"]})
+}
+
+func TestAGatewayIsMadeAndFoundByItsTags(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	a := s.Call(apitest.RootKey, "CreateGateway", "POST", "/v1/gateways", `{"name":"models","tag":[{"key":"team","value":"search"}]}`)
+	require.Equal(t, 200, a.Status, a.Body)
+	tags := []resource.Tag{{Key: "team", Value: "search"}}
+	require.Equal(t, []any{ingress.GatewaySpec{Name: "models", Tags: tags}}, d.asked)
+	a = s.Call(apitest.RootKey, "ListGateways", "GET", "/v1/gateways?tag="+url.QueryEscape(`[{"key":"team","value":"search"}]`), nil)
+	require.Equal(t, 200, a.Status, a.Body)
+	require.Equal(t, tags, d.asked[0].(ingress.GatewayFilter).Tags)
+	require.Equal(t, []any{object{"key": "team", "value": "search"}}, a.Body["data"].(object)["items"].([]any)[0].(object)["tags"])
 }

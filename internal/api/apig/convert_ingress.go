@@ -6,12 +6,19 @@ import (
 	apigapi "github.com/engineshed/engineshed/internal/oapi/apig"
 )
 
+func toGatewaySpec(body *apigapi.CreateGatewayRequest) ingress.GatewaySpec {
+	return ingress.GatewaySpec{
+		Name: body.Name, ResourceGroupID: orZero(body.ResourceGroupId), Tags: optional(body.Tag, toTag),
+	}
+}
+
 func toGatewayFilter(params apigapi.ListGatewaysParams) ingress.GatewayFilter {
 	return ingress.GatewayFilter{
 		ID:              orZero(params.GatewayId),
 		Name:            orZero(params.Name),
 		Keyword:         orZero(params.Keyword),
 		ResourceGroupID: orZero(params.ResourceGroupId),
+		Tags:            optional(params.Tag, toTag),
 		Page:            toPage(params.PageNumber, params.PageSize),
 	}
 }
@@ -29,6 +36,7 @@ func fromGateway(gateway ingress.Gateway) apigapi.Gateway {
 		GatewayType:     "AI",
 		Status:          gateway.Status,
 		ResourceGroupId: gateway.ResourceGroupID,
+		Tags:            mapped(gateway.Tags, fromTag),
 		Environments:    mapped(gateway.Environments, fromGatewayEnvironment),
 		CreateTimestamp: fromTime(gateway.CreatedAt),
 		UpdateTimestamp: fromTime(gateway.UpdatedAt),

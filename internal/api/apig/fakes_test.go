@@ -18,6 +18,7 @@ import (
 	"github.com/engineshed/engineshed/internal/ingress"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/modelapi"
+	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/secret"
 )
 
@@ -152,7 +153,7 @@ type entrance struct{ *domain }
 
 func gateway() ingress.Gateway {
 	return ingress.Gateway{
-		ID: gatewayID, Name: "models", Status: "Running", ResourceGroupID: "rg-default",
+		ID: gatewayID, Name: "models", Status: "Running", ResourceGroupID: "rg-default", Tags: []resource.Tag{{Key: "team", Value: "search"}},
 		Environments: []ingress.Environment{environment()}, CreatedAt: created, UpdatedAt: created,
 	}
 }
@@ -171,8 +172,8 @@ func host() ingress.Domain {
 	}
 }
 
-func (e entrance) CreateGateway(ctx context.Context, accountID, name, group string) (ingress.Gateway, error) {
-	e.saw(name, group)
+func (e entrance) CreateGateway(ctx context.Context, accountID string, spec ingress.GatewaySpec) (ingress.Gateway, error) {
+	e.saw(spec)
 	return gateway(), e.done(ctx, nil, accountID)
 }
 
@@ -372,6 +373,28 @@ func (c consumers) DeleteRules(ctx context.Context, accountID string, ids []stri
 	return c.done(ctx, consumer.ErrRuleNotFound, accountID, ids...)
 }
 
+type resources struct{ *domain }
+
+func (r resources) Tag(ctx context.Context, accountID, kind string, ids []string, tags []resource.Tag) error {
+	r.saw(kind, ids, tags)
+	return r.done(ctx, ingress.ErrGatewayNotFound, accountID, ids...)
+}
+
+func (r resources) Untag(ctx context.Context, accountID, kind string, ids, keys []string, all bool) error {
+	r.saw(kind, ids, keys, all)
+	return r.done(ctx, ingress.ErrGatewayNotFound, accountID, ids...)
+}
+
+func (r resources) ListTags(_ context.Context, _ string, filter resource.Filter) ([]resource.Tagged, string, error) {
+	r.saw(filter)
+	return []resource.Tagged{{ResourceID: gatewayID, Kind: "Gateway", Tag: resource.Tag{Key: "team", Value: "search"}}}, "more", r.err
+}
+
+func (r resources) Move(ctx context.Context, accountID, kind, id, groupID string) error {
+	r.saw(kind, id, groupID)
+	return r.done(ctx, ingress.ErrGatewayNotFound, accountID, id)
+}
+
 func someAPI() modelapi.API {
 	return modelapi.API{
 		ID: apiID,
@@ -399,7 +422,7 @@ func serve(t *testing.T) (*apitest.Server, *domain) {
 	d := &domain{api: someAPI()}
 	product, err := apig.Product(apig.Config{
 		APIs: apis{d}, Routes: routes{d}, Gateways: entrance{d}, Environments: entrance{d}, Domains: entrance{d},
-		Services: services{d}, Consumers: consumers{d}, Groups: consumers{d}, Rules: consumers{d},
+		Services: services{d}, Consumers: consumers{d}, Groups: consumers{d}, Rules: consumers{d}, Resources: resources{d},
 	})
 	require.NoError(t, err)
 	s := apitest.New(t, product)

@@ -8,7 +8,7 @@ import (
 
 // CreateGateway makes a gateway with its default environment.
 func (s *Server) CreateGateway(ctx context.Context, req apigapi.CreateGatewayRequestObject) (apigapi.CreateGatewayResponseObject, error) {
-	created, err := s.Gateways.CreateGateway(ctx, accountOf(ctx), req.Body.Name, orZero(req.Body.ResourceGroupId))
+	created, err := s.Gateways.CreateGateway(ctx, accountOf(ctx), toGatewaySpec(req.Body))
 	if err != nil {
 		return nil, err
 	}

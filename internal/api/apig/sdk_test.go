@@ -9,6 +9,7 @@ import (
 	"github.com/engineshed/engineshed/internal/aiservice"
 	"github.com/engineshed/engineshed/internal/api/apitest"
 	"github.com/engineshed/engineshed/internal/modelapi"
+	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/sdk"
 	sdkapig "github.com/engineshed/engineshed/sdk/apig"
 )
@@ -49,6 +50,22 @@ func TestTheSDKSpeaksToTheAPI(t *testing.T) {
 	consumer, err := root.GetConsumer(t.Context(), consumerID)
 	require.NoError(t, err)
 	require.Equal(t, consumerKey, *(*consumer.ApiKeyIdentityConfig.Credentials)[0].Apikey)
+
+	require.NoError(t, root.TagResources(t.Context(), sdkapig.TagResourcesRequest{
+		ResourceType: "Gateway", ResourceId: []string{gatewayID}, Tag: []sdkapig.ResourceTag{{Key: "team"}},
+	}))
+	kind, ids, key := "Gateway", []string{gatewayID}, []string{"a,b"}
+	tagged, err := root.ListTagResources(t.Context(), sdkapig.ListTagResourcesParams{
+		ResourceType: &kind, ResourceId: &ids, Tag: &[]sdkapig.TagFilterItem{{Key: "k&"}},
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{"more", "search"}, []string{tagged.NextToken, tagged.TagResources[0].TagValue})
+	require.Equal(t, []any{resource.Filter{Kind: kind, IDs: ids, Tags: []resource.Tag{{Key: "k&"}}}}, d.asked)
+	require.NoError(t, root.UntagResources(t.Context(), sdkapig.UntagResourcesParams{ResourceType: &kind, ResourceId: &ids, TagKey: &key}))
+	require.Equal(t, []any{kind, ids, key, false}, d.asked)
+	require.NoError(t, root.ChangeResourceGroup(t.Context(), sdkapig.ChangeResourceGroupParams{
+		ResourceType: kind, ResourceId: gatewayID, ResourceGroupId: "rg-default",
+	}))
 
 	_, err = root.GetHttpApi(t.Context(), "api-of/nobody")
 	var refused *sdk.Error

@@ -1,6 +1,7 @@
 package apig_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -42,10 +43,16 @@ func example(t *testing.T, method, path string, op *openapi3.Operation) describe
 	t.Helper()
 	query := url.Values{}
 	for _, parameter := range op.Parameters {
-		value := parameter.Value.Schema.Value.Example
+		value := schemaOf(parameter.Value).Example
 		require.NotNil(t, value, "%s has an example", parameter.Value.Name)
 		if parameter.Value.In == openapi3.ParameterInPath {
 			path = strings.ReplaceAll(path, "{"+parameter.Value.Name+"}", value.(string))
+			continue
+		}
+		if parameter.Value.Content != nil {
+			text, err := json.Marshal(value)
+			require.NoError(t, err)
+			query.Set(parameter.Value.Name, string(text))
 			continue
 		}
 		query.Set(parameter.Value.Name, strings.Trim(strings.ReplaceAll(fmt.Sprint(value), " ", ","), "[]"))
@@ -61,6 +68,14 @@ func example(t *testing.T, method, path string, op *openapi3.Operation) describe
 	return d
 }
 
+// schemaOf is the schema of a parameter, which travels as text or as JSON.
+func schemaOf(parameter *openapi3.Parameter) *openapi3.Schema {
+	if content := parameter.Content.Get("application/json"); content != nil {
+		return content.Schema.Value
+	}
+	return parameter.Schema.Value
+}
+
 func TestEveryOperationIsCompletelyDescribed(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, op described) {
@@ -71,7 +86,7 @@ func TestEveryOperationIsCompletelyDescribed(t *testing.T) {
 		require.Equal(t, token != nil, op.Extensions["x-client-token"] == true)
 		for _, parameter := range op.Parameters {
 			require.NotEmpty(t, parameter.Value.Description, parameter.Value.Name)
-			if schema := parameter.Value.Schema.Value; schema.Type.Is("array") {
+			if schema := schemaOf(parameter.Value); schema.Type.Is("array") && parameter.Value.Content == nil {
 				require.Equal(t, "simple", schema.Extensions["x-rendering"], parameter.Value.Name)
 				require.False(t, *parameter.Value.Explode, parameter.Value.Name)
 			}

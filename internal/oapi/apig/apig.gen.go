@@ -190,6 +190,29 @@ type BasePath = string
 // Example: models
 type CertIdentifier = string
 
+// ChangeResourceGroupResponse defines model for ChangeResourceGroupResponse.
+type ChangeResourceGroupResponse struct {
+	// UpperRequestId As requestId.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	UpperRequestId string `json:"RequestId"`
+
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string `json:"code"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"requestId"`
+}
+
 // Consumer defines model for Consumer.
 type Consumer struct {
 	// ApiKeyIdentityConfig The keys of a consumer and where requests carry them.
@@ -741,6 +764,11 @@ type CreateGatewayRequest struct {
 	//
 	// Example: rg-default
 	ResourceGroupId *externalRef0.ResourceGroupId `json:"resourceGroupId,omitempty"`
+
+	// Tag The tags; a resource has at most 20.
+	//
+	// Example: [{"key":"team","value":"search"}]
+	Tag *Tags `json:"tag,omitempty"`
 }
 
 // CreateGatewayResponse defines model for CreateGatewayResponse.
@@ -1283,6 +1311,11 @@ type Gateway struct {
 	// Example: Running
 	Status string `json:"status"`
 
+	// Tags The tags; a resource has at most 20.
+	//
+	// Example: [{"key":"team","value":"search"}]
+	Tags Tags `json:"tags"`
+
 	// UpdateTimestamp A time in milliseconds since 1970.
 	//
 	// Example: 1772357400000
@@ -1345,6 +1378,11 @@ type GatewayPage struct {
 	// Example: 1
 	TotalSize int64 `json:"totalSize"`
 }
+
+// GatewayTagFilter Tags that a gateway must have; an empty value is any.
+//
+// Example: [{"key":"team","value":"search"}]
+type GatewayTagFilter = []ResourceTag
 
 // GetConsumerGroupResponse defines model for GetConsumerGroupResponse.
 type GetConsumerGroupResponse struct {
@@ -2176,6 +2214,37 @@ type ListServicesResponse struct {
 	RequestId externalRef0.RequestId `json:"requestId"`
 }
 
+// ListTagResourcesResponse defines model for ListTagResourcesResponse.
+type ListTagResourcesResponse struct {
+	// NextToken Asks for the next page; empty behind the last one.
+	//
+	// Example:
+	NextToken string `json:"NextToken"`
+
+	// UpperRequestId As requestId.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	UpperRequestId string `json:"RequestId"`
+
+	// TagResources The tags of this page.
+	TagResources []TagResource `json:"TagResources"`
+
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string `json:"code"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"requestId"`
+}
+
 // ModelCategory The scenario: Text, Image, Video, Audio, Embedding, Rerank or Others.
 //
 // Example: Text
@@ -2203,6 +2272,19 @@ type QueryConsumerAuthorizationRulesResponse struct {
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId externalRef0.RequestId `json:"requestId"`
+}
+
+// ResourceTag defines model for ResourceTag.
+type ResourceTag struct {
+	// Key 1 to 128 characters; unique on the resource.
+	//
+	// Example: team
+	Key string `json:"key"`
+
+	// Value At most 128 characters.
+	//
+	// Example: search
+	Value *string `json:"value,omitempty"`
 }
 
 // RollbackHttpApiRequest defines model for RollbackHttpApiRequest.
@@ -2362,6 +2444,85 @@ type SubDomainInfo struct {
 	// Example: HTTP
 	Protocol string `json:"protocol"`
 }
+
+// TagFilter Tags that a resource must have; an empty value is any.
+//
+// Example: [{"Key":"team","Value":"search"}]
+type TagFilter = []TagFilterItem
+
+// TagFilterItem defines model for TagFilterItem.
+type TagFilterItem struct {
+	// Key The key.
+	//
+	// Example: team
+	Key string `json:"Key"`
+
+	// Value The value.
+	//
+	// Example: search
+	Value *string `json:"Value,omitempty"`
+}
+
+// TagKeys The keys of tags, at most 20.
+//
+// Example: ["team"]
+type TagKeys = []string
+
+// TagResource defines model for TagResource.
+type TagResource struct {
+	// ResourceId The resource.
+	//
+	// Example: gw-0123456789abcdefghij
+	ResourceId string `json:"ResourceId"`
+
+	// ResourceType Its type.
+	//
+	// Example: Gateway
+	ResourceType string `json:"ResourceType"`
+
+	// TagKey The key of a tag on it.
+	//
+	// Example: team
+	TagKey string `json:"TagKey"`
+
+	// TagValue The value of the tag.
+	//
+	// Example: search
+	TagValue string `json:"TagValue"`
+}
+
+// TagResourcesRequest defines model for TagResourcesRequest.
+type TagResourcesRequest struct {
+	// ResourceId The resources, at most 50.
+	//
+	// Example: ["gw-0123456789abcdefghij"]
+	ResourceId TaggedResourceIds `json:"resourceId"`
+
+	// ResourceType Gateway, Environment, Domain, Service, Consumer, ConsumerGroup or HttpApi; compared without case.
+	//
+	// Example: Gateway
+	ResourceType TaggedResourceType `json:"resourceType"`
+
+	// Tag The tags; a resource has at most 20.
+	//
+	// Example: [{"key":"team","value":"search"}]
+	Tag Tags `json:"tag"`
+}
+
+// TaggedResourceIds The resources, at most 50.
+//
+// Example: ["gw-0123456789abcdefghij"]
+type TaggedResourceIds = []string
+
+// TaggedResourceType Gateway, Environment, Domain, Service, Consumer, ConsumerGroup or HttpApi; compared without case.
+//
+// Example: Gateway
+type TaggedResourceType = string
+
+// Tags The tags; a resource has at most 20.
+//
+// Example: [{"key":"team","value":"search"}]
+type Tags = []ResourceTag
 
 // Timestamp A time in milliseconds since 1970.
 //
@@ -2603,6 +2764,31 @@ type PageNumberParam = externalRef0.PageNumber
 // Example: 10
 type PageSizeParam = ItemsPerPage
 
+// TaggedIds The resources, at most 50.
+//
+// Example: ["gw-0123456789abcdefghij"]
+type TaggedIds = TaggedResourceIds
+
+// TaggedType Gateway, Environment, Domain, Service, Consumer, ConsumerGroup or HttpApi; compared without case.
+//
+// Example: Gateway
+type TaggedType = TaggedResourceType
+
+// ChangeResourceGroupParams defines parameters for ChangeResourceGroup.
+type ChangeResourceGroupParams struct {
+	// ResourceType Gateway, Environment, Domain, Service or HttpApi.
+	ResourceType string `form:"ResourceType" json:"ResourceType"`
+
+	// ResourceId The resource.
+	ResourceId string `form:"ResourceId" json:"ResourceId"`
+
+	// ResourceGroupId The group.
+	ResourceGroupId externalRef0.ResourceGroupId `form:"ResourceGroupId" json:"ResourceGroupId"`
+
+	// Service APIG.
+	Service *string `form:"Service,omitempty" json:"Service,omitempty"`
+}
+
 // BatchDeleteConsumerAuthorizationRuleParams defines parameters for BatchDeleteConsumerAuthorizationRule.
 type BatchDeleteConsumerAuthorizationRuleParams struct {
 	// ConsumerAuthorizationRuleIds The rules.
@@ -2725,6 +2911,9 @@ type ListGatewaysParams struct {
 	// ResourceGroupId Only what belongs to this resource group.
 	ResourceGroupId *FilterResourceGroupId `form:"resourceGroupId,omitempty" json:"resourceGroupId,omitempty"`
 
+	// Tag Only gateways that have all of these tags; an empty value is any.
+	Tag *GatewayTagFilter `form:"tag,omitempty" json:"tag,omitempty"`
+
 	// PageNumber The page to answer, from 1.
 	PageNumber *PageNumberParam `form:"pageNumber,omitempty" json:"pageNumber,omitempty"`
 
@@ -2819,6 +3008,36 @@ type CreateServiceParams struct {
 	ClientToken *ClientTokenParam `form:"clientToken,omitempty" json:"clientToken,omitempty"`
 }
 
+// UntagResourcesParams defines parameters for UntagResources.
+type UntagResourcesParams struct {
+	// ResourceType Never absent: Gateway, Environment, Domain, Service, Consumer, ConsumerGroup or HttpApi.
+	ResourceType *TaggedType `form:"ResourceType,omitempty" json:"ResourceType,omitempty"`
+
+	// ResourceId The resources, at most 50.
+	ResourceId *TaggedIds `form:"ResourceId,omitempty" json:"ResourceId,omitempty"`
+
+	// TagKey The keys of the tags.
+	TagKey *TagKeys `form:"TagKey,omitempty" json:"TagKey,omitempty"`
+
+	// All All tags are taken off; used when TagKey is absent or empty.
+	All *bool `form:"All,omitempty" json:"All,omitempty"`
+}
+
+// ListTagResourcesParams defines parameters for ListTagResources.
+type ListTagResourcesParams struct {
+	// ResourceType Never absent: Gateway, Environment, Domain, Service, Consumer, ConsumerGroup or HttpApi.
+	ResourceType *TaggedType `form:"ResourceType,omitempty" json:"ResourceType,omitempty"`
+
+	// ResourceId The resources, at most 50.
+	ResourceId *TaggedIds `form:"ResourceId,omitempty" json:"ResourceId,omitempty"`
+
+	// Tag Only resources that have all of these tags; an empty value is any.
+	Tag *TagFilter `form:"Tag,omitempty" json:"Tag,omitempty"`
+
+	// NextToken The NextToken of the answer before.
+	NextToken *string `form:"NextToken,omitempty" json:"NextToken,omitempty"`
+}
+
 // CreateConsumerAuthorizationRulesJSONRequestBody defines body for CreateConsumerAuthorizationRules for application/json ContentType.
 type CreateConsumerAuthorizationRulesJSONRequestBody = CreateConsumerAuthorizationRulesRequest
 
@@ -2882,8 +3101,14 @@ type CreateServiceJSONRequestBody = CreateServiceRequest
 // UpdateServiceJSONRequestBody defines body for UpdateService for application/json ContentType.
 type UpdateServiceJSONRequestBody = UpdateServiceRequest
 
+// TagResourcesJSONRequestBody defines body for TagResources for application/json ContentType.
+type TagResourcesJSONRequestBody = TagResourcesRequest
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ChangeResourceGroup Put a resource into another resource group
+	// (POST /move-resource-group)
+	ChangeResourceGroup(w http.ResponseWriter, r *http.Request, params ChangeResourceGroupParams)
 	// BatchDeleteConsumerAuthorizationRule Delete authorization rules
 	// (DELETE /v1/authorization-rules)
 	BatchDeleteConsumerAuthorizationRule(w http.ResponseWriter, r *http.Request, params BatchDeleteConsumerAuthorizationRuleParams)
@@ -3037,6 +3262,15 @@ type ServerInterface interface {
 	// UpdateService Change a service
 	// (PUT /v1/services/{serviceId})
 	UpdateService(w http.ResponseWriter, r *http.Request, serviceId ServiceId)
+	// UntagResources Take tags off resources
+	// (DELETE /v1/tags)
+	UntagResources(w http.ResponseWriter, r *http.Request, params UntagResourcesParams)
+	// ListTagResources List the tags on resources
+	// (GET /v1/tags)
+	ListTagResources(w http.ResponseWriter, r *http.Request, params ListTagResourcesParams)
+	// TagResources Put tags on resources
+	// (POST /v1/tags)
+	TagResources(w http.ResponseWriter, r *http.Request)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -3047,6 +3281,78 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(http.Handler) http.Handler
+
+// ChangeResourceGroup operation middleware
+func (siw *ServerInterfaceWrapper) ChangeResourceGroup(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ChangeResourceGroupParams
+
+	// ------------- Required query parameter "ResourceType" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "ResourceType", r.URL.Query(), &params.ResourceType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "ResourceType"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "ResourceType", Err: err})
+		}
+		return
+	}
+
+	// ------------- Required query parameter "ResourceId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "ResourceId", r.URL.Query(), &params.ResourceId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "ResourceId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "ResourceId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Required query parameter "ResourceGroupId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, true, "ResourceGroupId", r.URL.Query(), &params.ResourceGroupId, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "ResourceGroupId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "ResourceGroupId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "Service" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "Service", r.URL.Query(), &params.Service, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "Service"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "Service", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ChangeResourceGroup(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
 
 // BatchDeleteConsumerAuthorizationRule operation middleware
 func (siw *ServerInterfaceWrapper) BatchDeleteConsumerAuthorizationRule(w http.ResponseWriter, r *http.Request) {
@@ -4095,6 +4401,21 @@ func (siw *ServerInterfaceWrapper) ListGateways(w http.ResponseWriter, r *http.R
 		return
 	}
 
+	// ------------- Optional query parameter "tag" -------------
+
+	if paramValue := r.URL.Query().Get("tag"); paramValue != "" {
+
+		var value GatewayTagFilter
+		err = json.Unmarshal([]byte(paramValue), &value)
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &UnmarshalingParamError{ParamName: "tag", Err: err})
+			return
+		}
+
+		params.Tag = &value
+
+	}
+
 	// ------------- Optional query parameter "pageNumber" -------------
 
 	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageNumber", r.URL.Query(), &params.PageNumber, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
@@ -5023,6 +5344,172 @@ func (siw *ServerInterfaceWrapper) UpdateService(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// UntagResources operation middleware
+func (siw *ServerInterfaceWrapper) UntagResources(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params UntagResourcesParams
+
+	// ------------- Optional query parameter "ResourceType" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "ResourceType", r.URL.Query(), &params.ResourceType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "ResourceType"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "ResourceType", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "ResourceId" -------------
+
+	if paramValue := r.URL.Query().Get("ResourceId"); paramValue != "" {
+
+		var value TaggedIds
+		err = json.Unmarshal([]byte(paramValue), &value)
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &UnmarshalingParamError{ParamName: "ResourceId", Err: err})
+			return
+		}
+
+		params.ResourceId = &value
+
+	}
+
+	// ------------- Optional query parameter "TagKey" -------------
+
+	if paramValue := r.URL.Query().Get("TagKey"); paramValue != "" {
+
+		var value TagKeys
+		err = json.Unmarshal([]byte(paramValue), &value)
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &UnmarshalingParamError{ParamName: "TagKey", Err: err})
+			return
+		}
+
+		params.TagKey = &value
+
+	}
+
+	// ------------- Optional query parameter "All" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "All", r.URL.Query(), &params.All, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "All"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "All", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UntagResources(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListTagResources operation middleware
+func (siw *ServerInterfaceWrapper) ListTagResources(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListTagResourcesParams
+
+	// ------------- Optional query parameter "ResourceType" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "ResourceType", r.URL.Query(), &params.ResourceType, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "ResourceType"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "ResourceType", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "ResourceId" -------------
+
+	if paramValue := r.URL.Query().Get("ResourceId"); paramValue != "" {
+
+		var value TaggedIds
+		err = json.Unmarshal([]byte(paramValue), &value)
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &UnmarshalingParamError{ParamName: "ResourceId", Err: err})
+			return
+		}
+
+		params.ResourceId = &value
+
+	}
+
+	// ------------- Optional query parameter "Tag" -------------
+
+	if paramValue := r.URL.Query().Get("Tag"); paramValue != "" {
+
+		var value TagFilter
+		err = json.Unmarshal([]byte(paramValue), &value)
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &UnmarshalingParamError{ParamName: "Tag", Err: err})
+			return
+		}
+
+		params.Tag = &value
+
+	}
+
+	// ------------- Optional query parameter "NextToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "NextToken", r.URL.Query(), &params.NextToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "NextToken"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "NextToken", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListTagResources(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// TagResources operation middleware
+func (siw *ServerInterfaceWrapper) TagResources(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.TagResources(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -5162,6 +5649,10 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/v1/gateways/{gatewayId}", wrapper.DeleteGateway)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/gateways/{gatewayId}", wrapper.GetGateway)
 	m.HandleFunc(http.MethodPut+" "+options.BaseURL+"/v1/gateways/{gatewayId}/name", wrapper.UpdateGatewayName)
+	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/v1/tags", wrapper.UntagResources)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/tags", wrapper.ListTagResources)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/tags", wrapper.TagResources)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/move-resource-group", wrapper.ChangeResourceGroup)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/environments", wrapper.ListEnvironments)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/environments", wrapper.CreateEnvironment)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/v1/environments/{environmentId}", wrapper.DeleteEnvironment)
@@ -5196,6 +5687,45 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/v1/authorization-rules/{consumerAuthorizationRuleId}", wrapper.RemoveConsumerAuthorizationRule)
 
 	return m
+}
+
+type ChangeResourceGroupRequestObject struct {
+	Params ChangeResourceGroupParams
+}
+
+type ChangeResourceGroupResponseObject interface {
+	VisitChangeResourceGroupResponse(w http.ResponseWriter) error
+}
+
+type ChangeResourceGroup200JSONResponse ChangeResourceGroupResponse
+
+func (response ChangeResourceGroup200JSONResponse) VisitChangeResourceGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ChangeResourceGroupdefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response ChangeResourceGroupdefaultJSONResponse) VisitChangeResourceGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type BatchDeleteConsumerAuthorizationRuleRequestObject struct {
@@ -7208,8 +7738,128 @@ func (response UpdateServicedefaultJSONResponse) VisitUpdateServiceResponse(w ht
 	return err
 }
 
+type UntagResourcesRequestObject struct {
+	Params UntagResourcesParams
+}
+
+type UntagResourcesResponseObject interface {
+	VisitUntagResourcesResponse(w http.ResponseWriter) error
+}
+
+type UntagResources200JSONResponse Envelope
+
+func (response UntagResources200JSONResponse) VisitUntagResourcesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UntagResourcesdefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response UntagResourcesdefaultJSONResponse) VisitUntagResourcesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTagResourcesRequestObject struct {
+	Params ListTagResourcesParams
+}
+
+type ListTagResourcesResponseObject interface {
+	VisitListTagResourcesResponse(w http.ResponseWriter) error
+}
+
+type ListTagResources200JSONResponse ListTagResourcesResponse
+
+func (response ListTagResources200JSONResponse) VisitListTagResourcesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTagResourcesdefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response ListTagResourcesdefaultJSONResponse) VisitListTagResourcesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TagResourcesRequestObject struct {
+	Body *TagResourcesJSONRequestBody
+}
+
+type TagResourcesResponseObject interface {
+	VisitTagResourcesResponse(w http.ResponseWriter) error
+}
+
+type TagResources200JSONResponse Envelope
+
+func (response TagResources200JSONResponse) VisitTagResourcesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type TagResourcesdefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response TagResourcesdefaultJSONResponse) VisitTagResourcesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ChangeResourceGroup Put a resource into another resource group
+	// (POST /move-resource-group)
+	ChangeResourceGroup(ctx context.Context, request ChangeResourceGroupRequestObject) (ChangeResourceGroupResponseObject, error)
 	// BatchDeleteConsumerAuthorizationRule Delete authorization rules
 	// (DELETE /v1/authorization-rules)
 	BatchDeleteConsumerAuthorizationRule(ctx context.Context, request BatchDeleteConsumerAuthorizationRuleRequestObject) (BatchDeleteConsumerAuthorizationRuleResponseObject, error)
@@ -7363,6 +8013,15 @@ type StrictServerInterface interface {
 	// UpdateService Change a service
 	// (PUT /v1/services/{serviceId})
 	UpdateService(ctx context.Context, request UpdateServiceRequestObject) (UpdateServiceResponseObject, error)
+	// UntagResources Take tags off resources
+	// (DELETE /v1/tags)
+	UntagResources(ctx context.Context, request UntagResourcesRequestObject) (UntagResourcesResponseObject, error)
+	// ListTagResources List the tags on resources
+	// (GET /v1/tags)
+	ListTagResources(ctx context.Context, request ListTagResourcesRequestObject) (ListTagResourcesResponseObject, error)
+	// TagResources Put tags on resources
+	// (POST /v1/tags)
+	TagResources(ctx context.Context, request TagResourcesRequestObject) (TagResourcesResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -7402,6 +8061,32 @@ type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
 	options     StrictHTTPServerOptions
+}
+
+// ChangeResourceGroup operation middleware
+func (sh *strictHandler) ChangeResourceGroup(w http.ResponseWriter, r *http.Request, params ChangeResourceGroupParams) {
+	var request ChangeResourceGroupRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ChangeResourceGroup(ctx, request.(ChangeResourceGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ChangeResourceGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ChangeResourceGroupResponseObject); ok {
+		if err := validResponse.VisitChangeResourceGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
 }
 
 // BatchDeleteConsumerAuthorizationRule operation middleware
@@ -8869,6 +9554,89 @@ func (sh *strictHandler) UpdateService(w http.ResponseWriter, r *http.Request, s
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UpdateServiceResponseObject); ok {
 		if err := validResponse.VisitUpdateServiceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UntagResources operation middleware
+func (sh *strictHandler) UntagResources(w http.ResponseWriter, r *http.Request, params UntagResourcesParams) {
+	var request UntagResourcesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UntagResources(ctx, request.(UntagResourcesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UntagResources")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UntagResourcesResponseObject); ok {
+		if err := validResponse.VisitUntagResourcesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListTagResources operation middleware
+func (sh *strictHandler) ListTagResources(w http.ResponseWriter, r *http.Request, params ListTagResourcesParams) {
+	var request ListTagResourcesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListTagResources(ctx, request.(ListTagResourcesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListTagResources")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListTagResourcesResponseObject); ok {
+		if err := validResponse.VisitListTagResourcesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// TagResources operation middleware
+func (sh *strictHandler) TagResources(w http.ResponseWriter, r *http.Request) {
+	var request TagResourcesRequestObject
+
+	var body TagResourcesJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.TagResources(ctx, request.(TagResourcesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "TagResources")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(TagResourcesResponseObject); ok {
+		if err := validResponse.VisitTagResourcesResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
