@@ -3,6 +3,8 @@ package consumer
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -206,4 +208,69 @@ func rulePrincipals(ctx context.Context, tx pgx.Tx, accountID string, ruleIDs []
 	return principals, allFound(found, ruleIDs, func(id string) error {
 		return ErrRuleNotFound.Withf("The authorization rule %.64q does not exist. Call QueryConsumerAuthorizationRules for the ids of this account.", id)
 	})
+}
+
+// SetRules makes exactly these consumers and groups may call the API, which the caller's transaction has locked.
+func (c *Consumers) SetRules(ctx context.Context, tx pgx.Tx, accountID, apiID string, consumerIDs, groupIDs []string) error {
+	var wanted []RuleSpec
+	for _, id := range consumerIDs {
+		wanted = append(wanted, RuleSpec{ConsumerID: id, ResourceType: ModelAPI, APIID: apiID})
+	}
+	for _, id := range groupIDs {
+		wanted = append(wanted, RuleSpec{GroupID: id, ResourceType: ModelAPI, APIID: apiID})
+	}
+	environments, err := lockAPIs(ctx, tx, accountID, []RuleSpec{{APIID: apiID}})
+	if err != nil {
+		return err
+	}
+	existing, err := rulesOf(ctx, tx, apiID)
+	if err != nil {
+		return err
+	}
+	var changed []RuleSpec
+	var gone []string
+	for id, rule := range existing {
+		if rule.EnvironmentID != environments[apiID] || !slices.ContainsFunc(wanted, rule.samePrincipal) {
+			gone, changed = append(gone, id), append(changed, rule)
+			delete(existing, id)
+		}
+	}
+	kept := slices.Collect(maps.Values(existing))
+	added := slices.DeleteFunc(wanted, func(spec RuleSpec) bool { return slices.ContainsFunc(kept, spec.samePrincipal) })
+	reached, err := lockPrincipals(ctx, tx, accountID, append(changed, added...))
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `DELETE FROM authorization_rule WHERE id = ANY ($1)`, gone); err != nil {
+		return fmt.Errorf("delete the authorization rules: %w", err)
+	}
+	for _, spec := range added {
+		spec.EnvironmentID = environments[apiID]
+		if err := insertRule(ctx, tx, accountID, ids.New(ids.AuthorizationRule), spec); err != nil {
+			return err
+		}
+	}
+	return c.touch(ctx, tx, reached)
+}
+
+func (s RuleSpec) samePrincipal(other RuleSpec) bool {
+	return s.ConsumerID == other.ConsumerID && s.GroupID == other.GroupID
+}
+
+// rulesOf returns the rules of an API by their ids.
+func rulesOf(ctx context.Context, tx pgx.Tx, apiID string) (map[string]RuleSpec, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT id, coalesce(consumer_id, ''), coalesce(group_id, ''), http_api_id, environment_id
+		FROM authorization_rule WHERE http_api_id = $1`, apiID)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]RuleSpec{}
+	var id string
+	var rule RuleSpec
+	_, err = pgx.ForEachRow(rows, []any{&id, &rule.ConsumerID, &rule.GroupID, &rule.APIID, &rule.EnvironmentID}, func() error {
+		found[id] = rule
+		return nil
+	})
+	return found, err
 }

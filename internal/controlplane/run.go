@@ -143,7 +143,7 @@ func (p *program) assembleModelAPIs() error {
 	})
 	p.consumers = consumer.New(consumer.Config{DB: p.db, Jobs: p.jobs, Master: p.master})
 	p.upstreams = aiservice.New(aiservice.Config{DB: p.db, Jobs: p.jobs, Master: p.master, Snapshot: p.snapshot, Allowed: allowed})
-	p.apis = modelapi.New(modelapi.Config{DB: p.db, Jobs: p.jobs, SubDomain: p.ingress.SubDomain})
+	p.apis = modelapi.New(modelapi.Config{DB: p.db, Jobs: p.jobs, Rules: p.consumers, SubDomain: p.ingress.SubDomain})
 	p.publisher = publish.NewPublisher(p.db, p.jobs, p.ingress, p.consumers, p.upstreams, p.apis)
 	return nil
 }

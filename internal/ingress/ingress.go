@@ -115,5 +115,5 @@ func list[T any](ctx context.Context, db *pgxpool.Pool, columns, from, order str
 	return found, total, err
 }
 
-// heardWithin is how long a gateway process counts as serving after its last report.
-const heardWithin = 10 * time.Second
+// HeardWithin is how long a gateway process counts as serving after its last report.
+const HeardWithin = 10 * time.Second

@@ -125,8 +125,9 @@ type API struct {
 	SubDomain        string // of the environment; the API answers there when DeployConfig.EnvDomainIDs is not empty
 	CustomDomains    []BoundDomain
 	ResourceGroupID  string
-	DeployedRevision int64  // 0: not deployed
-	DeployStatus     string // NotDeployed, Deployed, DeployedWithChanges
+	DeployedRevision int64     // 0: not deployed
+	DeployStatus     string    // NotDeployed, Deployed, DeployedWithChanges
+	Serving          []Serving // by every gateway process that reports; Get alone fills it in
 	CreatedAt        time.Time
 	UpdatedAt        time.Time
 }

@@ -20,6 +20,7 @@ import (
 type APIs struct {
 	db        *pgxpool.Pool
 	jobs      *jobs.Client
+	rules     Rules
 	subDomain func(environmentID string) string
 }
 
@@ -27,11 +28,12 @@ type APIs struct {
 type Config struct {
 	DB        *pgxpool.Pool
 	Jobs      *jobs.Client
+	Rules     Rules
 	SubDomain func(environmentID string) string
 }
 
 // New returns the Model APIs that the database of c holds.
-func New(c Config) *APIs { return &APIs{c.DB, c.Jobs, c.SubDomain} }
+func New(c Config) *APIs { return &APIs{c.DB, c.Jobs, c.Rules, c.SubDomain} }
 
 // Create makes an API with its default routes, and deploys it when its deployConfig says so.
 func (a *APIs) Create(ctx context.Context, accountID string, spec Spec) (API, error) {
@@ -48,13 +50,7 @@ func (a *APIs) Create(ctx context.Context, accountID string, spec Spec) (API, er
 	s := &stored{API: API{ID: ids.New(ids.HTTPAPI), AccountID: accountID, Definition: *def, ResourceGroupID: spec.ResourceGroupID}}
 	var created API
 	err = pgx.BeginFunc(ctx, a.db, func(tx pgx.Tx) error {
-		if err := checkReferences(ctx, tx, accountID, &s.Definition); err != nil {
-			return err
-		}
-		if err := insert(ctx, tx, s); err != nil {
-			return err
-		}
-		if err := syncRoutes(ctx, tx, s.ID, nil, s.Routes); err != nil {
+		if err := a.add(ctx, tx, s); err != nil {
 			return err
 		}
 		if err := a.settle(ctx, tx, s, s.DeployConfig.AutoDeploy); err != nil {

@@ -11,11 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/audit"
+	"github.com/engineshed/engineshed/internal/consumer"
 	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/postgres/pgtest"
 	"github.com/engineshed/engineshed/internal/publish"
+	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -28,6 +30,7 @@ const (
 type world struct {
 	*pgtest.DB
 	apis      *APIs
+	consumers *consumer.Consumers
 	publisher *publish.Publisher
 
 	gateway, environment, staging, service, service2       string
@@ -46,8 +49,11 @@ func newWorld(t *testing.T) *world {
 		otherEnvironment: ids.New(ids.Environment), otherService: ids.New(ids.AIService), domain: ids.New(ids.Domain),
 		wildcard: ids.New(ids.Domain), foreignDomain: ids.New(ids.Domain), foreignGateway: ids.New(ids.Gateway), group: instance.DefaultResourceGroup,
 	}
-	w.apis = New(Config{DB: db.Control, Jobs: client, SubDomain: func(id string) string { return id + ".example.test" }})
-	w.publisher = publish.NewPublisher(db.Control, client, w.apis)
+	box, err := secret.NewBox()
+	require.NoError(t, err)
+	w.consumers = consumer.New(consumer.Config{DB: db.Control, Jobs: client, Master: box})
+	w.apis = New(Config{DB: db.Control, Jobs: client, Rules: w.consumers, SubDomain: func(id string) string { return id + ".example.test" }})
+	w.publisher = publish.NewPublisher(db.Control, client, w.apis, w.consumers)
 	batch := &pgx.Batch{}
 	batch.Queue(`INSERT INTO account (id, name) VALUES ($1, 'a'), ($2, 'b')`, account, stranger)
 	batch.Queue(`INSERT INTO gateway (id, account_id, name, resource_group_id, is_default) VALUES

@@ -131,12 +131,7 @@ func checkReferences(ctx context.Context, tx pgx.Tx, accountID string, d *Defini
 }
 
 func checkServices(ctx context.Context, tx pgx.Tx, accountID string, d *Definition) error {
-	wanted := serviceIDs(d.DeployConfig.Services)
-	for _, r := range d.Routes {
-		if r.Backend != nil {
-			wanted = append(wanted, serviceIDs(r.Backend.Services)...)
-		}
-	}
+	wanted := d.services()
 	found, err := existing(ctx, tx, `
 		SELECT id FROM ai_service WHERE account_id = $1 AND gateway_id = $2 AND id = ANY ($3) ORDER BY id FOR KEY SHARE`,
 		accountID, d.DeployConfig.GatewayID, wanted)

@@ -139,7 +139,8 @@ func (a *APIs) Get(ctx context.Context, accountID, id string) (API, error) {
 	if err != nil {
 		return API{}, err
 	}
-	return s.API, nil
+	s.Serving, err = serving(ctx, a.db, s)
+	return s.API, err
 }
 
 // List returns one page of the account's APIs, oldest first, and how many there are in all.
