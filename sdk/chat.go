@@ -21,7 +21,14 @@ type Message struct {
 	Content string `json:"content"`
 }
 
-// A service that has become active is known to every gateway a moment later. Until then a gateway answers 404.
+// Endpoint is where a gateway answers chat completions: a model service, or a Model API of the Text scenario.
+type Endpoint struct {
+	BaseURL string // to which /chat/completions is appended
+	APIKey  string // of the model service or the consumer; "": none is asked for
+	Model   string
+}
+
+// What has become active or was deployed is known to every gateway a moment later. Until then a gateway answers 404.
 const (
 	routeTimeout  = 5 * time.Second
 	routeInterval = 100 * time.Millisecond
@@ -30,11 +37,16 @@ const (
 // Chat asks an active service through the gateway and calls each with every piece of the answer as it arrives. The
 // service must come from DescribeModelService of a caller who may read its ApiKey.
 func (c *Client) Chat(ctx context.Context, service *gpdb.DescribeModelServiceResponse, messages []Message, each func(text string) error) error {
-	body, err := json.Marshal(map[string]any{"model": service.ModelName, "messages": messages, "stream": true})
+	return c.ChatAt(ctx, Endpoint{service.PrivateConnectUrl, service.ApiKey, service.ModelName}, messages, each)
+}
+
+// ChatAt asks an endpoint of a gateway and calls each with every piece of the answer as it arrives.
+func (c *Client) ChatAt(ctx context.Context, at Endpoint, messages []Message, each func(text string) error) error {
+	body, err := json.Marshal(map[string]any{"model": at.Model, "messages": messages, "stream": true})
 	if err != nil {
 		return fmt.Errorf("write the request: %w", err)
 	}
-	answer, err := c.ask(ctx, service, body)
+	answer, err := c.ask(ctx, at, body)
 	if err != nil {
 		return err
 	}
@@ -45,10 +57,10 @@ func (c *Client) Chat(ctx context.Context, service *gpdb.DescribeModelServiceRes
 	return readEvents(answer.Body, each)
 }
 
-// ask sends the question until the gateway knows the service.
-func (c *Client) ask(ctx context.Context, service *gpdb.DescribeModelServiceResponse, body []byte) (*http.Response, error) {
+// ask sends the question until the gateway knows the endpoint.
+func (c *Client) ask(ctx context.Context, at Endpoint, body []byte) (*http.Response, error) {
 	for deadline := time.Now().Add(routeTimeout); ; {
-		answer, err := c.post(ctx, service, body)
+		answer, err := c.post(ctx, at, body)
 		if err != nil || answer.StatusCode != http.StatusNotFound || time.Now().After(deadline) {
 			return answer, err
 		}
@@ -61,13 +73,15 @@ func (c *Client) ask(ctx context.Context, service *gpdb.DescribeModelServiceResp
 	}
 }
 
-func (c *Client) post(ctx context.Context, service *gpdb.DescribeModelServiceResponse, body []byte) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, service.PrivateConnectUrl+"/chat/completions", bytes.NewReader(body))
+func (c *Client) post(ctx context.Context, at Endpoint, body []byte) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, at.BaseURL+"/chat/completions", bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Authorization", "Bearer "+service.ApiKey)
+	if at.APIKey != "" {
+		r.Header.Set("Authorization", "Bearer "+at.APIKey)
+	}
 	return c.http.Do(r)
 }
 

@@ -33,7 +33,7 @@ func (p *program) demo() *cobra.Command {
 	var dir, model, prompt string
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Start everything, deploy a model through the signed API, talk to it, clean up",
+		Short: "Start everything, deploy a model through the signed API, publish it, talk to it, clean up",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signal.Ignore(syscall.SIGPIPE) // a reader who leaves must not keep it from cleaning up
@@ -58,6 +58,8 @@ type demo struct {
 	client       *sdk.Client
 	request      gpdb.CreateModelServiceRequest
 	service      *gpdb.DescribeModelServiceResponse
+	upstream     string // the upstream service that stands for the model service
+	api          string // the Model API
 }
 
 func (p *program) runDemo(ctx context.Context, dir, model, prompt string) error {
@@ -118,6 +120,9 @@ func (d *demo) mainJob(ctx context.Context) error {
 		{"Same ClientToken again", d.createAgain},
 		{"Deployed", d.deploy},
 		{"Answered", d.ask},
+		{"CreateHttpApi", d.publish},
+		{"Answered again", d.askAPI},
+		{"DeleteHttpApi", d.unpublish},
 		{"DeleteModelService", d.delete},
 	} {
 		if err := d.console.Step(step.name, func() (string, error) { return step.do(ctx) }); err != nil {
@@ -173,17 +178,21 @@ func (d *demo) deploy(ctx context.Context) (string, error) {
 	return fmt.Sprintf("active; engine process %s", strings.Trim(fmt.Sprint(engines), "[]")), nil
 }
 
-// ask streams the answer to the console as it arrives.
 func (d *demo) ask(ctx context.Context) (string, error) {
 	if err := d.awaitRoute(ctx); err != nil {
 		return "", err
 	}
+	return d.chat(ctx, sdk.Endpoint{BaseURL: d.service.PrivateConnectUrl, APIKey: d.service.ApiKey, Model: d.service.ModelName})
+}
+
+// chat streams the answer to the console as it arrives.
+func (d *demo) chat(ctx context.Context, at sdk.Endpoint) (string, error) {
 	d.console.end(fmt.Sprintf("\n    you    %s", d.prompt))
 	d.console.print("    model  ")
 	began := time.Now()
 	var first time.Duration
 	pieces := 0
-	err := d.client.Chat(ctx, d.service, []sdk.Message{{Role: "user", Content: d.prompt}}, func(text string) error {
+	err := d.client.ChatAt(ctx, at, []sdk.Message{{Role: "user", Content: d.prompt}}, func(text string) error {
 		if pieces++; pieces == 1 {
 			first = time.Since(began)
 		}
@@ -194,7 +203,43 @@ func (d *demo) ask(ctx context.Context) (string, error) {
 	if err == nil && pieces == 0 {
 		err = errors.New("the model answered nothing")
 	}
-	return fmt.Sprintf("streamed in %d pieces, the first after %.2f s, through %s", pieces, first.Seconds(), d.service.PrivateConnectUrl), err
+	return fmt.Sprintf("streamed in %d pieces, the first after %.2f s, through %s", pieces, first.Seconds(), at.BaseURL), err
+}
+
+// The Model API of the demo, and what its callers may call every model.
+const (
+	demoAPI   = "demo"
+	demoModel = "house-model"
+)
+
+// publish makes a Model API over the model service, as `engineshed model-api create` does.
+func (d *demo) publish(ctx context.Context) (string, error) {
+	c := &client{Client: d.client}
+	gateway, err := c.gateway(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	if d.upstream, err = c.upstream(ctx, gateway.GatewayId, d.service.ModelServiceId); err != nil {
+		return "", err
+	}
+	wish := apiWish{scenario: "Text", protocol: "OpenAI/v1", model: d.service.ModelName}
+	created, err := d.client.CreateHttpApi(ctx, wish.request(demoAPI, gateway, d.upstream))
+	if err != nil {
+		return "", err
+	}
+	d.api = created.HttpApiId
+	return fmt.Sprintf("%s: a Model API of OpenAI/v1 at /%s, whatever model a caller names", d.api, demoAPI), nil
+}
+
+func (d *demo) askAPI(ctx context.Context) (string, error) {
+	return d.chat(ctx, sdk.Endpoint{BaseURL: d.installation.Credentials.Gateway + "/" + demoAPI + "/v1", Model: demoModel})
+}
+
+func (d *demo) unpublish(ctx context.Context) (string, error) {
+	if err := d.client.DeleteHttpApi(ctx, d.api); err != nil {
+		return "", err
+	}
+	return "with its routes", d.client.DeleteService(ctx, d.upstream)
 }
 
 // awaitRoute waits until the gateway serves what is active: it hears of it a moment after the API says so.
