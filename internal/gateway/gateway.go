@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/gateway/framing"
 	"github.com/engineshed/engineshed/internal/route"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
@@ -180,9 +181,14 @@ func (g *Gateway) serveOn(use use, addr string, h *handler) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, err)
 	}
+	if use == httpsUse || len(tlsConfig.Certificates) > 0 {
+		listener = framing.Listen(listener, tlsConfig, h.refusedFraming)
+	} else {
+		listener = framing.Listen(listener, nil, h.refusedFraming)
+	}
 	g.servers = append(g.servers, server{use, &http.Server{
 		Handler:           h,
-		TLSConfig:         tlsConfig,
+		ConnState:         framing.Follow,
 		BaseContext:       func(net.Listener) context.Context { return g.requests },
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -196,7 +202,7 @@ func (g *Gateway) serveOn(use use, addr string, h *handler) error {
 
 // tlsConfig holds the certificate of the settings, if there is one. The listener for domains takes theirs first.
 func (g *Gateway) tlsConfig(use use) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	if g.settings.TLSCert != "" {
 		certificate, err := tls.LoadX509KeyPair(g.settings.TLSCert, g.settings.TLSKey)
 		if err != nil {
@@ -278,16 +284,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 }
 
 func (s server) serve() error {
-	var err error
-	if s.use == httpsUse || len(s.http.TLSConfig.Certificates) > 0 {
-		err = s.http.ServeTLS(s.listener, "", "")
-	} else {
-		err = s.http.Serve(s.listener)
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
 	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
+	return nil
 }
 
 func (g *Gateway) drain() {

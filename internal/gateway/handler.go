@@ -55,6 +55,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.outcome = config.Of(c.status)
 }
 
+// refusedFraming takes note of a request that never became one.
+func (h *handler) refusedFraming(reason error) {
+	h.nobody.Ended(config.ClientError)
+	h.log.Warn("request refused: it could be read in more than one way", "reason", reason)
+}
+
 // call is one request on its way through the gateway.
 type call struct {
 	*handler

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -256,18 +258,60 @@ func TestAmbiguousRequestsAreRefused(t *testing.T) {
 	require.EqualValues(t, 1, e.calls.Load())
 }
 
-// What net/http cannot refuse must at least reach an engine in one reading only.
-func TestEngineSeesOneFramingOfABody(t *testing.T) {
+func TestRequestsThatCanBeReadInTwoWaysReachNoEngine(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
-	seen := make(chan string, 1)
-	e := newEngine(t, func(_ http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		seen <- fmt.Sprintf("%v %v %s", r.TransferEncoding, r.Header["Content-Length"], body)
-	})
+	e := newEngine(t, says("hello"))
 	s := g.service(e.addr)
 	g.serve(s)
-	rawAnswer(t, g.Addr(), "POST /services/"+s.ID+"/v1/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "+callerKey+
-		"\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n")
-	require.Equal(t, "[chunked] [] ab", <-seen)
+	line := "POST /services/" + s.ID + "/v1/x HTTP/1.1\r\n"
+	head := line + "Host: a\r\nAuthorization: Bearer " + callerKey + "\r\n"
+	require.Equal(t, 200, rawAnswer(t, g.Addr(), head+"Content-Length: 2\r\n\r\nab"))
+	require.Equal(t, 200, rawAnswer(t, g.Addr(), head+"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"))
+	for name, text := range map[string]string{
+		"length and coding":        head + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+		"lengths that differ":      head + "Content-Length: 2\r\nContent-Length: 1\r\n\r\nab",
+		"a list of lengths":        head + "Content-Length: 2, 2\r\n\r\nab",
+		"an unknown coding":        head + "Transfer-Encoding: xchunked\r\n\r\nab",
+		"a folded header":          head + "X: 1\r\n Content-Length: 2\r\n\r\nab",
+		"bare LF":                  strings.ReplaceAll(head, "\r\n", "\n") + "Content-Length: 2\n\nab",
+		"one bare LF":              head + "X: 1\nContent-Length: 2\r\n\r\nab",
+		"bare CR":                  head + "X: 1\rContent-Length: 2\r\n\r\nab",
+		"NUL in a value":           head + "X: a\x00b\r\nContent-Length: 2\r\n\r\nab",
+		"NUL in a name":            head + "X\x00: a\r\nContent-Length: 2\r\n\r\nab",
+		"a whole URL, another":     "POST http://b/services/" + s.ID + "/v1/x HTTP/1.1\r\n" + strings.TrimPrefix(head, line) + "Content-Length: 2\r\n\r\nab",
+		"two hosts":                head + "Host: b\r\nContent-Length: 2\r\n\r\nab",
+		"a space before the colon": head + "Content-Length : 2\r\n\r\nab",
+	} {
+		before := e.calls.Load()
+		got := rawAnswers(t, g.Addr(), text+head+"Content-Length: 2\r\n\r\nab")
+		require.Len(t, got, 1, "%s: the connection is closed, what follows is not read", name)
+		require.Equal(t, 400, got[0].status, name)
+		require.Equal(t, "invalid_framing", got[0].code(t), name)
+		require.Equal(t, before, e.calls.Load(), name)
+	}
+	require.Contains(t, g.logs.String(), "it could be read in more than one way")
+}
+
+// rawAnswers sends text on a connection of its own and returns every answer until the gateway closes it.
+func rawAnswers(t *testing.T, addr, text string) (answers []answer) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(deadline)))
+	_, err = io.WriteString(conn, text)
+	require.NoError(t, err)
+	in := bufio.NewReader(conn)
+	for {
+		resp, err := http.ReadResponse(in, nil)
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			return answers
+		}
+		require.NoError(t, err)
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		require.NoError(t, err)
+		answers = append(answers, answer{resp.StatusCode, resp.Header, string(body)})
+	}
 }
