@@ -3,7 +3,7 @@
 // The system policies are RAM policy documents like those a customer writes; the file name is the policy's name:
 //
 //   - AdministratorAccess: everything in the account.
-//   - ReadOnlyAccess: Describe*, List* and the Get operations that show no secret (apig's GetConsumer does).
+//   - ReadOnlyAccess: Describe*, List* and the operations that read and show no secret (apig's GetConsumer does).
 //   - AliyunGPDBFullAccess: everything on DB instances, AI nodes and model services.
 //   - AliyunGPDBReadOnlyAccess: gpdb's Describe* and List*. Not Get*: GetModelServiceApiKey answers with a secret.
 //   - AliyunAPIGFullAccess: everything on gateways, Model APIs, their services and consumers.

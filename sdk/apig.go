@@ -104,6 +104,34 @@ func (c *Client) RollbackHttpApi(ctx context.Context, id string, revision int64)
 	})
 }
 
+// GetHttpApiRevision shows what was deployed of a Model API; ref is the id of the revision or its number.
+func (c *Client) GetHttpApiRevision(ctx context.Context, id, ref string) (*apig.HttpApiRevisionContent, error) {
+	return data[apig.HttpApiRevisionContent](c, "GetHttpApiRevision", func(sign edit) (*http.Response, error) {
+		return c.apig.GetHttpApiRevision(ctx, id, ref, sign)
+	})
+}
+
+// DiffHttpApiRevision shows what changes from one revision of a Model API to another.
+func (c *Client) DiffHttpApiRevision(ctx context.Context, id string, params apig.DiffHttpApiRevisionParams) (*apig.HttpApiDifference, error) {
+	return data[apig.HttpApiDifference](c, "DiffHttpApiRevision", func(sign edit) (*http.Response, error) {
+		return c.apig.DiffHttpApiRevision(ctx, id, &params, sign)
+	})
+}
+
+// ExportHttpApi shows a Model API as a document that ImportHttpApi takes in.
+func (c *Client) ExportHttpApi(ctx context.Context, id string, params apig.ExportHttpApiParams) (*apig.HttpApiDocument, error) {
+	return data[apig.HttpApiDocument](c, "ExportHttpApi", func(sign edit) (*http.Response, error) {
+		return c.apig.ExportHttpApi(ctx, id, &params, sign)
+	})
+}
+
+// ImportHttpApi creates or changes the Model API that a document describes.
+func (c *Client) ImportHttpApi(ctx context.Context, request apig.ImportHttpApiRequest) (*apig.ImportedHttpApi, error) {
+	return data[apig.ImportedHttpApi](c, "ImportHttpApi", func(sign edit) (*http.Response, error) {
+		return c.apig.ImportHttpApi(ctx, request, sign)
+	})
+}
+
 // ListHttpApiRoutes shows one page of the routes of a Model API.
 func (c *Client) ListHttpApiRoutes(ctx context.Context, id string, params apig.ListHttpApiRoutesParams) (*apig.HttpRoutePage, error) {
 	return data[apig.HttpRoutePage](c, "ListHttpApiRoutes", func(sign edit) (*http.Response, error) {

@@ -91,7 +91,7 @@ type answer struct {
 // ServeHTTP takes one request through all steps.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
-	c := &call{requestID: strings.ToUpper(uuid.NewString()), authorize: s.Authorizer}
+	c := &call{requestID: strings.ToUpper(uuid.NewString()), region: s.Region, authorize: s.Authorizer}
 	ctx, cancel := context.WithTimeout(withCall(r.Context(), c), s.Timeout)
 	defer cancel()
 	r = r.WithContext(ctx)

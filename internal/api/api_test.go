@@ -307,6 +307,31 @@ func TestAllowedAsksOnlyForWhatTheDocumentLists(t *testing.T) {
 	require.Equal(t, 500, s.JSON(apitest.RootKey, "Get", object{"DBInstanceId": id}).Status)
 }
 
+func TestRequireAsksForTheRightToAnotherOperation(t *testing.T) {
+	t.Parallel()
+	s, h := serve(t)
+	allow := func(actions string) string {
+		return `{"Version":"1","Statement":[{"Effect":"Allow","Action":[` + actions + `],"Resource":"*"}]}`
+	}
+	s.Users(map[string]string{
+		"both": allow(`"test:Get","test:Make"`), "get": allow(`"test:Get"`),
+		"one": `{"Version":"1","Statement":[{"Effect":"Allow","Action":"test:Get","Resource":"*"},
+			{"Effect":"Allow","Action":"test:Make","Resource":"acs:test:*:*:dbinstance/` + id + `"}]}`,
+	})
+	other := "gp-1123456789abcdefghij"
+	for _, c := range []struct {
+		user, id string
+		want     int
+	}{{"both", other, 200}, {"get", other, 403}, {"one", id, 200}, {"one", other, 403}} {
+		h.answer = func(ctx context.Context, _ object) error {
+			return api.Require(ctx, "Make", object{"DBInstanceId": c.id})
+		}
+		require.Equal(t, c.want, s.JSON(apitest.KeyOf(c.user), "Get", object{"DBInstanceId": id}).Status, c)
+	}
+	h.answer = func(ctx context.Context, _ object) error { return api.Require(ctx, "Get", nil) }
+	require.Equal(t, 500, s.JSON(apitest.RootKey, "Get", object{"DBInstanceId": id}).Status, "it is not listed")
+}
+
 func TestTheFingerprintIsOfTheParametersAlone(t *testing.T) {
 	t.Parallel()
 	s, h := serve(t)

@@ -12,6 +12,7 @@ import (
 // call is what the steps learn about one request on its way in. It belongs to one goroutine.
 type call struct {
 	requestID string
+	region    string
 	authorize Authorizer
 	operation *operation // nil until it is known
 	caller    access.Caller
@@ -47,6 +48,18 @@ func Allowed(ctx context.Context, action string) (bool, error) {
 	}
 	decision, err := c.authorize.Authorize(ctx, c.caller, access.Request{Action: action, Resources: c.resources})
 	return decision.Allowed, err
+}
+
+// Require refuses a caller who may not also call another operation with params, one that the operation's x-ram lists as
+// further.
+func Require(ctx context.Context, name string, params map[string]any) error {
+	c := callFrom(ctx)
+	if c == nil || c.operation == nil || !slices.Contains(c.operation.further, name) {
+		return fmt.Errorf("the operation does not list %s as further", name)
+	}
+	other := c.operation.siblings[name]
+	resources := other.arn.resources(c.region, c.caller.AccountID, params)
+	return c.authorize.Require(ctx, c.caller, access.Request{Action: other.action, Resources: resources})
 }
 
 // Fail keeps the error a handler returned, for the one place that answers errors. Give it to the generated strict

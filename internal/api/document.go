@@ -19,6 +19,8 @@ type operation struct {
 	action      string           // of x-ram
 	arn         arnTemplate
 	optional    []string // further actions a handler may ask about
+	further     []string // other operations of the product that a handler may require the right for
+	siblings    map[string]*operation
 	mutates     bool
 	clientToken bool
 	tokenParam  string // how the product spells ClientToken
@@ -61,8 +63,15 @@ func operations(product Product) (map[string]*operation, error) {
 			continue
 		}
 		for _, op := range ops {
-			op.handler = product.Handler
+			op.handler, op.siblings = product.Handler, found
 			found[op.name] = op
+		}
+	}
+	for _, op := range found {
+		for _, name := range op.further {
+			if found[name] == nil {
+				complaints = append(complaints, fmt.Errorf("%s %s: further names %q, which is no operation", product.Name, op.name, name))
+			}
 		}
 	}
 	return found, errors.Join(complaints...)
@@ -114,6 +123,10 @@ func (o *operation) readRAM(ram map[string]any) error {
 	optional, _ := ram["optional"].([]any)
 	for _, action := range optional {
 		o.optional = append(o.optional, fmt.Sprint(action))
+	}
+	further, _ := ram["further"].([]any)
+	for _, name := range further {
+		o.further = append(o.further, fmt.Sprint(name))
 	}
 	return o.arn.check(text("resource"), o.schema)
 }

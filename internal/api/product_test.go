@@ -26,7 +26,7 @@ paths:
   /Get:
     post:
       operationId: Get
-      x-ram: {action: "test:Get", level: get, resource: dbinstance, arn: "acs:test:{region}:{account}:dbinstance/{DBInstanceId}", optional: ["test:Peek"]}
+      x-ram: {action: "test:Get", level: get, resource: dbinstance, arn: "acs:test:{region}:{account}:dbinstance/{DBInstanceId}", optional: ["test:Peek"], further: [Make]}
       requestBody: &body
         content:
           application/json:

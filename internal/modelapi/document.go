@@ -2,6 +2,7 @@ package modelapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -191,4 +192,24 @@ func (d *Definition) services() []string {
 		}
 	}
 	return found
+}
+
+// DescribeRevision returns a revision of the account's API, by its id or its number, with its content as a document.
+func (a *APIs) DescribeRevision(ctx context.Context, accountID, id, ref string) (v Revision, doc Document, err error) {
+	if err := exists(ctx, a.db, accountID, id); err != nil {
+		return Revision{}, Document{}, err
+	}
+	rows, err := a.db.Query(ctx, selectRevisions+` WHERE a.id = $1 AND $2 IN (v.id, v.number::text)`, id, ref)
+	if err != nil {
+		return Revision{}, Document{}, err
+	}
+	v, err = pgx.CollectExactlyOneRow(rows, scanRevision)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Revision{}, Document{}, ErrRevisionNotFound.Withf("The Model API %s has no revision %.40q. Call ListHttpApiRevisions for those it has.", id, ref)
+	}
+	if err != nil {
+		return Revision{}, Document{}, fmt.Errorf("read a revision of %s: %w", id, err)
+	}
+	known, err := namesIn(ctx, a.db, accountID, &v.Content)
+	return v, known.document(&v.Content), err
 }

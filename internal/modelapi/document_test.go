@@ -312,6 +312,17 @@ func TestRevisionsAreCompared(t *testing.T) {
 	require.Equal(t, []any{"/chat", []string(nil)}, []any{first.BasePath, first.Consumers})
 	_, err = w.apis.Export(t.Context(), account, api.ID, 9)
 	require.ErrorIs(t, err, ErrRevisionNotFound)
+
+	v, content, err := w.apis.DescribeRevision(t.Context(), account, api.ID, "1")
+	require.NoError(t, err)
+	require.Equal(t, first, content)
+	byID, _, err := w.apis.DescribeRevision(t.Context(), account, api.ID, v.ID)
+	require.NoError(t, err)
+	require.Equal(t, []any{v, int64(1), false}, []any{byID, byID.Number, byID.Deployed})
+	_, _, err = w.apis.DescribeRevision(t.Context(), account, api.ID, "3")
+	require.ErrorIs(t, err, ErrRevisionNotFound)
+	_, _, err = w.apis.DescribeRevision(t.Context(), stranger, api.ID, v.ID)
+	require.ErrorIs(t, err, ErrNotFound)
 }
 
 func TestADifferenceIsAsDeepAsBothAreAlike(t *testing.T) {

@@ -144,7 +144,7 @@ func (a *APIs) importChanges(ctx context.Context, tx pgx.Tx, s *stored, before *
 	}
 	after := known.document(&s.Definition)
 	switch {
-	case doc.saysWhoMayCall():
+	case doc.SaysWhoMayCall():
 		after.Consumers, after.ConsumerGroups = sorted(doc.Consumers), sorted(doc.ConsumerGroups)
 	case before != nil:
 		after.Consumers, after.ConsumerGroups = before.Consumers, before.ConsumerGroups
@@ -155,7 +155,8 @@ func (a *APIs) importChanges(ctx context.Context, tx pgx.Tx, s *stored, before *
 	return changes(before, after)
 }
 
-func (doc *Document) saysWhoMayCall() bool { return doc.Consumers != nil || doc.ConsumerGroups != nil }
+// SaysWhoMayCall reports whether the document names consumers or groups, if only none.
+func (doc *Document) SaysWhoMayCall() bool { return doc.Consumers != nil || doc.ConsumerGroups != nil }
 
 // sorted returns each of the list once, and [] for nothing.
 func sorted(list []string) []string {
@@ -180,7 +181,7 @@ func (a *APIs) add(ctx context.Context, tx pgx.Tx, s *stored) error {
 
 // allow makes the rules those of the document, if it says anything about them.
 func (a *APIs) allow(ctx context.Context, tx pgx.Tx, s *stored, doc Document) error {
-	if !doc.saysWhoMayCall() {
+	if !doc.SaysWhoMayCall() {
 		return nil
 	}
 	consumers, err := resolve(ctx, tx, sorted(doc.Consumers), func(name string) error {

@@ -31,6 +31,21 @@ func (e CreateDomainRequestMTLSEnabled) Valid() bool {
 	}
 }
 
+// Defines values for HttpApiDocumentFormat.
+const (
+	EngineshedModelApiv1 HttpApiDocumentFormat = "engineshed.model-api/v1"
+)
+
+// Valid indicates whether the value is a known member of the HttpApiDocumentFormat enum.
+func (e HttpApiDocumentFormat) Valid() bool {
+	switch e {
+	case EngineshedModelApiv1:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UpdateDomainRequestMTLSEnabled.
 const (
 	UpdateDomainRequestMTLSEnabledFalse UpdateDomainRequestMTLSEnabled = false
@@ -1079,6 +1094,25 @@ type DeployedHttpApi struct {
 // Example: for the search team
 type Description = string
 
+// DiffHttpApiRevisionResponse defines model for DiffHttpApiRevisionResponse.
+type DiffHttpApiRevisionResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string            `json:"code"`
+	Data HttpApiDifference `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"requestId"`
+}
+
 // DomainId The id of a domain.
 //
 // Example: d-0123456789abcdefghij
@@ -1262,6 +1296,27 @@ type EnvironmentPage struct {
 	//
 	// Example: 1
 	TotalSize TotalSize `json:"totalSize"`
+}
+
+// ExportHttpApiResponse defines model for ExportHttpApiResponse.
+type ExportHttpApiResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string `json:"code"`
+
+	// Data A Model API with names in place of ids, and without secrets.
+	Data HttpApiDocument `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"requestId"`
 }
 
 // FilterText A text to look for.
@@ -1496,6 +1551,25 @@ type GetHttpApiResponse struct {
 	RequestId RequestId `json:"requestId"`
 }
 
+// GetHttpApiRevisionResponse defines model for GetHttpApiRevisionResponse.
+type GetHttpApiRevisionResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string                 `json:"code"`
+	Data HttpApiRevisionContent `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"requestId"`
+}
+
 // GetHttpApiRouteResponse defines model for GetHttpApiRouteResponse.
 type GetHttpApiRouteResponse struct {
 	// Code Always Ok.
@@ -1620,6 +1694,14 @@ type HttpApiApiInfo struct {
 	// Example: rg-default
 	ResourceGroupId ResourceGroupId `json:"resourceGroupId"`
 
+	// ServedEverywhere Every one of them serves the deployed revision, in answers to GetHttpApi.
+	//
+	// Example: true
+	ServedEverywhere *bool `json:"servedEverywhere,omitempty"`
+
+	// Serving What each gateway process that reports serves, in answers to GetHttpApi.
+	Serving *[]HttpApiServing `json:"serving,omitempty"`
+
 	// Type LLM or Ai.
 	//
 	// Example: LLM
@@ -1629,6 +1711,24 @@ type HttpApiApiInfo struct {
 	//
 	// Example: 1772357400000
 	UpdateTimestamp int64 `json:"updateTimestamp"`
+}
+
+// HttpApiChange defines model for HttpApiChange.
+type HttpApiChange struct {
+	// After What is there then; absent when nothing is.
+	//
+	// Example: /chat
+	After interface{} `json:"after,omitempty"`
+
+	// Before What was there; absent when nothing was.
+	//
+	// Example: /talk
+	Before interface{} `json:"before,omitempty"`
+
+	// Path Where in the document; items of a list by their names.
+	//
+	// Example: services[qwen].modelName
+	Path string `json:"path"`
 }
 
 // HttpApiDeployConfig defines model for HttpApiDeployConfig.
@@ -1682,6 +1782,193 @@ type HttpApiDeployConfig struct {
 
 // HttpApiDeployConfigs Where the API is served and what answers; exactly one.
 type HttpApiDeployConfigs = []HttpApiDeployConfig
+
+// HttpApiDifference defines model for HttpApiDifference.
+type HttpApiDifference struct {
+	// Changes The differences.
+	Changes []HttpApiChange `json:"changes"`
+
+	// From The revision that is compared; absent is nothing.
+	//
+	// Example: 1
+	From *int64 `json:"from,omitempty"`
+
+	// HttpApiId The id of a Model API.
+	//
+	// Example: api-0123456789abcdefghij
+	HttpApiId HttpApiId `json:"httpApiId"`
+
+	// To The revision it is compared with; absent is the API as it is configured now.
+	//
+	// Example: 2
+	To *int64 `json:"to,omitempty"`
+}
+
+// HttpApiDocument A Model API with names in place of ids, and without secrets.
+type HttpApiDocument struct {
+	// AiProtocols OpenAI/v1, Anthropic, DashScope, vLLM or ComfyUI; exactly one for LLM.
+	//
+	// Example: ["OpenAI/v1"]
+	AiProtocols AiProtocols `json:"aiProtocols"`
+
+	// AuthConfig How consumers prove who they are.
+	AuthConfig *AuthConfig `json:"authConfig,omitempty"`
+
+	// AutoDeploy Gateways serve the API at once.
+	//
+	// Example: true
+	AutoDeploy *bool `json:"autoDeploy,omitempty"`
+
+	// BackendScene SingleService.
+	//
+	// Example: SingleService
+	BackendScene string `json:"backendScene"`
+
+	// BasePath Where the API begins below its domains.
+	//
+	// Example: /chat
+	BasePath BasePath `json:"basePath"`
+
+	// ConsumerGroups The names of the groups whose consumers may call.
+	//
+	// Example: ["search-team"]
+	ConsumerGroups *[]string `json:"consumerGroups,omitempty"`
+
+	// Consumers The names of the consumers that may call. Absent with consumerGroups: the rules stay as they are.
+	//
+	// Example: ["alice"]
+	Consumers *[]string `json:"consumers,omitempty"`
+
+	// Description A text for people.
+	//
+	// Example: for the search team
+	Description *Description `json:"description,omitempty"`
+
+	// Domains The names of the domains that the API answers on.
+	//
+	// Example: ["models.example.com"]
+	Domains *[]string `json:"domains,omitempty"`
+
+	// EnableAuth Only consumers with an authorization rule may call.
+	//
+	// Example: true
+	EnableAuth *bool `json:"enableAuth,omitempty"`
+
+	// Environment The name of the environment; absent is the gateway's default one.
+	//
+	// Example: staging
+	Environment *string `json:"environment,omitempty"`
+
+	// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit, and the only value served yet.
+	//
+	// Example: 0
+	FirstByteTimeout *FirstByteTimeout `json:"firstByteTimeout,omitempty"`
+
+	// Format The form of the document.
+	//
+	// Example: engineshed.model-api/v1
+	Format HttpApiDocumentFormat `json:"format"`
+
+	// Gateway The name of the gateway.
+	//
+	// Example: default
+	Gateway string `json:"gateway"`
+
+	// ModelCategory The scenario: Text, Image, Video, Audio, Embedding, Rerank or Others.
+	//
+	// Example: Text
+	ModelCategory *ModelCategory `json:"modelCategory,omitempty"`
+
+	// Name 1 to 64 letters, digits, _ and -; the API is found by it.
+	//
+	// Example: chat
+	Name string `json:"name"`
+
+	// PolicyConfigs The policies of the API.
+	PolicyConfigs *HttpApiPolicyConfigs `json:"policyConfigs,omitempty"`
+
+	// Protocols HTTP, HTTPS or both.
+	//
+	// Example: ["HTTP","HTTPS"]
+	Protocols *Protocols `json:"protocols,omitempty"`
+
+	// RemoveBasePathOnForward The base path is taken off before a request is forwarded.
+	//
+	// Example: true
+	RemoveBasePathOnForward *bool `json:"removeBasePathOnForward,omitempty"`
+
+	// Routes All routes, the default ones too. Absent: the default routes of a new API, the present ones of another.
+	Routes *[]HttpApiDocumentRoute `json:"routes,omitempty"`
+
+	// Services The services that answer.
+	Services []HttpApiDocumentService `json:"services"`
+
+	// SubDomain The API answers on the environment's sub-domain.
+	//
+	// Example: true
+	SubDomain *bool `json:"subDomain,omitempty"`
+
+	// Type LLM for one protocol or Ai for several; it never changes.
+	//
+	// Example: LLM
+	Type string `json:"type"`
+}
+
+// HttpApiDocumentFormat The form of the document.
+//
+// Example: engineshed.model-api/v1
+type HttpApiDocumentFormat string
+
+// HttpApiDocumentBackend What answers requests of this route; absent is what answers for the API.
+type HttpApiDocumentBackend struct {
+	// Scene SingleService.
+	//
+	// Example: SingleService
+	Scene string `json:"scene"`
+
+	// Services The services that answer.
+	Services []HttpApiDocumentService `json:"services"`
+}
+
+// HttpApiDocumentRoute defines model for HttpApiDocumentRoute.
+type HttpApiDocumentRoute struct {
+	// Backend What answers requests of this route; absent is what answers for the API.
+	Backend *HttpApiDocumentBackend `json:"backend,omitempty"`
+
+	// Builtin It is the default route of this name.
+	//
+	// Example: false
+	Builtin *bool `json:"builtin,omitempty"`
+
+	// Description A text for people.
+	//
+	// Example: for the search team
+	Description *Description `json:"description,omitempty"`
+
+	// Match Which requests the route takes.
+	Match *HttpRouteMatch `json:"match,omitempty"`
+
+	// Name Unique in the API.
+	//
+	// Example: search
+	Name string `json:"name"`
+
+	// PolicyConfigs The policies of the API.
+	PolicyConfigs *HttpApiPolicyConfigs `json:"policyConfigs,omitempty"`
+}
+
+// HttpApiDocumentService defines model for HttpApiDocumentService.
+type HttpApiDocumentService struct {
+	// ModelName Replaces the model that a request names; absent leaves it.
+	//
+	// Example: qwen-plus
+	ModelName *string `json:"modelName,omitempty"`
+
+	// Name The name of the service on the gateway.
+	//
+	// Example: qwen
+	Name string `json:"name"`
+}
 
 // HttpApiDomainInfo defines model for HttpApiDomainInfo.
 type HttpApiDomainInfo struct {
@@ -1835,6 +2122,37 @@ type HttpApiRevision struct {
 	RevisionId string `json:"revisionId"`
 }
 
+// HttpApiRevisionContent defines model for HttpApiRevisionContent.
+type HttpApiRevisionContent struct {
+	// Author Who deployed it.
+	//
+	// Example: acs:ram::1000000000000001:root
+	Author string `json:"author"`
+
+	// CreateTimestamp A time in milliseconds since 1970.
+	//
+	// Example: 1772357400000
+	CreateTimestamp Timestamp `json:"createTimestamp"`
+
+	// Deployed Gateways serve this one.
+	//
+	// Example: true
+	Deployed bool `json:"deployed"`
+
+	// Document A Model API with names in place of ids, and without secrets.
+	Document HttpApiDocument `json:"document"`
+
+	// Revision Its number in the API.
+	//
+	// Example: 1
+	Revision int64 `json:"revision"`
+
+	// RevisionId The id of the revision.
+	//
+	// Example: apr-0123456789abcdefghij
+	RevisionId string `json:"revisionId"`
+}
+
 // HttpApiRevisionPage defines model for HttpApiRevisionPage.
 type HttpApiRevisionPage struct {
 	// Items The revisions of this page.
@@ -1877,6 +2195,34 @@ type HttpApiServiceConfig struct {
 	ServiceId ServiceId `json:"serviceId"`
 }
 
+// HttpApiServing What one gateway process serves of the API.
+type HttpApiServing struct {
+	// GatewayId The one gateway that the process serves; absent is all of them.
+	//
+	// Example: gw-0123456789abcdefghij
+	GatewayId *string `json:"gatewayId,omitempty"`
+
+	// Newest It serves the deployed revision.
+	//
+	// Example: true
+	Newest bool `json:"newest"`
+
+	// ProcessId The process; its machine stands before the slash.
+	//
+	// Example: host/gateway-0123456789abcdefghij
+	ProcessId string `json:"processId"`
+
+	// ReportTimestamp A time in milliseconds since 1970.
+	//
+	// Example: 1772357400000
+	ReportTimestamp Timestamp `json:"reportTimestamp"`
+
+	// Revision The revision that it serves, 0 for none; absent while it serves an earlier one than what is published.
+	//
+	// Example: 1
+	Revision *int64 `json:"revision,omitempty"`
+}
+
 // HttpRoute defines model for HttpRoute.
 type HttpRoute struct {
 	// Backend What answers requests of this route, if not what answers for the API.
@@ -1909,6 +2255,9 @@ type HttpRoute struct {
 	//
 	// Example: search
 	Name string `json:"name"`
+
+	// PolicyConfigs The policies of the API.
+	PolicyConfigs *HttpApiPolicyConfigs `json:"policyConfigs,omitempty"`
 
 	// RouteId The id of a route.
 	//
@@ -2015,6 +2364,67 @@ type HttpRouteValueMatch struct {
 	//
 	// Example: search
 	Value string `json:"value"`
+}
+
+// ImportHttpApiRequest defines model for ImportHttpApiRequest.
+type ImportHttpApiRequest struct {
+	// Document A Model API with names in place of ids, and without secrets.
+	Document HttpApiDocument `json:"document"`
+
+	// DryRun Nothing is changed; the answer says what would be, and refusals come as they would.
+	//
+	// Example: false
+	DryRun *bool `json:"dryRun,omitempty"`
+}
+
+// ImportHttpApiResponse defines model for ImportHttpApiResponse.
+type ImportHttpApiResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string          `json:"code"`
+	Data ImportedHttpApi `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"requestId"`
+}
+
+// ImportedHttpApi defines model for ImportedHttpApi.
+type ImportedHttpApi struct {
+	// Changes What changed.
+	Changes []HttpApiChange `json:"changes"`
+
+	// Created There was none of this name.
+	//
+	// Example: false
+	Created bool `json:"created"`
+
+	// DryRun Nothing was changed.
+	//
+	// Example: false
+	DryRun bool `json:"dryRun"`
+
+	// HttpApiId The id of the API; absent of one that a dry run would create.
+	//
+	// Example: api-0123456789abcdefghij
+	HttpApiId *string `json:"httpApiId,omitempty"`
+
+	// Name The name of the API.
+	//
+	// Example: chat
+	Name string `json:"name"`
+
+	// Revision The number of the revision that gateways serve; 0 is none.
+	//
+	// Example: 2
+	Revision int64 `json:"revision"`
 }
 
 // ItemsPerPage How many items a page holds.
@@ -2762,6 +3172,9 @@ type PageNumberParam = PageNumber
 // Example: 10
 type PageSizeParam = ItemsPerPage
 
+// RevisionId Example: apr-0123456789abcdefghij
+type RevisionId = string
+
 // TaggedIds The resources, at most 50.
 //
 // Example: ["gw-0123456789abcdefghij"]
@@ -2949,6 +3362,21 @@ type ListHttpApisParams struct {
 	PageSize *PageSizeParam `form:"pageSize,omitempty" json:"pageSize,omitempty"`
 }
 
+// DiffHttpApiRevisionParams defines parameters for DiffHttpApiRevision.
+type DiffHttpApiRevisionParams struct {
+	// From The number of a revision; absent is the deployed one, or nothing when none is.
+	From *int64 `form:"from,omitempty" json:"from,omitempty"`
+
+	// To The number of a revision; absent is the API as it is configured now.
+	To *int64 `form:"to,omitempty" json:"to,omitempty"`
+}
+
+// ExportHttpApiParams defines parameters for ExportHttpApi.
+type ExportHttpApiParams struct {
+	// Revision The number of a revision, of which it is not known who might call; absent is the API as it is configured now.
+	Revision *int64 `form:"revision,omitempty" json:"revision,omitempty"`
+}
+
 // ListHttpApiRevisionsParams defines parameters for ListHttpApiRevisions.
 type ListHttpApiRevisionsParams struct {
 	// PageNumber The page to answer, from 1.
@@ -3074,6 +3502,9 @@ type CreateGatewayJSONRequestBody = CreateGatewayRequest
 
 // CreateHttpApiJSONRequestBody defines body for CreateHttpApi for application/json ContentType.
 type CreateHttpApiJSONRequestBody = CreateHttpApiRequest
+
+// ImportHttpApiJSONRequestBody defines body for ImportHttpApi for application/json ContentType.
+type ImportHttpApiJSONRequestBody = ImportHttpApiRequest
 
 // UpdateHttpApiJSONRequestBody defines body for UpdateHttpApi for application/json ContentType.
 type UpdateHttpApiJSONRequestBody = UpdateHttpApiRequest
@@ -3514,6 +3945,30 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/http-apis (the `CreateHttpApi` operationId).
 	CreateHttpApi(ctx context.Context, body CreateHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ImportHttpApiWithBody Create or change the Model API that a document describes
+	//
+	// The API is found by the document's name. What the document names must exist in the account. With autoDeploy gateways
+	// serve the result at once; a document that changes nothing does nothing. Creating and changing also need the actions
+	// CreateHttpApi and UpdateHttpApi, and a document that says who may call needs CreateConsumerAuthorizationRules and
+	// BatchDeleteConsumerAuthorizationRule.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/http-apis/import (the `ImportHttpApi` operationId).
+	ImportHttpApiWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ImportHttpApi Create or change the Model API that a document describes
+	//
+	// The API is found by the document's name. What the document names must exist in the account. With autoDeploy gateways
+	// serve the result at once; a document that changes nothing does nothing. Creating and changing also need the actions
+	// CreateHttpApi and UpdateHttpApi, and a document that says who may call needs CreateConsumerAuthorizationRules and
+	// BatchDeleteConsumerAuthorizationRule.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/http-apis/import (the `ImportHttpApi` operationId).
+	ImportHttpApi(ctx context.Context, body ImportHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DeleteHttpApi Delete a Model API
 	//
 	// Its routes, revisions and authorization rules go with it.
@@ -3558,10 +4013,29 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/http-apis/{httpApiId}/deploy (the `DeployHttpApi` operationId).
 	DeployHttpApi(ctx context.Context, httpApiId HttpApiId, body DeployHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DiffHttpApiRevision Show what changes from one revision of a Model API to another
+	//
+	// Services, domains and gateways are compared by their names.
+	//
+	// Corresponds with GET /v1/http-apis/{httpApiId}/diff (the `DiffHttpApiRevision` operationId).
+	DiffHttpApiRevision(ctx context.Context, httpApiId HttpApiId, params *DiffHttpApiRevisionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportHttpApi Show a Model API as one document
+	//
+	// Services, domains, consumers and the gateway by their names; no secret. ImportHttpApi takes it in, here or elsewhere.
+	//
+	// Corresponds with GET /v1/http-apis/{httpApiId}/export (the `ExportHttpApi` operationId).
+	ExportHttpApi(ctx context.Context, httpApiId HttpApiId, params *ExportHttpApiParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListHttpApiRevisions List what was deployed of a Model API
 	//
 	// Corresponds with GET /v1/http-apis/{httpApiId}/revisions (the `ListHttpApiRevisions` operationId).
 	ListHttpApiRevisions(ctx context.Context, httpApiId HttpApiId, params *ListHttpApiRevisionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetHttpApiRevision Show what was deployed of a Model API
+	//
+	// Corresponds with GET /v1/http-apis/{httpApiId}/revisions/{revisionId} (the `GetHttpApiRevision` operationId).
+	GetHttpApiRevision(ctx context.Context, httpApiId HttpApiId, revisionId RevisionId, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RollbackHttpApiWithBody Deploy an earlier revision of a Model API
 	//
@@ -4552,6 +5026,50 @@ func (c *Client) CreateHttpApi(ctx context.Context, body CreateHttpApiJSONReques
 	return c.Client.Do(req)
 }
 
+// ImportHttpApiWithBody Create or change the Model API that a document describes
+//
+// The API is found by the document's name. What the document names must exist in the account. With autoDeploy gateways
+// serve the result at once; a document that changes nothing does nothing. Creating and changing also need the actions
+// CreateHttpApi and UpdateHttpApi, and a document that says who may call needs CreateConsumerAuthorizationRules and
+// BatchDeleteConsumerAuthorizationRule.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/http-apis/import (the `ImportHttpApi` operationId).
+func (c *Client) ImportHttpApiWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewImportHttpApiRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ImportHttpApi Create or change the Model API that a document describes
+//
+// The API is found by the document's name. What the document names must exist in the account. With autoDeploy gateways
+// serve the result at once; a document that changes nothing does nothing. Creating and changing also need the actions
+// CreateHttpApi and UpdateHttpApi, and a document that says who may call needs CreateConsumerAuthorizationRules and
+// BatchDeleteConsumerAuthorizationRule.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/http-apis/import (the `ImportHttpApi` operationId).
+func (c *Client) ImportHttpApi(ctx context.Context, body ImportHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewImportHttpApiRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DeleteHttpApi Delete a Model API
 //
 // Its routes, revisions and authorization rules go with it.
@@ -4656,11 +5174,60 @@ func (c *Client) DeployHttpApi(ctx context.Context, httpApiId HttpApiId, body De
 	return c.Client.Do(req)
 }
 
+// DiffHttpApiRevision Show what changes from one revision of a Model API to another
+//
+// Services, domains and gateways are compared by their names.
+//
+// Corresponds with GET /v1/http-apis/{httpApiId}/diff (the `DiffHttpApiRevision` operationId).
+func (c *Client) DiffHttpApiRevision(ctx context.Context, httpApiId HttpApiId, params *DiffHttpApiRevisionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDiffHttpApiRevisionRequest(c.Server, httpApiId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportHttpApi Show a Model API as one document
+//
+// Services, domains, consumers and the gateway by their names; no secret. ImportHttpApi takes it in, here or elsewhere.
+//
+// Corresponds with GET /v1/http-apis/{httpApiId}/export (the `ExportHttpApi` operationId).
+func (c *Client) ExportHttpApi(ctx context.Context, httpApiId HttpApiId, params *ExportHttpApiParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportHttpApiRequest(c.Server, httpApiId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListHttpApiRevisions List what was deployed of a Model API
 //
 // Corresponds with GET /v1/http-apis/{httpApiId}/revisions (the `ListHttpApiRevisions` operationId).
 func (c *Client) ListHttpApiRevisions(ctx context.Context, httpApiId HttpApiId, params *ListHttpApiRevisionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListHttpApiRevisionsRequest(c.Server, httpApiId, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetHttpApiRevision Show what was deployed of a Model API
+//
+// Corresponds with GET /v1/http-apis/{httpApiId}/revisions/{revisionId} (the `GetHttpApiRevision` operationId).
+func (c *Client) GetHttpApiRevision(ctx context.Context, httpApiId HttpApiId, revisionId RevisionId, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetHttpApiRevisionRequest(c.Server, httpApiId, revisionId)
 	if err != nil {
 		return nil, err
 	}
@@ -7031,6 +7598,46 @@ func NewCreateHttpApiRequestWithBody(server string, contentType string, body io.
 	return req, nil
 }
 
+// NewImportHttpApiRequest calls the generic ImportHttpApi builder with application/json body
+func NewImportHttpApiRequest(server string, body ImportHttpApiJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewImportHttpApiRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewImportHttpApiRequestWithBody constructs an http.Request for the ImportHttpApi method, with any body, and a specified content type
+func NewImportHttpApiRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/http-apis/import")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewDeleteHttpApiRequest constructs an http.Request for the DeleteHttpApi method
 func NewDeleteHttpApiRequest(server string, httpApiId HttpApiId) (*http.Request, error) {
 	var err error
@@ -7193,6 +7800,140 @@ func NewDeployHttpApiRequestWithBody(server string, httpApiId HttpApiId, content
 	return req, nil
 }
 
+// NewDiffHttpApiRevisionRequest constructs an http.Request for the DiffHttpApiRevision method
+func NewDiffHttpApiRevisionRequest(server string, httpApiId HttpApiId, params *DiffHttpApiRevisionParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "httpApiId", httpApiId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/http-apis/%s/diff", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewExportHttpApiRequest constructs an http.Request for the ExportHttpApi method
+func NewExportHttpApiRequest(server string, httpApiId HttpApiId, params *ExportHttpApiParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "httpApiId", httpApiId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/http-apis/%s/export", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Revision != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "revision", *params.Revision, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListHttpApiRevisionsRequest constructs an http.Request for the ListHttpApiRevisions method
 func NewListHttpApiRevisionsRequest(server string, httpApiId HttpApiId, params *ListHttpApiRevisionsParams) (*http.Request, error) {
 	var err error
@@ -7256,6 +7997,47 @@ func NewListHttpApiRevisionsRequest(server string, httpApiId HttpApiId, params *
 			rawQueryFragments = append(rawQueryFragments, encoded)
 		}
 		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetHttpApiRevisionRequest constructs an http.Request for the GetHttpApiRevision method
+func NewGetHttpApiRevisionRequest(server string, httpApiId HttpApiId, revisionId RevisionId) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "httpApiId", httpApiId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "revisionId", revisionId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/http-apis/%s/revisions/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -8598,6 +9380,30 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/http-apis (the `CreateHttpApi` operationId).
 	CreateHttpApiWithResponse(ctx context.Context, body CreateHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateHttpApiResult, error)
 
+	// ImportHttpApiWithBodyWithResponse Create or change the Model API that a document describes
+	//
+	// The API is found by the document's name. What the document names must exist in the account. With autoDeploy gateways
+	// serve the result at once; a document that changes nothing does nothing. Creating and changing also need the actions
+	// CreateHttpApi and UpdateHttpApi, and a document that says who may call needs CreateConsumerAuthorizationRules and
+	// BatchDeleteConsumerAuthorizationRule.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/http-apis/import (the `ImportHttpApi` operationId).
+	ImportHttpApiWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportHttpApiResult, error)
+
+	// ImportHttpApiWithResponse Create or change the Model API that a document describes
+	//
+	// The API is found by the document's name. What the document names must exist in the account. With autoDeploy gateways
+	// serve the result at once; a document that changes nothing does nothing. Creating and changing also need the actions
+	// CreateHttpApi and UpdateHttpApi, and a document that says who may call needs CreateConsumerAuthorizationRules and
+	// BatchDeleteConsumerAuthorizationRule.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/http-apis/import (the `ImportHttpApi` operationId).
+	ImportHttpApiWithResponse(ctx context.Context, body ImportHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*ImportHttpApiResult, error)
+
 	// DeleteHttpApiWithResponse Delete a Model API
 	//
 	// Its routes, revisions and authorization rules go with it.
@@ -8646,12 +9452,37 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/http-apis/{httpApiId}/deploy (the `DeployHttpApi` operationId).
 	DeployHttpApiWithResponse(ctx context.Context, httpApiId HttpApiId, body DeployHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*DeployHttpApiResult, error)
 
+	// DiffHttpApiRevisionWithResponse Show what changes from one revision of a Model API to another
+	//
+	// Services, domains and gateways are compared by their names.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/http-apis/{httpApiId}/diff (the `DiffHttpApiRevision` operationId).
+	DiffHttpApiRevisionWithResponse(ctx context.Context, httpApiId HttpApiId, params *DiffHttpApiRevisionParams, reqEditors ...RequestEditorFn) (*DiffHttpApiRevisionResult, error)
+
+	// ExportHttpApiWithResponse Show a Model API as one document
+	//
+	// Services, domains, consumers and the gateway by their names; no secret. ImportHttpApi takes it in, here or elsewhere.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/http-apis/{httpApiId}/export (the `ExportHttpApi` operationId).
+	ExportHttpApiWithResponse(ctx context.Context, httpApiId HttpApiId, params *ExportHttpApiParams, reqEditors ...RequestEditorFn) (*ExportHttpApiResult, error)
+
 	// ListHttpApiRevisionsWithResponse List what was deployed of a Model API
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/http-apis/{httpApiId}/revisions (the `ListHttpApiRevisions` operationId).
 	ListHttpApiRevisionsWithResponse(ctx context.Context, httpApiId HttpApiId, params *ListHttpApiRevisionsParams, reqEditors ...RequestEditorFn) (*ListHttpApiRevisionsResult, error)
+
+	// GetHttpApiRevisionWithResponse Show what was deployed of a Model API
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/http-apis/{httpApiId}/revisions/{revisionId} (the `GetHttpApiRevision` operationId).
+	GetHttpApiRevisionWithResponse(ctx context.Context, httpApiId HttpApiId, revisionId RevisionId, reqEditors ...RequestEditorFn) (*GetHttpApiRevisionResult, error)
 
 	// RollbackHttpApiWithBodyWithResponse Deploy an earlier revision of a Model API
 	//
@@ -10520,6 +11351,54 @@ func (r CreateHttpApiResult) ContentType() string {
 	return ""
 }
 
+type ImportHttpApiResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ImportHttpApiResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ImportHttpApiResult) GetJSON200() *ImportHttpApiResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ImportHttpApiResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ImportHttpApiResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ImportHttpApiResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ImportHttpApiResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ImportHttpApiResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type DeleteHttpApiResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -10712,6 +11591,102 @@ func (r DeployHttpApiResult) ContentType() string {
 	return ""
 }
 
+type DiffHttpApiRevisionResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DiffHttpApiRevisionResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DiffHttpApiRevisionResult) GetJSON200() *DiffHttpApiRevisionResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DiffHttpApiRevisionResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DiffHttpApiRevisionResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DiffHttpApiRevisionResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DiffHttpApiRevisionResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DiffHttpApiRevisionResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ExportHttpApiResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ExportHttpApiResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ExportHttpApiResult) GetJSON200() *ExportHttpApiResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ExportHttpApiResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportHttpApiResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportHttpApiResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportHttpApiResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportHttpApiResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListHttpApiRevisionsResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -10754,6 +11729,54 @@ func (r ListHttpApiRevisionsResult) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListHttpApiRevisionsResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetHttpApiRevisionResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *GetHttpApiRevisionResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetHttpApiRevisionResult) GetJSON200() *GetHttpApiRevisionResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r GetHttpApiRevisionResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetHttpApiRevisionResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetHttpApiRevisionResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetHttpApiRevisionResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetHttpApiRevisionResult) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -12150,6 +13173,42 @@ func (c *ClientWithResponses) CreateHttpApiWithResponse(ctx context.Context, bod
 	return ParseCreateHttpApiResult(rsp)
 }
 
+// ImportHttpApiWithBodyWithResponse Create or change the Model API that a document describes
+//
+// The API is found by the document's name. What the document names must exist in the account. With autoDeploy gateways
+// serve the result at once; a document that changes nothing does nothing. Creating and changing also need the actions
+// CreateHttpApi and UpdateHttpApi, and a document that says who may call needs CreateConsumerAuthorizationRules and
+// BatchDeleteConsumerAuthorizationRule.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/http-apis/import (the `ImportHttpApi` operationId).
+func (c *ClientWithResponses) ImportHttpApiWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportHttpApiResult, error) {
+	rsp, err := c.ImportHttpApiWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseImportHttpApiResult(rsp)
+}
+
+// ImportHttpApiWithResponse Create or change the Model API that a document describes
+//
+// The API is found by the document's name. What the document names must exist in the account. With autoDeploy gateways
+// serve the result at once; a document that changes nothing does nothing. Creating and changing also need the actions
+// CreateHttpApi and UpdateHttpApi, and a document that says who may call needs CreateConsumerAuthorizationRules and
+// BatchDeleteConsumerAuthorizationRule.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/http-apis/import (the `ImportHttpApi` operationId).
+func (c *ClientWithResponses) ImportHttpApiWithResponse(ctx context.Context, body ImportHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*ImportHttpApiResult, error) {
+	rsp, err := c.ImportHttpApi(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseImportHttpApiResult(rsp)
+}
+
 // DeleteHttpApiWithResponse Delete a Model API
 //
 // Its routes, revisions and authorization rules go with it.
@@ -12234,6 +13293,36 @@ func (c *ClientWithResponses) DeployHttpApiWithResponse(ctx context.Context, htt
 	return ParseDeployHttpApiResult(rsp)
 }
 
+// DiffHttpApiRevisionWithResponse Show what changes from one revision of a Model API to another
+//
+// Services, domains and gateways are compared by their names.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/http-apis/{httpApiId}/diff (the `DiffHttpApiRevision` operationId).
+func (c *ClientWithResponses) DiffHttpApiRevisionWithResponse(ctx context.Context, httpApiId HttpApiId, params *DiffHttpApiRevisionParams, reqEditors ...RequestEditorFn) (*DiffHttpApiRevisionResult, error) {
+	rsp, err := c.DiffHttpApiRevision(ctx, httpApiId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDiffHttpApiRevisionResult(rsp)
+}
+
+// ExportHttpApiWithResponse Show a Model API as one document
+//
+// Services, domains, consumers and the gateway by their names; no secret. ImportHttpApi takes it in, here or elsewhere.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/http-apis/{httpApiId}/export (the `ExportHttpApi` operationId).
+func (c *ClientWithResponses) ExportHttpApiWithResponse(ctx context.Context, httpApiId HttpApiId, params *ExportHttpApiParams, reqEditors ...RequestEditorFn) (*ExportHttpApiResult, error) {
+	rsp, err := c.ExportHttpApi(ctx, httpApiId, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportHttpApiResult(rsp)
+}
+
 // ListHttpApiRevisionsWithResponse List what was deployed of a Model API
 //
 // Returns a wrapper object for the known response body format(s).
@@ -12245,6 +13334,19 @@ func (c *ClientWithResponses) ListHttpApiRevisionsWithResponse(ctx context.Conte
 		return nil, err
 	}
 	return ParseListHttpApiRevisionsResult(rsp)
+}
+
+// GetHttpApiRevisionWithResponse Show what was deployed of a Model API
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/http-apis/{httpApiId}/revisions/{revisionId} (the `GetHttpApiRevision` operationId).
+func (c *ClientWithResponses) GetHttpApiRevisionWithResponse(ctx context.Context, httpApiId HttpApiId, revisionId RevisionId, reqEditors ...RequestEditorFn) (*GetHttpApiRevisionResult, error) {
+	rsp, err := c.GetHttpApiRevision(ctx, httpApiId, revisionId, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetHttpApiRevisionResult(rsp)
 }
 
 // RollbackHttpApiWithBodyWithResponse Deploy an earlier revision of a Model API
@@ -13720,6 +14822,39 @@ func ParseCreateHttpApiResult(rsp *http.Response) (*CreateHttpApiResult, error) 
 	return response, nil
 }
 
+// ParseImportHttpApiResult parses an HTTP response from a ImportHttpApiWithResponse call
+func ParseImportHttpApiResult(rsp *http.Response) (*ImportHttpApiResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ImportHttpApiResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ImportHttpApiResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseDeleteHttpApiResult parses an HTTP response from a DeleteHttpApiWithResponse call
 func ParseDeleteHttpApiResult(rsp *http.Response) (*DeleteHttpApiResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -13852,6 +14987,72 @@ func ParseDeployHttpApiResult(rsp *http.Response) (*DeployHttpApiResult, error) 
 	return response, nil
 }
 
+// ParseDiffHttpApiRevisionResult parses an HTTP response from a DiffHttpApiRevisionWithResponse call
+func ParseDiffHttpApiRevisionResult(rsp *http.Response) (*DiffHttpApiRevisionResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DiffHttpApiRevisionResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DiffHttpApiRevisionResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseExportHttpApiResult parses an HTTP response from a ExportHttpApiWithResponse call
+func ParseExportHttpApiResult(rsp *http.Response) (*ExportHttpApiResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportHttpApiResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ExportHttpApiResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListHttpApiRevisionsResult parses an HTTP response from a ListHttpApiRevisionsWithResponse call
 func ParseListHttpApiRevisionsResult(rsp *http.Response) (*ListHttpApiRevisionsResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -13868,6 +15069,39 @@ func ParseListHttpApiRevisionsResult(rsp *http.Response) (*ListHttpApiRevisionsR
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ListHttpApiRevisionsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetHttpApiRevisionResult parses an HTTP response from a GetHttpApiRevisionWithResponse call
+func ParseGetHttpApiRevisionResult(rsp *http.Response) (*GetHttpApiRevisionResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetHttpApiRevisionResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest GetHttpApiRevisionResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

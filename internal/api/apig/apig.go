@@ -29,6 +29,10 @@ type APIs interface {
 	Undeploy(ctx context.Context, accountID, id string) (modelapi.API, error)
 	ListRevisions(ctx context.Context, accountID, id string, page instance.Page) ([]modelapi.Revision, int, error)
 	Rollback(ctx context.Context, accountID, id string, number int64) (modelapi.API, error)
+	DescribeRevision(ctx context.Context, accountID, id, ref string) (modelapi.Revision, modelapi.Document, error)
+	Diff(ctx context.Context, accountID, id string, from, to int64) (modelapi.Difference, error)
+	Export(ctx context.Context, accountID, id string, number int64) (modelapi.Document, error)
+	Import(ctx context.Context, accountID string, doc modelapi.Document, dryRun bool, may func(id string) error) (modelapi.Imported, error)
 }
 
 // Routes keeps the routes of Model APIs.

@@ -1,6 +1,7 @@
 package apig_test
 
 import (
+	"maps"
 	"net/url"
 	"testing"
 
@@ -107,7 +108,13 @@ func TestAModelAPIIsShownAsOfficialClientsReadIt(t *testing.T) {
 		}},
 	}
 	a := s.Call(apitest.RootKey, "GetHttpApi", "GET", "/v1/http-apis/"+apiID, nil)
-	require.Equal(t, want, a.Body["data"])
+	one := maps.Clone(want)
+	one["serving"] = []any{
+		object{"processId": "host/one", "revision": 2.0, "newest": true, "reportTimestamp": 1772357400000.0},
+		object{"processId": "host/two", "gatewayId": gatewayID, "newest": false, "reportTimestamp": 1772357400000.0},
+	}
+	one["servedEverywhere"] = false
+	require.Equal(t, one, a.Body["data"])
 
 	a = s.Call(apitest.RootKey, "ListHttpApis", "GET", "/v1/http-apis", nil)
 	require.Equal(t, object{"pageNumber": 1.0, "pageSize": 10.0, "totalSize": 7.0, "items": []any{object{

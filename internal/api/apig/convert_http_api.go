@@ -128,6 +128,21 @@ func fromAPI(found modelapi.API) apigapi.HttpApiApiInfo {
 	}
 }
 
+// fromServedAPI is fromAPI with what only a read of one API knows.
+func fromServedAPI(found modelapi.API) apigapi.HttpApiApiInfo {
+	info := fromAPI(found)
+	serving, everywhere := mapped(found.Serving, fromServing), found.ServedEverywhere()
+	info.Serving, info.ServedEverywhere = &serving, &everywhere
+	return info
+}
+
+func fromServing(serving modelapi.Serving) apigapi.HttpApiServing {
+	return apigapi.HttpApiServing{
+		ProcessId: serving.ProcessID, GatewayId: unlessEmpty(serving.GatewayID), Revision: serving.Revision, Newest: serving.Newest,
+		ReportTimestamp: fromTime(serving.ReportedAt),
+	}
+}
+
 func fromAuthConfig(config *modelapi.AuthConfig) *apigapi.AuthConfig {
 	if config == nil {
 		return nil

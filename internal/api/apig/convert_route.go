@@ -68,12 +68,14 @@ func fromRoutes(routes []modelapi.Route, page instance.Page, total int) apigapi.
 }
 
 func fromRoute(route modelapi.Route) apigapi.HttpRoute {
+	policies := mapped(route.PolicyConfigs, fromPolicyConfig)
 	return apigapi.HttpRoute{
 		RouteId:         route.ID,
 		Name:            route.Name,
 		Description:     route.Description,
 		Match:           fromMatch(route.Match),
 		Backend:         fromBackend(route.Backend),
+		PolicyConfigs:   &policies,
 		Builtin:         strconv.FormatBool(route.Builtin),
 		DeployStatus:    route.DeployStatus,
 		CreateTimestamp: fromTime(route.CreatedAt),

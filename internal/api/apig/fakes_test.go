@@ -113,6 +113,59 @@ func (a apis) Rollback(ctx context.Context, accountID, id string, number int64) 
 	return a.api, a.done(ctx, modelapi.ErrNotFound, accountID, id)
 }
 
+// DescribeRevision knows one: an unknown one answers as an unknown API, for the walk over all ids.
+func (a apis) DescribeRevision(_ context.Context, accountID, id, ref string) (modelapi.Revision, modelapi.Document, error) {
+	a.saw(ref)
+	revision := modelapi.Revision{ID: "apr" + body, Number: 3, Deployed: true, Author: "acs:ram::1:root", CreatedAt: created}
+	return revision, document(), a.own(modelapi.ErrNotFound, accountID, id, ref)
+}
+
+func (a apis) Diff(_ context.Context, accountID, id string, from, to int64) (modelapi.Difference, error) {
+	a.saw(from, to)
+	changes := []modelapi.Change{{Path: "basePath", Before: "/a", After: "/b"}, {Path: "routes[x]", After: true}}
+	return modelapi.Difference{From: from, To: to, Changes: changes}, a.own(modelapi.ErrNotFound, accountID, id)
+}
+
+func (a apis) Export(_ context.Context, accountID, id string, number int64) (modelapi.Document, error) {
+	a.saw(number)
+	return document(), a.own(modelapi.ErrNotFound, accountID, id)
+}
+
+func (a apis) Import(ctx context.Context, accountID string, doc modelapi.Document, dryRun bool, may func(id string) error) (modelapi.Imported, error) {
+	a.saw(doc, dryRun)
+	id := apiID
+	if doc.Name == "new" {
+		id = ""
+	}
+	if err := may(id); err != nil {
+		return modelapi.Imported{}, err
+	}
+	return modelapi.Imported{ID: id, Name: doc.Name, Revision: 2, Changes: []modelapi.Change{}}, a.done(ctx, nil, accountID)
+}
+
+// document says everything that a document can say.
+func document() modelapi.Document {
+	return modelapi.Document{
+		Format: modelapi.DocumentFormat, Name: "chat", Type: modelapi.TypeLLM, ModelCategory: "Text", AIProtocols: []string{"OpenAI/v1"},
+		BasePath: "/chat", RemoveBasePath: true, Protocols: []string{"HTTP"}, Description: "a note", EnableAuth: true,
+		AuthConfig: &modelapi.AuthConfig{AuthType: "Apikey", AuthMode: "Custom"}, Gateway: "models", Environment: "staging",
+		SubDomain: true, Domains: []string{"models.example.com"}, AutoDeploy: true, BackendScene: modelapi.SingleService,
+		Services: []modelapi.ServiceDocument{{Name: "qwen", ModelName: "qwen-plus"}},
+		PolicyConfigs: []modelapi.PolicyConfig{{
+			Type: "AiStatistics", AiStatistics: &modelapi.AiStatistics{LogRequestContent: true},
+		}},
+		Routes: []modelapi.RouteDocument{{
+			Name: "search", Description: "finds", Match: modelapi.Match{
+				Path: modelapi.PathMatch{Type: "Exact", Value: "/v1/search"}, Methods: []string{"POST"},
+				Headers: []modelapi.ValueMatch{{Name: "X-Team", Type: "Exact", Value: "a"}}, QueryParams: []modelapi.ValueMatch{},
+			},
+			Backend:       &modelapi.BackendDocument{Scene: "SingleService", Services: []modelapi.ServiceDocument{{Name: "other"}}},
+			PolicyConfigs: []modelapi.PolicyConfig{},
+		}},
+		Consumers: []string{"alice"}, ConsumerGroups: []string{},
+	}
+}
+
 type routes struct{ *domain }
 
 func route() modelapi.Route {
@@ -396,6 +449,7 @@ func (r resources) Move(ctx context.Context, accountID, kind, id, groupID string
 }
 
 func someAPI() modelapi.API {
+	newest := int64(2)
 	return modelapi.API{
 		ID: apiID,
 		Definition: modelapi.Definition{
@@ -412,7 +466,11 @@ func someAPI() modelapi.API {
 		},
 		GatewayName: "models", EnvironmentName: "staging", SubDomain: environmentID + ".localhost",
 		CustomDomains:   []modelapi.BoundDomain{{ID: domainID, Name: "models.example.com", Protocol: "HTTPS"}},
-		ResourceGroupID: "rg-default", DeployedRevision: 2, DeployStatus: modelapi.Deployed, CreatedAt: created, UpdatedAt: created,
+		ResourceGroupID: "rg-default", DeployedRevision: 2, DeployStatus: modelapi.Deployed,
+		Serving: []modelapi.Serving{
+			{ProcessID: "host/one", Revision: &newest, Newest: true, ReportedAt: created},
+			{ProcessID: "host/two", GatewayID: gatewayID, ReportedAt: created},
+		}, CreatedAt: created, UpdatedAt: created,
 	}
 }
 

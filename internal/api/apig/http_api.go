@@ -31,7 +31,7 @@ func (s *Server) GetHttpApi(ctx context.Context, req apigapi.GetHttpApiRequestOb
 	if err != nil {
 		return nil, err
 	}
-	return apigapi.GetHttpApi200JSONResponse(success(ctx, fromAPI(found))), nil
+	return apigapi.GetHttpApi200JSONResponse(success(ctx, fromServedAPI(found))), nil
 }
 
 // UpdateHttpApi changes a Model API.

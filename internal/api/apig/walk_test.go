@@ -162,7 +162,7 @@ func TestAStrangersIDAnswersAsAnUnknownOne(t *testing.T) {
 	})
 	covered := []string{ // an id of a path that is not in the list fails the test
 		"httpApiId", "routeId", "gatewayId", "environmentId", "domainId", "serviceId", "consumerId", "consumerGroupId",
-		"consumerAuthorizationRuleId",
+		"consumerAuthorizationRuleId", "revisionId",
 	}
 	each(t, func(t *testing.T, op described) {
 		for _, parameter := range op.Parameters {

@@ -33,6 +33,21 @@ func (e CreateDomainRequestMTLSEnabled) Valid() bool {
 	}
 }
 
+// Defines values for HttpApiDocumentFormat.
+const (
+	EngineshedModelApiv1 HttpApiDocumentFormat = "engineshed.model-api/v1"
+)
+
+// Valid indicates whether the value is a known member of the HttpApiDocumentFormat enum.
+func (e HttpApiDocumentFormat) Valid() bool {
+	switch e {
+	case EngineshedModelApiv1:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for UpdateDomainRequestMTLSEnabled.
 const (
 	UpdateDomainRequestMTLSEnabledFalse UpdateDomainRequestMTLSEnabled = false
@@ -1081,6 +1096,25 @@ type DeployedHttpApi struct {
 // Example: for the search team
 type Description = string
 
+// DiffHttpApiRevisionResponse defines model for DiffHttpApiRevisionResponse.
+type DiffHttpApiRevisionResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string            `json:"code"`
+	Data HttpApiDifference `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"requestId"`
+}
+
 // DomainId The id of a domain.
 //
 // Example: d-0123456789abcdefghij
@@ -1264,6 +1298,27 @@ type EnvironmentPage struct {
 	//
 	// Example: 1
 	TotalSize TotalSize `json:"totalSize"`
+}
+
+// ExportHttpApiResponse defines model for ExportHttpApiResponse.
+type ExportHttpApiResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string `json:"code"`
+
+	// Data A Model API with names in place of ids, and without secrets.
+	Data HttpApiDocument `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"requestId"`
 }
 
 // FilterText A text to look for.
@@ -1498,6 +1553,25 @@ type GetHttpApiResponse struct {
 	RequestId externalRef0.RequestId `json:"requestId"`
 }
 
+// GetHttpApiRevisionResponse defines model for GetHttpApiRevisionResponse.
+type GetHttpApiRevisionResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string                 `json:"code"`
+	Data HttpApiRevisionContent `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"requestId"`
+}
+
 // GetHttpApiRouteResponse defines model for GetHttpApiRouteResponse.
 type GetHttpApiRouteResponse struct {
 	// Code Always Ok.
@@ -1622,6 +1696,14 @@ type HttpApiApiInfo struct {
 	// Example: rg-default
 	ResourceGroupId externalRef0.ResourceGroupId `json:"resourceGroupId"`
 
+	// ServedEverywhere Every one of them serves the deployed revision, in answers to GetHttpApi.
+	//
+	// Example: true
+	ServedEverywhere *bool `json:"servedEverywhere,omitempty"`
+
+	// Serving What each gateway process that reports serves, in answers to GetHttpApi.
+	Serving *[]HttpApiServing `json:"serving,omitempty"`
+
 	// Type LLM or Ai.
 	//
 	// Example: LLM
@@ -1631,6 +1713,24 @@ type HttpApiApiInfo struct {
 	//
 	// Example: 1772357400000
 	UpdateTimestamp int64 `json:"updateTimestamp"`
+}
+
+// HttpApiChange defines model for HttpApiChange.
+type HttpApiChange struct {
+	// After What is there then; absent when nothing is.
+	//
+	// Example: /chat
+	After interface{} `json:"after,omitempty"`
+
+	// Before What was there; absent when nothing was.
+	//
+	// Example: /talk
+	Before interface{} `json:"before,omitempty"`
+
+	// Path Where in the document; items of a list by their names.
+	//
+	// Example: services[qwen].modelName
+	Path string `json:"path"`
 }
 
 // HttpApiDeployConfig defines model for HttpApiDeployConfig.
@@ -1684,6 +1784,193 @@ type HttpApiDeployConfig struct {
 
 // HttpApiDeployConfigs Where the API is served and what answers; exactly one.
 type HttpApiDeployConfigs = []HttpApiDeployConfig
+
+// HttpApiDifference defines model for HttpApiDifference.
+type HttpApiDifference struct {
+	// Changes The differences.
+	Changes []HttpApiChange `json:"changes"`
+
+	// From The revision that is compared; absent is nothing.
+	//
+	// Example: 1
+	From *int64 `json:"from,omitempty"`
+
+	// HttpApiId The id of a Model API.
+	//
+	// Example: api-0123456789abcdefghij
+	HttpApiId HttpApiId `json:"httpApiId"`
+
+	// To The revision it is compared with; absent is the API as it is configured now.
+	//
+	// Example: 2
+	To *int64 `json:"to,omitempty"`
+}
+
+// HttpApiDocument A Model API with names in place of ids, and without secrets.
+type HttpApiDocument struct {
+	// AiProtocols OpenAI/v1, Anthropic, DashScope, vLLM or ComfyUI; exactly one for LLM.
+	//
+	// Example: ["OpenAI/v1"]
+	AiProtocols AiProtocols `json:"aiProtocols"`
+
+	// AuthConfig How consumers prove who they are.
+	AuthConfig *AuthConfig `json:"authConfig,omitempty"`
+
+	// AutoDeploy Gateways serve the API at once.
+	//
+	// Example: true
+	AutoDeploy *bool `json:"autoDeploy,omitempty"`
+
+	// BackendScene SingleService.
+	//
+	// Example: SingleService
+	BackendScene string `json:"backendScene"`
+
+	// BasePath Where the API begins below its domains.
+	//
+	// Example: /chat
+	BasePath BasePath `json:"basePath"`
+
+	// ConsumerGroups The names of the groups whose consumers may call.
+	//
+	// Example: ["search-team"]
+	ConsumerGroups *[]string `json:"consumerGroups,omitempty"`
+
+	// Consumers The names of the consumers that may call. Absent with consumerGroups: the rules stay as they are.
+	//
+	// Example: ["alice"]
+	Consumers *[]string `json:"consumers,omitempty"`
+
+	// Description A text for people.
+	//
+	// Example: for the search team
+	Description *Description `json:"description,omitempty"`
+
+	// Domains The names of the domains that the API answers on.
+	//
+	// Example: ["models.example.com"]
+	Domains *[]string `json:"domains,omitempty"`
+
+	// EnableAuth Only consumers with an authorization rule may call.
+	//
+	// Example: true
+	EnableAuth *bool `json:"enableAuth,omitempty"`
+
+	// Environment The name of the environment; absent is the gateway's default one.
+	//
+	// Example: staging
+	Environment *string `json:"environment,omitempty"`
+
+	// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit, and the only value served yet.
+	//
+	// Example: 0
+	FirstByteTimeout *FirstByteTimeout `json:"firstByteTimeout,omitempty"`
+
+	// Format The form of the document.
+	//
+	// Example: engineshed.model-api/v1
+	Format HttpApiDocumentFormat `json:"format"`
+
+	// Gateway The name of the gateway.
+	//
+	// Example: default
+	Gateway string `json:"gateway"`
+
+	// ModelCategory The scenario: Text, Image, Video, Audio, Embedding, Rerank or Others.
+	//
+	// Example: Text
+	ModelCategory *ModelCategory `json:"modelCategory,omitempty"`
+
+	// Name 1 to 64 letters, digits, _ and -; the API is found by it.
+	//
+	// Example: chat
+	Name string `json:"name"`
+
+	// PolicyConfigs The policies of the API.
+	PolicyConfigs *HttpApiPolicyConfigs `json:"policyConfigs,omitempty"`
+
+	// Protocols HTTP, HTTPS or both.
+	//
+	// Example: ["HTTP","HTTPS"]
+	Protocols *Protocols `json:"protocols,omitempty"`
+
+	// RemoveBasePathOnForward The base path is taken off before a request is forwarded.
+	//
+	// Example: true
+	RemoveBasePathOnForward *bool `json:"removeBasePathOnForward,omitempty"`
+
+	// Routes All routes, the default ones too. Absent: the default routes of a new API, the present ones of another.
+	Routes *[]HttpApiDocumentRoute `json:"routes,omitempty"`
+
+	// Services The services that answer.
+	Services []HttpApiDocumentService `json:"services"`
+
+	// SubDomain The API answers on the environment's sub-domain.
+	//
+	// Example: true
+	SubDomain *bool `json:"subDomain,omitempty"`
+
+	// Type LLM for one protocol or Ai for several; it never changes.
+	//
+	// Example: LLM
+	Type string `json:"type"`
+}
+
+// HttpApiDocumentFormat The form of the document.
+//
+// Example: engineshed.model-api/v1
+type HttpApiDocumentFormat string
+
+// HttpApiDocumentBackend What answers requests of this route; absent is what answers for the API.
+type HttpApiDocumentBackend struct {
+	// Scene SingleService.
+	//
+	// Example: SingleService
+	Scene string `json:"scene"`
+
+	// Services The services that answer.
+	Services []HttpApiDocumentService `json:"services"`
+}
+
+// HttpApiDocumentRoute defines model for HttpApiDocumentRoute.
+type HttpApiDocumentRoute struct {
+	// Backend What answers requests of this route; absent is what answers for the API.
+	Backend *HttpApiDocumentBackend `json:"backend,omitempty"`
+
+	// Builtin It is the default route of this name.
+	//
+	// Example: false
+	Builtin *bool `json:"builtin,omitempty"`
+
+	// Description A text for people.
+	//
+	// Example: for the search team
+	Description *Description `json:"description,omitempty"`
+
+	// Match Which requests the route takes.
+	Match *HttpRouteMatch `json:"match,omitempty"`
+
+	// Name Unique in the API.
+	//
+	// Example: search
+	Name string `json:"name"`
+
+	// PolicyConfigs The policies of the API.
+	PolicyConfigs *HttpApiPolicyConfigs `json:"policyConfigs,omitempty"`
+}
+
+// HttpApiDocumentService defines model for HttpApiDocumentService.
+type HttpApiDocumentService struct {
+	// ModelName Replaces the model that a request names; absent leaves it.
+	//
+	// Example: qwen-plus
+	ModelName *string `json:"modelName,omitempty"`
+
+	// Name The name of the service on the gateway.
+	//
+	// Example: qwen
+	Name string `json:"name"`
+}
 
 // HttpApiDomainInfo defines model for HttpApiDomainInfo.
 type HttpApiDomainInfo struct {
@@ -1837,6 +2124,37 @@ type HttpApiRevision struct {
 	RevisionId string `json:"revisionId"`
 }
 
+// HttpApiRevisionContent defines model for HttpApiRevisionContent.
+type HttpApiRevisionContent struct {
+	// Author Who deployed it.
+	//
+	// Example: acs:ram::1000000000000001:root
+	Author string `json:"author"`
+
+	// CreateTimestamp A time in milliseconds since 1970.
+	//
+	// Example: 1772357400000
+	CreateTimestamp Timestamp `json:"createTimestamp"`
+
+	// Deployed Gateways serve this one.
+	//
+	// Example: true
+	Deployed bool `json:"deployed"`
+
+	// Document A Model API with names in place of ids, and without secrets.
+	Document HttpApiDocument `json:"document"`
+
+	// Revision Its number in the API.
+	//
+	// Example: 1
+	Revision int64 `json:"revision"`
+
+	// RevisionId The id of the revision.
+	//
+	// Example: apr-0123456789abcdefghij
+	RevisionId string `json:"revisionId"`
+}
+
 // HttpApiRevisionPage defines model for HttpApiRevisionPage.
 type HttpApiRevisionPage struct {
 	// Items The revisions of this page.
@@ -1879,6 +2197,34 @@ type HttpApiServiceConfig struct {
 	ServiceId ServiceId `json:"serviceId"`
 }
 
+// HttpApiServing What one gateway process serves of the API.
+type HttpApiServing struct {
+	// GatewayId The one gateway that the process serves; absent is all of them.
+	//
+	// Example: gw-0123456789abcdefghij
+	GatewayId *string `json:"gatewayId,omitempty"`
+
+	// Newest It serves the deployed revision.
+	//
+	// Example: true
+	Newest bool `json:"newest"`
+
+	// ProcessId The process; its machine stands before the slash.
+	//
+	// Example: host/gateway-0123456789abcdefghij
+	ProcessId string `json:"processId"`
+
+	// ReportTimestamp A time in milliseconds since 1970.
+	//
+	// Example: 1772357400000
+	ReportTimestamp Timestamp `json:"reportTimestamp"`
+
+	// Revision The revision that it serves, 0 for none; absent while it serves an earlier one than what is published.
+	//
+	// Example: 1
+	Revision *int64 `json:"revision,omitempty"`
+}
+
 // HttpRoute defines model for HttpRoute.
 type HttpRoute struct {
 	// Backend What answers requests of this route, if not what answers for the API.
@@ -1911,6 +2257,9 @@ type HttpRoute struct {
 	//
 	// Example: search
 	Name string `json:"name"`
+
+	// PolicyConfigs The policies of the API.
+	PolicyConfigs *HttpApiPolicyConfigs `json:"policyConfigs,omitempty"`
 
 	// RouteId The id of a route.
 	//
@@ -2017,6 +2366,67 @@ type HttpRouteValueMatch struct {
 	//
 	// Example: search
 	Value string `json:"value"`
+}
+
+// ImportHttpApiRequest defines model for ImportHttpApiRequest.
+type ImportHttpApiRequest struct {
+	// Document A Model API with names in place of ids, and without secrets.
+	Document HttpApiDocument `json:"document"`
+
+	// DryRun Nothing is changed; the answer says what would be, and refusals come as they would.
+	//
+	// Example: false
+	DryRun *bool `json:"dryRun,omitempty"`
+}
+
+// ImportHttpApiResponse defines model for ImportHttpApiResponse.
+type ImportHttpApiResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string          `json:"code"`
+	Data ImportedHttpApi `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"requestId"`
+}
+
+// ImportedHttpApi defines model for ImportedHttpApi.
+type ImportedHttpApi struct {
+	// Changes What changed.
+	Changes []HttpApiChange `json:"changes"`
+
+	// Created There was none of this name.
+	//
+	// Example: false
+	Created bool `json:"created"`
+
+	// DryRun Nothing was changed.
+	//
+	// Example: false
+	DryRun bool `json:"dryRun"`
+
+	// HttpApiId The id of the API; absent of one that a dry run would create.
+	//
+	// Example: api-0123456789abcdefghij
+	HttpApiId *string `json:"httpApiId,omitempty"`
+
+	// Name The name of the API.
+	//
+	// Example: chat
+	Name string `json:"name"`
+
+	// Revision The number of the revision that gateways serve; 0 is none.
+	//
+	// Example: 2
+	Revision int64 `json:"revision"`
 }
 
 // ItemsPerPage How many items a page holds.
@@ -2764,6 +3174,9 @@ type PageNumberParam = externalRef0.PageNumber
 // Example: 10
 type PageSizeParam = ItemsPerPage
 
+// RevisionId Example: apr-0123456789abcdefghij
+type RevisionId = string
+
 // TaggedIds The resources, at most 50.
 //
 // Example: ["gw-0123456789abcdefghij"]
@@ -2951,6 +3364,21 @@ type ListHttpApisParams struct {
 	PageSize *PageSizeParam `form:"pageSize,omitempty" json:"pageSize,omitempty"`
 }
 
+// DiffHttpApiRevisionParams defines parameters for DiffHttpApiRevision.
+type DiffHttpApiRevisionParams struct {
+	// From The number of a revision; absent is the deployed one, or nothing when none is.
+	From *int64 `form:"from,omitempty" json:"from,omitempty"`
+
+	// To The number of a revision; absent is the API as it is configured now.
+	To *int64 `form:"to,omitempty" json:"to,omitempty"`
+}
+
+// ExportHttpApiParams defines parameters for ExportHttpApi.
+type ExportHttpApiParams struct {
+	// Revision The number of a revision, of which it is not known who might call; absent is the API as it is configured now.
+	Revision *int64 `form:"revision,omitempty" json:"revision,omitempty"`
+}
+
 // ListHttpApiRevisionsParams defines parameters for ListHttpApiRevisions.
 type ListHttpApiRevisionsParams struct {
 	// PageNumber The page to answer, from 1.
@@ -3076,6 +3504,9 @@ type CreateGatewayJSONRequestBody = CreateGatewayRequest
 
 // CreateHttpApiJSONRequestBody defines body for CreateHttpApi for application/json ContentType.
 type CreateHttpApiJSONRequestBody = CreateHttpApiRequest
+
+// ImportHttpApiJSONRequestBody defines body for ImportHttpApi for application/json ContentType.
+type ImportHttpApiJSONRequestBody = ImportHttpApiRequest
 
 // UpdateHttpApiJSONRequestBody defines body for UpdateHttpApi for application/json ContentType.
 type UpdateHttpApiJSONRequestBody = UpdateHttpApiRequest
@@ -3211,6 +3642,9 @@ type ServerInterface interface {
 	// CreateHttpApi Create a Model API
 	// (POST /v1/http-apis)
 	CreateHttpApi(w http.ResponseWriter, r *http.Request)
+	// ImportHttpApi Create or change the Model API that a document describes
+	// (POST /v1/http-apis/import)
+	ImportHttpApi(w http.ResponseWriter, r *http.Request)
 	// DeleteHttpApi Delete a Model API
 	// (DELETE /v1/http-apis/{httpApiId})
 	DeleteHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId)
@@ -3223,9 +3657,18 @@ type ServerInterface interface {
 	// DeployHttpApi Make gateways serve a Model API as it is configured now
 	// (POST /v1/http-apis/{httpApiId}/deploy)
 	DeployHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId)
+	// DiffHttpApiRevision Show what changes from one revision of a Model API to another
+	// (GET /v1/http-apis/{httpApiId}/diff)
+	DiffHttpApiRevision(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId, params DiffHttpApiRevisionParams)
+	// ExportHttpApi Show a Model API as one document
+	// (GET /v1/http-apis/{httpApiId}/export)
+	ExportHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId, params ExportHttpApiParams)
 	// ListHttpApiRevisions List what was deployed of a Model API
 	// (GET /v1/http-apis/{httpApiId}/revisions)
 	ListHttpApiRevisions(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId, params ListHttpApiRevisionsParams)
+	// GetHttpApiRevision Show what was deployed of a Model API
+	// (GET /v1/http-apis/{httpApiId}/revisions/{revisionId})
+	GetHttpApiRevision(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId, revisionId RevisionId)
 	// RollbackHttpApi Deploy an earlier revision of a Model API
 	// (POST /v1/http-apis/{httpApiId}/rollback)
 	RollbackHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId)
@@ -4686,6 +5129,20 @@ func (siw *ServerInterfaceWrapper) CreateHttpApi(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// ImportHttpApi operation middleware
+func (siw *ServerInterfaceWrapper) ImportHttpApi(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ImportHttpApi(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // DeleteHttpApi operation middleware
 func (siw *ServerInterfaceWrapper) DeleteHttpApi(w http.ResponseWriter, r *http.Request) {
 
@@ -4790,6 +5247,103 @@ func (siw *ServerInterfaceWrapper) DeployHttpApi(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// DiffHttpApiRevision operation middleware
+func (siw *ServerInterfaceWrapper) DiffHttpApiRevision(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "httpApiId" -------------
+	var httpApiId HttpApiId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "httpApiId", r.PathValue("httpApiId"), &httpApiId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "httpApiId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DiffHttpApiRevisionParams
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", r.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DiffHttpApiRevision(w, r, httpApiId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ExportHttpApi operation middleware
+func (siw *ServerInterfaceWrapper) ExportHttpApi(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "httpApiId" -------------
+	var httpApiId HttpApiId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "httpApiId", r.PathValue("httpApiId"), &httpApiId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "httpApiId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ExportHttpApiParams
+
+	// ------------- Optional query parameter "revision" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "revision", r.URL.Query(), &params.Revision, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "revision"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "revision", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ExportHttpApi(w, r, httpApiId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListHttpApiRevisions operation middleware
 func (siw *ServerInterfaceWrapper) ListHttpApiRevisions(w http.ResponseWriter, r *http.Request) {
 
@@ -4836,6 +5390,41 @@ func (siw *ServerInterfaceWrapper) ListHttpApiRevisions(w http.ResponseWriter, r
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListHttpApiRevisions(w, r, httpApiId, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetHttpApiRevision operation middleware
+func (siw *ServerInterfaceWrapper) GetHttpApiRevision(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "httpApiId" -------------
+	var httpApiId HttpApiId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "httpApiId", r.PathValue("httpApiId"), &httpApiId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "httpApiId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "revisionId" -------------
+	var revisionId RevisionId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "revisionId", r.PathValue("revisionId"), &revisionId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "revisionId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetHttpApiRevision(w, r, httpApiId, revisionId)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -5639,6 +6228,10 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/undeploy", wrapper.UndeployHttpApi)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/revisions", wrapper.ListHttpApiRevisions)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/rollback", wrapper.RollbackHttpApi)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/revisions/{revisionId}", wrapper.GetHttpApiRevision)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/diff", wrapper.DiffHttpApiRevision)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/export", wrapper.ExportHttpApi)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/import", wrapper.ImportHttpApi)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes", wrapper.ListHttpApiRoutes)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes", wrapper.CreateHttpApiRoute)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes/{routeId}", wrapper.DeleteHttpApiRoute)
@@ -7062,6 +7655,45 @@ func (response CreateHttpApidefaultJSONResponse) VisitCreateHttpApiResponse(w ht
 	return err
 }
 
+type ImportHttpApiRequestObject struct {
+	Body *ImportHttpApiJSONRequestBody
+}
+
+type ImportHttpApiResponseObject interface {
+	VisitImportHttpApiResponse(w http.ResponseWriter) error
+}
+
+type ImportHttpApi200JSONResponse ImportHttpApiResponse
+
+func (response ImportHttpApi200JSONResponse) VisitImportHttpApiResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ImportHttpApidefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response ImportHttpApidefaultJSONResponse) VisitImportHttpApiResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteHttpApiRequestObject struct {
 	HttpApiId HttpApiId `json:"httpApiId"`
 }
@@ -7220,6 +7852,86 @@ func (response DeployHttpApidefaultJSONResponse) VisitDeployHttpApiResponse(w ht
 	return err
 }
 
+type DiffHttpApiRevisionRequestObject struct {
+	HttpApiId HttpApiId `json:"httpApiId"`
+	Params    DiffHttpApiRevisionParams
+}
+
+type DiffHttpApiRevisionResponseObject interface {
+	VisitDiffHttpApiRevisionResponse(w http.ResponseWriter) error
+}
+
+type DiffHttpApiRevision200JSONResponse DiffHttpApiRevisionResponse
+
+func (response DiffHttpApiRevision200JSONResponse) VisitDiffHttpApiRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DiffHttpApiRevisiondefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response DiffHttpApiRevisiondefaultJSONResponse) VisitDiffHttpApiRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportHttpApiRequestObject struct {
+	HttpApiId HttpApiId `json:"httpApiId"`
+	Params    ExportHttpApiParams
+}
+
+type ExportHttpApiResponseObject interface {
+	VisitExportHttpApiResponse(w http.ResponseWriter) error
+}
+
+type ExportHttpApi200JSONResponse ExportHttpApiResponse
+
+func (response ExportHttpApi200JSONResponse) VisitExportHttpApiResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportHttpApidefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response ExportHttpApidefaultJSONResponse) VisitExportHttpApiResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListHttpApiRevisionsRequestObject struct {
 	HttpApiId HttpApiId `json:"httpApiId"`
 	Params    ListHttpApiRevisionsParams
@@ -7249,6 +7961,46 @@ type ListHttpApiRevisionsdefaultJSONResponse struct {
 }
 
 func (response ListHttpApiRevisionsdefaultJSONResponse) VisitListHttpApiRevisionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetHttpApiRevisionRequestObject struct {
+	HttpApiId  HttpApiId  `json:"httpApiId"`
+	RevisionId RevisionId `json:"revisionId"`
+}
+
+type GetHttpApiRevisionResponseObject interface {
+	VisitGetHttpApiRevisionResponse(w http.ResponseWriter) error
+}
+
+type GetHttpApiRevision200JSONResponse GetHttpApiRevisionResponse
+
+func (response GetHttpApiRevision200JSONResponse) VisitGetHttpApiRevisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetHttpApiRevisiondefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response GetHttpApiRevisiondefaultJSONResponse) VisitGetHttpApiRevisionResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -7962,6 +8714,9 @@ type StrictServerInterface interface {
 	// CreateHttpApi Create a Model API
 	// (POST /v1/http-apis)
 	CreateHttpApi(ctx context.Context, request CreateHttpApiRequestObject) (CreateHttpApiResponseObject, error)
+	// ImportHttpApi Create or change the Model API that a document describes
+	// (POST /v1/http-apis/import)
+	ImportHttpApi(ctx context.Context, request ImportHttpApiRequestObject) (ImportHttpApiResponseObject, error)
 	// DeleteHttpApi Delete a Model API
 	// (DELETE /v1/http-apis/{httpApiId})
 	DeleteHttpApi(ctx context.Context, request DeleteHttpApiRequestObject) (DeleteHttpApiResponseObject, error)
@@ -7974,9 +8729,18 @@ type StrictServerInterface interface {
 	// DeployHttpApi Make gateways serve a Model API as it is configured now
 	// (POST /v1/http-apis/{httpApiId}/deploy)
 	DeployHttpApi(ctx context.Context, request DeployHttpApiRequestObject) (DeployHttpApiResponseObject, error)
+	// DiffHttpApiRevision Show what changes from one revision of a Model API to another
+	// (GET /v1/http-apis/{httpApiId}/diff)
+	DiffHttpApiRevision(ctx context.Context, request DiffHttpApiRevisionRequestObject) (DiffHttpApiRevisionResponseObject, error)
+	// ExportHttpApi Show a Model API as one document
+	// (GET /v1/http-apis/{httpApiId}/export)
+	ExportHttpApi(ctx context.Context, request ExportHttpApiRequestObject) (ExportHttpApiResponseObject, error)
 	// ListHttpApiRevisions List what was deployed of a Model API
 	// (GET /v1/http-apis/{httpApiId}/revisions)
 	ListHttpApiRevisions(ctx context.Context, request ListHttpApiRevisionsRequestObject) (ListHttpApiRevisionsResponseObject, error)
+	// GetHttpApiRevision Show what was deployed of a Model API
+	// (GET /v1/http-apis/{httpApiId}/revisions/{revisionId})
+	GetHttpApiRevision(ctx context.Context, request GetHttpApiRevisionRequestObject) (GetHttpApiRevisionResponseObject, error)
 	// RollbackHttpApi Deploy an earlier revision of a Model API
 	// (POST /v1/http-apis/{httpApiId}/rollback)
 	RollbackHttpApi(ctx context.Context, request RollbackHttpApiRequestObject) (RollbackHttpApiResponseObject, error)
@@ -9052,6 +9816,37 @@ func (sh *strictHandler) CreateHttpApi(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// ImportHttpApi operation middleware
+func (sh *strictHandler) ImportHttpApi(w http.ResponseWriter, r *http.Request) {
+	var request ImportHttpApiRequestObject
+
+	var body ImportHttpApiJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ImportHttpApi(ctx, request.(ImportHttpApiRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ImportHttpApi")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ImportHttpApiResponseObject); ok {
+		if err := validResponse.VisitImportHttpApiResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // DeleteHttpApi operation middleware
 func (sh *strictHandler) DeleteHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId) {
 	var request DeleteHttpApiRequestObject
@@ -9173,6 +9968,60 @@ func (sh *strictHandler) DeployHttpApi(w http.ResponseWriter, r *http.Request, h
 	}
 }
 
+// DiffHttpApiRevision operation middleware
+func (sh *strictHandler) DiffHttpApiRevision(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId, params DiffHttpApiRevisionParams) {
+	var request DiffHttpApiRevisionRequestObject
+
+	request.HttpApiId = httpApiId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DiffHttpApiRevision(ctx, request.(DiffHttpApiRevisionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DiffHttpApiRevision")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DiffHttpApiRevisionResponseObject); ok {
+		if err := validResponse.VisitDiffHttpApiRevisionResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExportHttpApi operation middleware
+func (sh *strictHandler) ExportHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId, params ExportHttpApiParams) {
+	var request ExportHttpApiRequestObject
+
+	request.HttpApiId = httpApiId
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ExportHttpApi(ctx, request.(ExportHttpApiRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExportHttpApi")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ExportHttpApiResponseObject); ok {
+		if err := validResponse.VisitExportHttpApiResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListHttpApiRevisions operation middleware
 func (sh *strictHandler) ListHttpApiRevisions(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId, params ListHttpApiRevisionsParams) {
 	var request ListHttpApiRevisionsRequestObject
@@ -9193,6 +10042,33 @@ func (sh *strictHandler) ListHttpApiRevisions(w http.ResponseWriter, r *http.Req
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListHttpApiRevisionsResponseObject); ok {
 		if err := validResponse.VisitListHttpApiRevisionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetHttpApiRevision operation middleware
+func (sh *strictHandler) GetHttpApiRevision(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId, revisionId RevisionId) {
+	var request GetHttpApiRevisionRequestObject
+
+	request.HttpApiId = httpApiId
+	request.RevisionId = revisionId
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetHttpApiRevision(ctx, request.(GetHttpApiRevisionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetHttpApiRevision")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetHttpApiRevisionResponseObject); ok {
+		if err := validResponse.VisitGetHttpApiRevisionResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
