@@ -118,7 +118,9 @@ func TestIgnoredParametersChangeNothing(t *testing.T) {
 			}
 		}
 		require.Equal(t, plain, call(op.target, full))
-		stripped := strip(schema, full)
+		marked(schema, full, other)
+		require.Equal(t, plain, call(op.target, full), "with other values")
+		stripped := marked(schema, full, func(members object, name string) { delete(members, name) })
 		require.Subset(t, stripped, ineffective(schema), "the example has those that lie deeper")
 		require.Equal(t, plain, call(op.target, full), "without %v", stripped)
 	})
@@ -147,27 +149,39 @@ func clone(t *testing.T, value any) any {
 	return copied
 }
 
-// strip takes the members without effect out of value and returns their names.
-func strip(schema *openapi3.Schema, value any) (stripped []string) {
+// marked changes the members without effect in value and returns their names.
+func marked(schema *openapi3.Schema, value any, change func(members object, name string)) (names []string) {
 	switch value := value.(type) {
 	case []any:
 		for _, item := range value {
-			stripped = append(stripped, strip(schema.Items.Value, item)...)
+			names = append(names, marked(schema.Items.Value, item, change)...)
 		}
 	case object:
-		for name, member := range value {
+		for _, name := range slices.Collect(maps.Keys(value)) {
 			property := schema.Properties[name]
 			switch {
 			case property == nil:
 			case property.Value.Extensions["x-no-effect"] == true:
-				delete(value, name)
-				stripped = append(stripped, name)
+				change(value, name)
+				names = append(names, name)
 			default:
-				stripped = append(stripped, strip(property.Value, member)...)
+				names = append(names, marked(property.Value, value[name], change)...)
 			}
 		}
 	}
-	return stripped
+	return names
+}
+
+// other gives a member another value of its type.
+func other(members object, name string) {
+	switch value := members[name].(type) {
+	case bool:
+		members[name] = !value
+	case string:
+		members[name] = value + "x"
+	case float64:
+		members[name] = value + 1
+	}
 }
 
 // Every operation of the original says how much of it is served, and its parameters bear it out.
