@@ -1,6 +1,7 @@
 package openapi_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -35,6 +37,26 @@ func table(t *testing.T, name string) []string {
 	part, _, found := strings.Cut(rest, "\n<!-- end -->")
 	require.True(t, found, name)
 	return strings.Split(strings.ReplaceAll(part, "\n  ", " "), "\n")
+}
+
+var writing sync.Mutex // the page, by the tests of this package
+
+// keep holds a table of the page against what the documents say, or writes it anew when UPDATE_DOCS is set.
+func keep(t *testing.T, name string, want []string) {
+	t.Helper()
+	if os.Getenv("UPDATE_DOCS") == "" {
+		require.Equal(t, want, table(t, name), "run UPDATE_DOCS=1 go test ./openapi")
+		return
+	}
+	writing.Lock()
+	defer writing.Unlock()
+	start := "<!-- table: " + name + " -->\n"
+	before, rest, found := strings.Cut(page(t), start)
+	require.True(t, found, name)
+	_, after, found := strings.Cut(rest, "\n<!-- end -->")
+	require.True(t, found, name)
+	text := before + start + strings.Join(want, "\n") + "\n<!-- end -->" + after
+	require.NoError(t, os.WriteFile("../docs/compatibility.md", []byte(text), 0o600))
 }
 
 // documents returns one document for each product.
@@ -68,26 +90,65 @@ func operations(t *testing.T) []*openapi3.Operation {
 	return found
 }
 
-// ineffective returns the parameters without effect in the body of an operation.
-func ineffective(operation *openapi3.Operation) []string {
+// parts visits every member of a request's body, with its path.
+func parts(operation *openapi3.Operation, visit func(path string, schema *openapi3.Schema)) {
 	if operation.RequestBody == nil {
-		return nil
+		return
 	}
-	var names []string
 	var walk func(schema *openapi3.Schema, at string)
 	walk = func(schema *openapi3.Schema, at string) {
-		for name, property := range schema.Properties {
-			if property.Value.Extensions["x-no-effect"] == true {
-				names = append(names, at+name)
-			}
-			walk(property.Value, at+name+".")
+		for _, name := range slices.Sorted(maps.Keys(schema.Properties)) {
+			visit(at+name, schema.Properties[name].Value)
+			walk(schema.Properties[name].Value, at+name+".")
 		}
 		if schema.Items != nil {
 			walk(schema.Items.Value, at)
 		}
 	}
 	walk(operation.RequestBody.Value.Content.Get("application/json").Schema.Value, "")
+}
+
+// refused returns what an operation refuses of the original: parameters, and values of parameters.
+func refused(t *testing.T, operation *openapi3.Operation) []string {
+	t.Helper()
+	marked, _ := operation.Extensions["x-refused"].(map[string]any)
+	list := slices.Sorted(maps.Keys(marked))
+	for i, name := range list {
+		list[i] = "`" + name + "`"
+	}
+	parts(operation, func(path string, schema *openapi3.Schema) {
+		values, _ := schema.Extensions["x-unsupported"].([]any)
+		for _, value := range values {
+			text, err := json.Marshal(value)
+			require.NoError(t, err)
+			list = append(list, "`"+path+"`: `"+strings.ReplaceAll(string(text), `"`, "")+"`")
+		}
+	})
+	return list
+}
+
+// ineffective returns the parameters that an operation accepts and ignores.
+func ineffective(operation *openapi3.Operation) []string {
+	var names []string
+	ignored, _ := operation.Extensions["x-ignored"].([]any)
+	for _, name := range ignored {
+		names = append(names, name.(string))
+	}
+	parts(operation, func(path string, schema *openapi3.Schema) {
+		switch schema.Extensions["x-no-effect"] {
+		case true:
+			names = append(names, path)
+		case "kept":
+			names = append(names, path+"` (kept)")
+		}
+	})
 	slices.Sort(names)
+	for i, name := range names {
+		names[i] = "`" + name
+		if !strings.HasSuffix(name, ")") {
+			names[i] += "`"
+		}
+	}
 	return names
 }
 
@@ -104,18 +165,27 @@ func TestPermissionsAreThoseOfTheDocument(t *testing.T) {
 		}
 		want = append(want, fmt.Sprintf("| %s | %s | %s | `%s` |", operation.OperationID, ram["action"], ram["level"], resource))
 	}
-	require.Equal(t, want, table(t, "permissions"))
+	keep(t, "permissions", want)
 }
 
-func TestParametersWithoutEffectAreListed(t *testing.T) {
+// Every operation of the original says what it supports, and the marks on its parameters say the same.
+func TestOperationsAreListedWithWhatTheySupport(t *testing.T) {
 	t.Parallel()
-	var want []string
+	want := []string{"| operation | support | refused | accepted, no effect |", "|---|---|---|---|"}
 	for _, operation := range operations(t) {
-		if names := ineffective(operation); names != nil {
-			want = append(want, "- **"+operation.OperationID+"**: "+quoted(names)+".")
+		support, marked := operation.Extensions["x-support"].(string)
+		not, without := refused(t, operation), ineffective(operation)
+		if operation.Extensions["x-extension"] == true {
+			require.False(t, marked, "%s is ours: it has no x-support", operation.OperationID)
+			support = "supported (extension)"
+		} else {
+			whole := len(not) == 0 && len(without) == 0
+			require.Equal(t, map[bool]string{true: "supported", false: "partial"}[whole], support,
+				"the x-support of %s, of which is refused: %v, and without effect: %v", operation.OperationID, not, without)
 		}
+		want = append(want, fmt.Sprintf("| %s | %s | %s | %s |", operation.OperationID, support, strings.Join(not, ", "), strings.Join(without, ", ")))
 	}
-	require.Equal(t, want, table(t, "ineffective"))
+	keep(t, "operations", want)
 }
 
 func TestExtensionsAreListed(t *testing.T) {
@@ -139,7 +209,8 @@ func TestExtensionsAreListed(t *testing.T) {
 			want = append(want, fmt.Sprintf("- action `%s`", action))
 		}
 	}
-	require.ElementsMatch(t, want, table(t, "extensions"))
+	slices.Sort(want)
+	keep(t, "extensions", want)
 }
 
 func TestEngineArgumentsAreListed(t *testing.T) {

@@ -85,6 +85,9 @@ func readOperation(product, path string, item *openapi3.PathItem) ([]*operation,
 	if body == nil || body.Value.Content.Get("application/json") == nil {
 		return nil, errors.New("an RPC operation has a JSON body")
 	}
+	if item.Post.Extensions["x-refused"] != nil {
+		return nil, errors.New("x-refused is for operations that are paths")
+	}
 	op := &operation{
 		product: product, name: item.Post.OperationID, tokenParam: "ClientToken",
 		schema: body.Value.Content.Get("application/json").Schema.Value,

@@ -28,6 +28,7 @@ func TestADocumentIsRefused(t *testing.T) {
 		"no permission":                {"x-ram: {action: \"test:Make\"", "x-no-ram: {action: \"test:Make\"", "/Make: x-ram is missing"},
 		"another action":               {"action: \"test:Make\"", "action: \"test:Get\"", "/Make: the action of x-ram"},
 		"no such further operation":    {"further: [Make]", "further: [Take]", `further names "Take"`},
+		"parameters that are refused":  {"      x-client-token: true", "      x-client-token: true\n      x-refused: {Flag: there is none}", "/Make: x-refused is for operations that are paths"},
 		"no level":                     {"level: create", "level: some", `/Make: the level of x-ram is "some"`},
 		"no ARN":                       {"acs:test::{account}:dbinstance/", "acs:test:x", "/Make: the arn of x-ram"},
 		"an ARN of no id":              {"acs:test::{account}:dbinstance/{DBInstanceId}", "acs:test::{account}:dbinstance/{Mode}", "Mode"},

@@ -29,6 +29,7 @@ type place struct {
 	query    *openapi3.Schema // of the parameters in the query, as one object
 	json     map[string]bool  // those of them that travel as JSON
 	body     *openapi3.Schema // nil: the operation takes none
+	refused  refused
 }
 
 // pathOperations reads the operations of one path of a path-style product's document.
@@ -49,6 +50,10 @@ func pathOperation(product, method, path string, described *openapi3.Operation) 
 	op := &operation{product: product, name: described.OperationID, tokenParam: "clientToken", schema: openapi3.NewObjectSchema()}
 	op.place = &place{method: method, segments: segments(path), query: openapi3.NewObjectSchema(), json: map[string]bool{}}
 	var complaints []error
+	var err error
+	if op.place.refused, err = readRefused(described.Extensions); err != nil {
+		complaints = append(complaints, err)
+	}
 	declare := func(into *openapi3.Schema, name string, ref *openapi3.SchemaRef, required bool) {
 		if op.schema.Properties[name] != nil {
 			complaints = append(complaints, fmt.Errorf("the parameter %s is in two places", name))
@@ -152,6 +157,9 @@ func (p *place) read(r *http.Request, body []byte, verified signature.Verified) 
 			return nil, fault.InvalidParameter(name, err.Error()+".")
 		}
 	}
+	if err := p.refused.checkQuery(verified.Params); err != nil {
+		return nil, err
+	}
 	if dry, err := strconv.ParseBool(verified.Params.Get(dryRun)); err == nil && dry && p.query.Properties[dryRun] == nil {
 		return nil, errDryRun
 	}
@@ -176,6 +184,9 @@ func (p *place) readBody(r *http.Request, body []byte) (map[string]any, error) {
 	}
 	members, err := decodeObject(body)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.refused.checkBody(members); err != nil {
 		return nil, err
 	}
 	if members[dryRun] == true && p.body.Properties[dryRun] == nil {

@@ -24,14 +24,14 @@ func IsForeignKeyViolation(err error, constraint string) bool {
 	return ok && pg.Code == "23503" && (constraint == "" || pg.ConstraintName == constraint)
 }
 
-// IsUnavailable reports whether err says that the database is away (not reachable, starting, stopping, out of
-// connections), so that the same call may succeed later. A caller's own cancellation is not that.
+// IsUnavailable reports whether err says that the database is away (not reachable, starting, stopping) or out of what it
+// needs (connections, disk, memory), so that the same call may succeed later. A caller's own cancellation is not that.
 func IsUnavailable(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return false
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "57P") || pg.Code == "53300"
+		return strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "57P") || strings.HasPrefix(pg.Code, "53")
 	}
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return true

@@ -43,6 +43,11 @@ func TestErrorsHaveAMeaning(t *testing.T) {
 	_, err = db.Control.Exec(t.Context(), `INSERT INTO ai_node_pool (id, db_instance_id) VALUES ('a', 'b')`)
 	require.True(t, postgres.IsForeignKeyViolation(err, "ai_node_pool_db_instance_id_fkey"))
 	require.False(t, postgres.IsUnavailable(nil))
+
+	for _, full := range []string{"disk_full", "out_of_memory", "too_many_connections"} {
+		_, err = db.Control.Exec(t.Context(), `DO $$ BEGIN RAISE EXCEPTION SQLSTATE '00000' USING ERRCODE = '`+full+`'; END $$`)
+		require.True(t, postgres.IsUnavailable(err), "%v", err)
+	}
 }
 
 func TestADatabaseThatIsAwayIsUnavailable(t *testing.T) {

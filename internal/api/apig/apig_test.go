@@ -237,7 +237,7 @@ func TestWhatWouldPromiseTooMuchIsRefused(t *testing.T) {
 	t.Parallel()
 	s, d := serve(t)
 	a := s.Call(apitest.RootKey, "CreateDomain", "POST", "/v1/domains", `{"name":"a.example.com","protocol":"HTTPS","mTLSEnabled":true}`)
-	require.Equal(t, []any{400, "InvalidParameter"}, []any{a.Status, a.Code})
+	require.Equal(t, []any{400, "UnsupportedParameter"}, []any{a.Status, a.Code})
 	require.Contains(t, a.Body["message"], "mTLSEnabled")
 	require.Nil(t, d.asked)
 	a = s.Call(apitest.RootKey, "CreateDomain", "POST", "/v1/domains", `{"name":"a.example.com","protocol":"HTTPS","mTLSEnabled":false,"http2Option":"Open"}`)
@@ -249,7 +249,7 @@ func TestOneRouteIsNotUndeployed(t *testing.T) {
 	t.Parallel()
 	s, _ := serve(t)
 	a := s.Call(apitest.RootKey, "UndeployHttpApi", "POST", "/v1/http-apis/"+apiID+"/undeploy", object{"routeId": routeID})
-	require.Equal(t, "InvalidParameter", a.Code, "it would take the whole API down")
+	require.Equal(t, "UnsupportedParameter", a.Code, "it would take the whole API down")
 	a = s.Call(apitest.RootKey, "UndeployHttpApi", "POST", "/v1/http-apis/"+apiID+"/undeploy", object{"environmentId": environmentID})
 	require.Equal(t, 200, a.Status, a.Body)
 }

@@ -54,7 +54,12 @@ type Server struct {
 // New serves products. Calls go to the first one.
 func New(t testing.TB, products ...api.Product) *Server {
 	t.Helper()
-	db := pgtest.New(t)
+	return On(t, pgtest.New(t), products...)
+}
+
+// On is New for products that have a database already.
+func On(t testing.TB, db *pgtest.DB, products ...api.Product) *Server {
+	t.Helper()
 	box, err := secret.NewBox()
 	require.NoError(t, err)
 	s := &Server{t: t, DB: db, Log: &Log{}, store: iam.New(db.Control, box), version: products[0].Version}

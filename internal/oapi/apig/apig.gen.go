@@ -18,21 +18,6 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
-// Defines values for CreateDomainRequestMTLSEnabled.
-const (
-	CreateDomainRequestMTLSEnabledFalse CreateDomainRequestMTLSEnabled = false
-)
-
-// Valid indicates whether the value is a known member of the CreateDomainRequestMTLSEnabled enum.
-func (e CreateDomainRequestMTLSEnabled) Valid() bool {
-	switch e {
-	case CreateDomainRequestMTLSEnabledFalse:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for HttpApiDocumentFormat.
 const (
 	EngineshedModelApiv1 HttpApiDocumentFormat = "engineshed.model-api/v1"
@@ -42,21 +27,6 @@ const (
 func (e HttpApiDocumentFormat) Valid() bool {
 	switch e {
 	case EngineshedModelApiv1:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for UpdateDomainRequestMTLSEnabled.
-const (
-	UpdateDomainRequestMTLSEnabledFalse UpdateDomainRequestMTLSEnabled = false
-)
-
-// Valid indicates whether the value is a known member of the UpdateDomainRequestMTLSEnabled enum.
-func (e UpdateDomainRequestMTLSEnabled) Valid() bool {
-	switch e {
-	case UpdateDomainRequestMTLSEnabledFalse:
 		return true
 	default:
 		return false
@@ -95,7 +65,7 @@ type AiServiceConfig struct {
 	// Example: qwen-plus
 	DefaultModelName *string `json:"defaultModelName,omitempty"`
 
-	// EnableHealthCheck Whether the service is checked.
+	// EnableHealthCheck Kept and shown; services are not checked.
 	//
 	// Example: true
 	EnableHealthCheck *bool `json:"enableHealthCheck,omitempty"`
@@ -664,7 +634,7 @@ type CreateDomainRequest struct {
 	// MTLSEnabled Clients are not asked for certificates: true is refused.
 	//
 	// Example: false
-	MTLSEnabled *CreateDomainRequestMTLSEnabled `json:"mTLSEnabled,omitempty"`
+	MTLSEnabled *bool `json:"mTLSEnabled,omitempty"`
 
 	// Name A host name, or *.example.com; unique.
 	//
@@ -691,11 +661,6 @@ type CreateDomainRequest struct {
 	// Example: TLS1.2
 	TlsMin *TlsVersion `json:"tlsMin,omitempty"`
 }
-
-// CreateDomainRequestMTLSEnabled Clients are not asked for certificates: true is refused.
-//
-// Example: false
-type CreateDomainRequestMTLSEnabled bool
 
 // CreateDomainResponse defines model for CreateDomainResponse.
 type CreateDomainResponse struct {
@@ -2960,11 +2925,6 @@ type UndeployHttpApiRequest struct {
 	//
 	// Example: gw-0123456789abcdefghij
 	GatewayId *string `json:"gatewayId,omitempty"`
-
-	// RouteId Refused: one route is taken down by deleting it and deploying the API.
-	//
-	// Example:
-	RouteId *string `json:"routeId,omitempty"`
 }
 
 // UpdateConsumerGroupRequest defines model for UpdateConsumerGroupRequest.
@@ -3016,7 +2976,7 @@ type UpdateDomainRequest struct {
 	// MTLSEnabled Clients are not asked for certificates: true is refused.
 	//
 	// Example: false
-	MTLSEnabled *UpdateDomainRequestMTLSEnabled `json:"mTLSEnabled,omitempty"`
+	MTLSEnabled *bool `json:"mTLSEnabled,omitempty"`
 
 	// Protocol HTTP or HTTPS.
 	//
@@ -3033,11 +2993,6 @@ type UpdateDomainRequest struct {
 	// Example: TLS1.2
 	TlsMin *TlsVersion `json:"tlsMin,omitempty"`
 }
-
-// UpdateDomainRequestMTLSEnabled Clients are not asked for certificates: true is refused.
-//
-// Example: false
-type UpdateDomainRequestMTLSEnabled bool
 
 // UpdateEnvironmentRequest defines model for UpdateEnvironmentRequest.
 type UpdateEnvironmentRequest struct {
