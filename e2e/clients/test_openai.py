@@ -169,7 +169,7 @@ def test_models_are_listed_shown_and_deleted(client, upstream):
 
 def test_a_file_is_uploaded_listed_read_and_deleted(client, upstream):
     files = client("Others").files
-    content = b'{"custom_id":"1"}\n' * 20_000  # more than is held in memory at once
+    content = b'{"custom_id":"1"}\n' * 700_000  # 12 MB: larger than any body that has a model may be
     assert files.create(file=("batch.jsonl", content), purpose="batch").id == "file-1"
     assert [f.id for f in files.list(purpose="batch")] == ["file-1", "file-2"]
     assert files.retrieve("file-1").filename == "batch.jsonl"
