@@ -234,7 +234,8 @@ async def watch(got: Received, socket: web.WebSocketResponse) -> None:
     """ComfyUI's progress: a status at once, then an echo of each frame and a preview image, until the client leaves."""
     await socket.send_json({"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 0}}, "sid": got.query.get("clientId")}})
     while (frame := await next_frame(got, socket)) is not None:
-        await socket.send_json({"type": "echo", "data": frame})
+        echo = {"type": "error"} if isinstance(frame, bytes) else {"type": "echo", "data": frame}  # it takes no binary frames
+        await socket.send_json(echo)
         await socket.send_bytes(b"\x00\x00\x00\x01\x00\x00\x00\x02" + PNG)
 
 
@@ -279,9 +280,9 @@ TABLE: list[tuple[str, str, Answer]] = [
     ("POST", AIGC + r"virtualmodel/generation/?", task),
     ("POST", AIGC + r"background-generation/generation/?", task),
     ("POST", AIGC + r"(video-generation|image2video)/video-synthesis", task),
-    ("GET", r"/api/v1/tasks/task-1", task_state),
+    ("GET", r"/api/v1/tasks/task-1/?", task_state),
     ("GET", r"/api/v1/tasks/?", lambda _: {"request_id": "r-3", "total": 1, "data": [task_state(_)["output"]]}),
-    ("POST", r"/api/v1/tasks/task-1/cancel", lambda _: {"request_id": "r-4"}),
+    ("POST", r"/api/v1/tasks/task-1/cancel/?", lambda _: {"request_id": "r-4"}),
     ("POST", r"/api/v1/services/rerank/text-rerank/text-rerank", text_rerank),
     ("POST", r"/prompt", prompt),
     ("GET", r"/prompt", lambda _: {"exec_info": {"queue_remaining": 0}}),

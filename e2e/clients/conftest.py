@@ -1,5 +1,7 @@
 """What the tests share: one installation, what stands behind it, and the official clients of its control plane."""
 
+import importlib.metadata
+import pathlib
 import shutil
 from collections.abc import Callable, Iterator
 
@@ -18,6 +20,13 @@ ENGINE_MODEL = "Qwen3-0.6B"
 COOKIE = "session=a-cookie-of-the-consumer"
 
 
+CLIENTS = ("alibabacloud-apig20240327", "alibabacloud-gpdb20160503", "openai", "anthropic", "dashscope")
+
+
+def pytest_report_header() -> str:
+    return "clients: " + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in CLIENTS)
+
+
 @pytest.fixture(scope="session")
 def recorder() -> Iterator[Recorder]:
     recorder = Recorder(answers.answer, answers.talk)
@@ -26,21 +35,21 @@ def recorder() -> Iterator[Recorder]:
 
 
 @pytest.fixture(scope="session")
-def directory() -> Iterator:
+def directory() -> Iterator[pathlib.Path]:
     directory = new_directory()
     yield directory
     shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")
-def aimock(directory) -> Iterator[Aimock]:
+def aimock(directory: pathlib.Path) -> Iterator[Aimock]:
     aimock = Aimock(directory, UPSTREAM_KEY)
     yield aimock
     aimock.stop()
 
 
 @pytest.fixture(scope="session")
-def installation(request: pytest.FixtureRequest, directory, recorder: Recorder, aimock: Aimock) -> Iterator[Installation]:
+def installation(request: pytest.FixtureRequest, directory: pathlib.Path, recorder: Recorder, aimock: Aimock) -> Iterator[Installation]:
     installation = Installation(directory, recorder.authority, aimock.authority)
     yield installation
     installation.stop()

@@ -142,6 +142,36 @@ def test_an_edit_of_a_deployed_api_is_served_unless_only_the_configuration_chang
     eventually("it moved", lambda: (asked(made.base_path), asked(made.base_path + "-now")) == (404, 405), 5)
 
 
+def test_what_was_read_of_an_api_can_be_written_back(apig, create, show):
+    """As clients do that change one thing: they read everything and send it all."""
+    domain = ok(apig.create_domain(m.CreateDomainRequest(name="kept.example.com", protocol="HTTP"))).domain_id
+    made = create(enable_auth=True, auth_config=m.AuthConfig(auth_type="Apikey", auth_mode="Custom"), config={
+        "custom_domain_ids": [domain], "builtin_route_names": ["chat-completions"], "model": "the-target",
+        "policy_configs": [m.HttpApiPolicyConfigs(type="AiStatistics", enable=False)]})
+    before = show(made.http_api_id)
+    ok(apig.update_http_api(made.http_api_id, m.UpdateHttpApiRequest(
+        base_path=before.base_path, ai_protocols=before.ai_protocols, auth_config=before.auth_config, enable_auth=before.enable_auth,
+        protocols=before.protocols, deploy_configs=before.deploy_configs, description="only this is new")))
+    after = show(made.http_api_id)
+    assert after.description == "only this is new"
+    after.description = before.description
+    assert after.to_map() == before.to_map()
+    assert [d.name for d in after.environments[0].custom_domains] == ["kept.example.com"]
+    ok(apig.delete_http_api(made.http_api_id, m.DeleteHttpApiRequest()))
+    ok(apig.delete_domain(domain))
+
+
+def test_what_was_read_of_a_consumer_can_be_written_back(apig, publisher):
+    consumer = publisher.new_consumer(source="Header", value="X-Team-Key")
+    before = ok(apig.get_consumer(consumer.consumer_id))
+    ok(apig.update_consumer(consumer.consumer_id, m.UpdateConsumerRequest(
+        enable=before.enable, description="only this is new", apikey_identity_config=before.api_key_identity_config)))
+    after = ok(apig.get_consumer(consumer.consumer_id))
+    assert after.description == "only this is new"
+    assert after.api_key_identity_config.to_map() == before.api_key_identity_config.to_map()
+    ok(apig.delete_consumer(consumer.consumer_id))
+
+
 def test_lists_come_in_pages_that_hold_everything_once(apig, create, publisher):
     names = {create().name for _ in range(5)}
     found, page = [], 1

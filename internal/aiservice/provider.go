@@ -16,7 +16,7 @@ type Provider struct {
 	Paths               map[string]string // by route path, from the root of the address; what is not named is passed on as it came
 	KeyHeader           string
 	KeyPrefix           string
-	Headers             map[string]string // sent with every request
+	Headers             map[string]string // sent unless the client sends its own
 	DefaultModel        string
 	Unsupported         string // why no service can use it; "" when one can
 

@@ -185,8 +185,10 @@ func (c *call) rewriteForAPI(p *httputil.ProxyRequest) {
 	}
 	out.Host = ""
 	out.URL.RawQuery = query
-	for name, value := range c.upstream.Headers {
-		out.Header[http.CanonicalHeaderKey(name)] = []string{value}
+	for name, value := range c.upstream.Headers { // what the client says itself is meant: it reads answers of that version
+		if name = http.CanonicalHeaderKey(name); out.Header[name] == nil {
+			out.Header[name] = []string{value}
+		}
 	}
 	if key := c.upstream.Key(); key != nil {
 		out.Header[http.CanonicalHeaderKey(c.upstream.KeyHeader)] = key

@@ -74,7 +74,7 @@ type AIService struct {
 	Paths          map[string]string `json:"paths,omitempty"`          // by route path: what the provider calls it; others pass as they are
 	KeyHeader      string            `json:"keyHeader,omitempty"`      // how the key is sent: Authorization, x-api-key, …
 	KeyPrefix      string            `json:"keyPrefix,omitempty"`      // "Bearer "
-	Headers        map[string]string `json:"headers,omitempty"`        // sent with every request, such as anthropic-version
+	Headers        map[string]string `json:"headers,omitempty"`        // sent unless the client sends its own, such as anthropic-version
 	SealedKeys     [][]byte          `json:"sealedKeys,omitempty"`     // open under the snapshot key for ServiceKeyPurpose(ID)
 	DefaultModel   string            `json:"defaultModel,omitempty"`
 }

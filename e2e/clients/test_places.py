@@ -1,0 +1,121 @@
+"""Where an API is found, what its service is called by, and where a consumer carries its key."""
+
+import httpx
+import openai
+import pytest
+from alibabacloud_apig20240327 import models as m
+
+from answers import SAID
+from control import deploy_config, ok
+from installation import eventually
+from publisher import UPSTREAM_KEY, UPSTREAM_MODEL
+
+QUESTION = [{"role": "user", "content": "hello"}]
+CHAT = {"model": "any", "messages": QUESTION}
+
+
+def test_documents_are_reranked_by_vllms_route(recorded, publisher, upstream):
+    answer = httpx.post(
+        recorded("Rerank", "vLLM").url + "/v1/rerank", headers={"Authorization": "Bearer " + publisher.consumer.key},
+        json={"model": "any", "query": "q", "documents": ["a", "b"], "top_n": 2})
+    assert [result["index"] for result in answer.json()["results"]] == [1, 0]
+    got = upstream.only()
+    assert (got.method, got.path, got.header("Authorization")) == ("POST", "/v1/rerank", "Bearer " + UPSTREAM_KEY)
+    assert got.json == {"model": UPSTREAM_MODEL, "query": "q", "documents": ["a", "b"], "top_n": 2}
+
+
+def test_an_api_is_served_on_its_own_domain_and_nowhere_else(apig, publisher, recorder, upstream):
+    domain = ok(apig.create_domain(m.CreateDomainRequest(name="chat.example.com", protocol="HTTP"))).domain_id
+    api = publisher.publish("Text", "OpenAI/v1", publisher.ai_service(recorder.url))
+    ok(apig.update_http_api(api.api_id, m.UpdateHttpApiRequest(base_path="/", deploy_configs=[
+        deploy_config(publisher.gateway_id, publisher.environment_id, publisher.ai_service(recorder.url), model=UPSTREAM_MODEL,
+                      custom_domain_ids=[domain], env_domain_ids=[])])))
+
+    def at(host: str | None, path: str = "/v1/chat/completions") -> int:
+        headers = {"Authorization": "Bearer " + publisher.consumer.key, **({"Host": host} if host else {})}
+        return httpx.post(publisher.installation.gateway + path, json=CHAT, headers=headers).status_code
+
+    eventually("the domain answers", lambda: at("chat.example.com") == 200, 5)
+    recorder.forget()
+    with openai.OpenAI(
+        base_url=publisher.installation.gateway + "/v1", api_key=publisher.consumer.key, max_retries=0,
+        default_headers={"Host": "CHAT.example.com"},
+    ) as client:
+        assert client.chat.completions.create(**CHAT).choices[0].message.content == SAID
+    assert upstream.only().header("Host") == recorder.authority
+    assert {at(None), at("other.example.com"), at(publisher.environment_id + ".engineshed.localhost"), at(None, api.path + "/v1/chat/completions")} == {404}
+    shown = ok(apig.get_http_api(api.api_id, m.GetHttpApiRequest())).environments[0]
+    assert [d.name for d in shown.custom_domains] == ["chat.example.com"]
+
+
+def test_an_environments_own_host_name_answers(recorded, publisher, upstream):
+    api = recorded("Text", "OpenAI/v1")
+    headers = {"Authorization": "Bearer " + publisher.consumer.key, "Host": publisher.environment_id + ".engineshed.localhost"}
+    assert httpx.post(api.url + "/v1/chat/completions", json=CHAT, headers=headers).status_code == 200
+    assert upstream.only().path == "/v1/chat/completions"
+
+
+def test_a_base_path_that_is_not_removed_reaches_the_upstream(apig, publisher, recorder, upstream):
+    api = publisher.publish("Embedding", "OpenAI/v1", publisher.ai_service(recorder.url))
+    ok(apig.update_http_api(api.api_id, m.UpdateHttpApiRequest(base_path=api.path, remove_base_path_on_forward=False)))
+
+    def arrives() -> bool:
+        httpx.post(api.url + "/v1/embeddings", json={"model": "any", "input": "a"}, headers={"Authorization": "Bearer " + publisher.consumer.key})
+        return upstream.last().path == api.path + "/v1/embeddings"
+
+    eventually("the whole path arrives", arrives, 5)
+
+
+def test_a_service_found_by_name_is_called_without_a_key(publisher, recorder):
+    api = publisher.publish("Text", "OpenAI/v1", publisher.dns_service(f"localhost:{recorder.port}"))
+    recorder.forget()
+    with openai.OpenAI(base_url=api.url + "/v1", api_key=publisher.consumer.key, max_retries=0) as client:
+        assert client.chat.completions.create(**CHAT).choices[0].message.content == SAID
+    got = recorder.only()
+    assert got.header("Authorization") is None and not got.holds(publisher.consumer.key)
+    assert got.json["model"] == UPSTREAM_MODEL
+
+
+@pytest.mark.parametrize(("source", "value"), [("Header", "X-Team-Key"), ("QueryString", "team_key")])
+def test_a_consumer_carries_its_key_where_it_was_told_to(apig, publisher, recorded, upstream, source, value):
+    consumer = publisher.new_consumer(source=source, value=value)
+    api = recorded("Text", "OpenAI/v1")
+    rule = publisher.authorize(api.api_id, consumer_id=consumer.consumer_id)
+    url = api.url + "/v1/chat/completions"
+
+    def asked(**where) -> int:
+        return httpx.post(url, json=CHAT, **where).status_code
+
+    carried = {"headers": {value: consumer.key}} if source == "Header" else {"params": {value: consumer.key, "kept": "yes"}}
+    eventually("the consumer may call", lambda: asked(**carried) == 200, 5)
+    assert asked(headers={"Authorization": "Bearer " + consumer.key}) == 401, "only there"
+    assert asked(**{**carried, "headers": {**carried.get("headers", {}), "Authorization": "Bearer " + publisher.consumer.key}}) == 401, "one key"
+    for got in upstream.all():
+        assert not got.holds(consumer.key)
+        assert got.query == ({} if source == "Header" else {"kept": "yes"})
+    ok(apig.remove_consumer_authorization_rule(rule))
+    ok(apig.delete_consumer(consumer.consumer_id))
+
+
+@pytest.mark.parametrize(("provider", "category", "protocol", "path", "arrives", "key"), [
+    ("qwen", "Text", "OpenAI/v1", "/v1/chat/completions", "/compatible-mode/v1/chat/completions", ("Authorization", "Bearer ")),
+    ("qwen", "Text", "Anthropic", "/v1/messages", "/apps/anthropic/v1/messages", ("Authorization", "Bearer ")),
+    ("qwen", "Rerank", "vLLM", "/v1/rerank", "/compatible-api/v1/reranks", ("Authorization", "Bearer ")),
+    ("claude", "Text", "Anthropic", "/v1/messages", "/v1/messages", ("X-Api-Key", "")),
+    ("azure", "Text", "OpenAI/v1", "/v1/chat/completions", "/openai/v1/chat/completions", ("Api-Key", "")),
+    ("zhipuai", "Text", "OpenAI/v1", "/v1/chat/completions", "/api/paas/v4/chat/completions", ("Authorization", "Bearer ")),
+    ("moonshot", "Text", "Anthropic", "/v1/messages", "/anthropic/v1/messages", ("Authorization", "Bearer ")),
+])
+def test_a_provider_is_called_by_its_own_path_and_gets_its_key_its_own_way(
+    publisher, recorder, upstream, provider, category, protocol, path, arrives, key,
+):
+    api = publisher.publish(category, protocol, publisher.ai_service(recorder.url, provider))
+    upstream.forget()
+    httpx.post(api.url + path, json={**CHAT, "max_tokens": 5, "query": "q", "documents": []},
+               headers={"Authorization": "Bearer " + publisher.consumer.key})
+    got = upstream.only()
+    name, prefix = key
+    assert (got.method, got.path, got.header(name)) == ("POST", arrives, prefix + UPSTREAM_KEY)
+    assert [h for h in ("Authorization", "X-Api-Key", "Api-Key") if got.header(h)] == [name]
+    assert got.json["model"] == UPSTREAM_MODEL
+    assert got.header("Anthropic-Version") == ("2023-06-01" if provider == "claude" else None)
