@@ -39,6 +39,7 @@ type shed struct {
 	policyDir    string
 	vllm         string // VLLM_COMMAND
 	installation string
+	upstreams    []string // ip:port that are not public and may be reached
 }
 
 // newShed prepares keys, a database and addresses; it starts nothing.
@@ -91,6 +92,9 @@ func (s *shed) controlPlane(role string) endpoint {
 		"--root-key-file", s.path("root.json"), "--region", region, "--gateway-url", s.gateway, "--public-gateway-url", s.public,
 		"--stop-grace", "2s",
 	}
+	for _, addr := range s.upstreams {
+		args = append(args, "--allow-upstream", addr)
+	}
 	if s.policyDir != "" {
 		args = append(args, "--policy-dir", s.policyDir)
 	}
@@ -103,13 +107,22 @@ func (s *shed) controlPlane(role string) endpoint {
 func (s *shed) startGateway() *process {
 	s.t.Helper()
 	admin := freeAddr(s.t)
-	args := []string{
-		"--addr", strings.TrimPrefix(s.gateway, "http://"), "--public-addr", strings.TrimPrefix(s.public, "http://"),
-		"--admin-addr", admin, "--snapshot-key-file", s.path("snapshot.key"), "--data-dir", s.path("gateway"),
-	}
-	p := start(s.t, []string{"GATEWAY_DATABASE_URL=" + s.db.GatewayURL}, "gateway", args...)
+	p := s.launchGateway(s.gateway, admin, "gateway", "--public-addr", strings.TrimPrefix(s.public, "http://"))
 	s.waitReady("http://"+admin, p)
 	return p
+}
+
+// launchGateway starts a gateway that serves at the URL and keeps its snapshot in the folder dir.
+func (s *shed) launchGateway(url, admin, dir string, more ...string) *process {
+	s.t.Helper()
+	args := append([]string{
+		"--addr", strings.TrimPrefix(url, "http://"), "--admin-addr", admin, "--snapshot-key-file", s.path("snapshot.key"),
+		"--data-dir", s.path(dir),
+	}, more...)
+	for _, addr := range s.upstreams {
+		args = append(args, "--allow-upstream", addr)
+	}
+	return start(s.t, []string{"GATEWAY_DATABASE_URL=" + s.db.GatewayURL}, "gateway", args...)
 }
 
 func (s *shed) waitReady(admin string, p *process) {
