@@ -29,6 +29,16 @@ func (p *program) modelAPI() *cobra.Command {
 		p.clientCommand(&cobra.Command{
 			Use: "undeploy NAME", Short: "Make gateways stop serving a Model API", Args: cobra.ExactArgs(1),
 		}, undeployModelAPI),
+		p.editModelAPI(),
+		p.clientCommand(&cobra.Command{
+			Use: "revisions NAME", Short: "List what was deployed of a Model API, and which gateways serve it", Args: cobra.ExactArgs(1),
+		}, listRevisions),
+		p.diffModelAPI(),
+		p.clientCommand(&cobra.Command{
+			Use: "rollback NAME REVISION", Short: "Deploy an earlier revision of a Model API", Args: cobra.ExactArgs(2),
+		}, rollbackModelAPI),
+		p.exportModelAPI(),
+		p.importModelAPI(),
 		p.deleteModelAPI(),
 	)
 	return cmd
@@ -181,7 +191,33 @@ func (c *client) printAPI(ctx context.Context, out io.Writer, id string) error {
 			rows = append(rows, []string{"Host", d.Name})
 		}
 	}
-	return printTable(out, rows)
+	return printTable(out, append(rows, servingRows(api)...))
+}
+
+// servingRows say which gateway processes serve which revision.
+func servingRows(api *apig.HttpApiApiInfo) [][]string {
+	if api.Serving == nil {
+		return nil
+	}
+	everywhere := "not by every gateway process"
+	switch {
+	case len(*api.Serving) == 0:
+		everywhere = "no gateway process reports"
+	case api.ServedEverywhere != nil && *api.ServedEverywhere:
+		everywhere = "by every gateway process"
+	}
+	rows := [][]string{{"Newest served", everywhere}}
+	for _, s := range *api.Serving {
+		serves := "an earlier revision"
+		if s.Revision != nil {
+			serves = "revision " + strconv.FormatInt(*s.Revision, 10)
+		}
+		if s.Revision != nil && *s.Revision == 0 {
+			serves = "nothing"
+		}
+		rows = append(rows, []string{"  " + s.ProcessId, serves})
+	}
+	return rows
 }
 
 func yesNo(b bool) string {
