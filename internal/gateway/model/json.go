@@ -57,6 +57,9 @@ func WriteJSON(body []byte, name string) (Splice, error) {
 	if err != nil {
 		return Splice{}, err
 	}
+	if err := r.CheckModel(); err != nil {
+		return Splice{}, err
+	}
 	return r.Splice(&name, false), nil
 }
 

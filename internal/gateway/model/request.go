@@ -9,12 +9,13 @@ import (
 
 // Request is what the JSON of a request says, as far as a gateway has to know it.
 type Request struct {
-	Model  string // "" when it names none
+	Model  string // "" when it names none, or more than one
 	Stream bool   // the answer is to come as events
 
-	body                              []byte
-	open                              int  // behind the first brace
-	empty                             bool // {}
+	body                             []byte
+	open                             int  // behind the first brace
+	empty                            bool // {}
+	twice                            bool // it names its model more than once, or in other letters
 	model, stream, options, messages extent
 }
 
@@ -23,11 +24,12 @@ type extent struct{ start, end int }
 
 func (e extent) of(body []byte) []byte { return body[e.start:e.end] }
 
-// IsReadable reports whether a body that ReadJSON refused with err is no JSON at all, which every other reader refuses,
-// too. What is not is a body that others may read otherwise.
-func IsReadable(err error) bool { return !errors.Is(err, errBroken) && !errors.Is(err, errNotObject) }
+// IsReadable reports whether a body that ReadJSON refused with err may be read by others: it is JSON, but not of the
+// kind that can be read in one way only.
+func IsReadable(err error) bool { return errors.Is(err, errAgain) || errors.Is(err, errDeep) }
 
-// ReadJSON reads a body, which it keeps. It refuses what another reader could read otherwise.
+// ReadJSON reads a body, which it keeps. It refuses what another reader could read otherwise, but for the model: see
+// CheckModel.
 func ReadJSON(body []byte) (*Request, error) {
 	r, s := &Request{body: body}, scanner{text: body}
 	s.space()
@@ -38,7 +40,9 @@ func ReadJSON(body []byte) (*Request, error) {
 	if err := r.fields(&s); err != nil {
 		return nil, err
 	}
-	_ = json.Unmarshal(r.model.of(body), &r.Model) // what is no string names no model
+	if !r.twice {
+		_ = json.Unmarshal(r.model.of(body), &r.Model) // what is no string names no model
+	}
 	r.Stream = string(r.stream.of(body)) == "true"
 	return r, nil
 }
@@ -82,10 +86,9 @@ func (r *Request) note(key string, value extent) error {
 	var place *extent
 	switch {
 	case strings.EqualFold(key, "model"):
-		if r.model.end > 0 || key != "model" {
-			return errTwice
-		}
-		place = &r.model
+		r.twice = r.twice || r.model.end > 0 || key != "model"
+		r.model = value
+		return nil
 	case key == "stream":
 		place = &r.stream
 	case key == "stream_options":
@@ -129,6 +132,14 @@ func (r *Request) Messages() []byte { return r.messages.of(r.body) }
 type edit struct {
 	extent
 	text []byte
+}
+
+// CheckModel refuses a request whose model another reader could read otherwise.
+func (r *Request) CheckModel() error {
+	if r.twice {
+		return errTwice
+	}
+	return nil
 }
 
 // Splice is the body with the model name in place of its own, unless name is nil, and with the usage asked for at the

@@ -32,7 +32,7 @@ func (f *fields) write(text []byte) {
 		f.base = 1
 	}
 	for len(text) > 0 {
-		n := 1
+		var n int
 		if f.quoted {
 			n = f.readQuoted(text)
 		} else if n = plain(text); n == 0 {
