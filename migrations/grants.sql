@@ -3,7 +3,7 @@
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
 
 -- The control plane.
-GRANT SELECT ON installation, nonce_floor TO engineshed_control;
+GRANT SELECT ON installation, nonce_floor, usage_record TO engineshed_control;
 GRANT SELECT, DELETE ON gateway_status TO engineshed_control;
 GRANT SELECT, INSERT ON nonce, audit_event TO engineshed_control;
 GRANT SELECT, INSERT, DELETE ON http_api_revision TO engineshed_control;
@@ -15,7 +15,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     gateway, environment, domain, ai_service, http_api, http_api_host, http_api_route, consumer, consumer_key,
     consumer_group, consumer_group_member, authorization_rule, resource_tag
     TO engineshed_control;
-GRANT EXECUTE ON FUNCTION maintain_nonce_partitions(), last_crash() TO engineshed_control;
+GRANT EXECUTE ON FUNCTION maintain_nonce_partitions(), last_crash(), maintain_usage_partitions(interval) TO engineshed_control;
 
 -- River's tables carry River's own names; what its client does with them is its own affair.
 DO $$
@@ -36,6 +36,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- A gateway reads what is published and reports what it serves.
+-- A gateway reads what is published, reports what it serves and writes down what was used.
 GRANT SELECT ON publication, published_item TO engineshed_gateway;
 GRANT SELECT, INSERT, UPDATE ON gateway_status TO engineshed_gateway;
+GRANT INSERT ON usage_record TO engineshed_gateway;

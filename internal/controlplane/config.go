@@ -39,6 +39,7 @@ type Config struct {
 	Seed              bool
 	StopEnginesOnExit bool
 	StopGrace         time.Duration
+	UsageRetention    time.Duration
 
 	DatabaseURL string
 	VLLMCommand string
@@ -80,6 +81,7 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.Insecure, "insecure", false, "allow plain HTTP on an address that is not loopback")
 	flags.BoolVar(&c.Seed, "seed", false, "make a first DB instance with AI nodes on this host, and a first gateway")
 	flags.BoolVar(&c.StopEnginesOnExit, "stop-engines-on-exit", false, "end this host's engines when the worker stops; they start again with it")
+	flags.DurationVar(&c.UsageRetention, "usage-retention", 30*24*time.Hour, "how long usage records are kept, a day at least; they are dropped by the day")
 	flags.DurationVar(&c.StopGrace, "stop-grace", 10*time.Second, "how long requests, jobs and engines get to end")
 }
 
@@ -100,6 +102,7 @@ func (c *Config) check() error {
 	complain(c.SnapshotKeyFile == "", "--snapshot-key-file is required")
 	complain(c.worker() && c.DataDir == "", "--data-dir is required for a worker")
 	complain((c.TLSCert == "") != (c.TLSKey == ""), "--tls-cert and --tls-key belong together")
+	complain(c.UsageRetention < 24*time.Hour, "--usage-retention %s: keep usage records for 24h at least", c.UsageRetention)
 	complain(c.Seed && c.RootKeyFile == "", "--seed needs --root-key-file: it makes the instance of that account")
 	complain(c.api() && c.TLSCert == "" && !c.Insecure && !loopback(c.Addr),
 		"--addr %s is not loopback and there is no certificate: give --tls-cert and --tls-key, or --insecure", c.Addr)

@@ -40,6 +40,7 @@ import (
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 	"github.com/engineshed/engineshed/internal/telemetry"
+	"github.com/engineshed/engineshed/internal/usage"
 )
 
 // program is the assembled control plane.
@@ -57,6 +58,7 @@ type program struct {
 	upstreams *aiservice.Services
 	apis      *modelapi.APIs
 	publisher *publish.Publisher
+	usage     *usage.Usage
 	jobs      *jobs.Client
 }
 
@@ -124,6 +126,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 		return nil, err
 	}
 	p.iam = iam.New(p.db, p.master)
+	p.usage = usage.New(p.db)
 	p.instances = instance.New(p.db, cfg.Region)
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
@@ -309,5 +312,6 @@ func (p *program) every(ctx context.Context, interval time.Duration, name string
 
 // housekeeping drops what is kept for a limited time only.
 func (p *program) housekeeping(ctx context.Context) error {
-	return errors.Join(p.iam.MaintainNonces(ctx), publish.Forget(ctx, p.db), idempotency.Forget(ctx, p.db))
+	return errors.Join(p.iam.MaintainNonces(ctx), publish.Forget(ctx, p.db), idempotency.Forget(ctx, p.db),
+		p.usage.Maintain(ctx, p.cfg.UsageRetention))
 }

@@ -27,11 +27,11 @@ func (c *call) identify(cfg *config.Config, apiID string) *refusal {
 	if len(keys) != 1 {
 		return errConsumerKey
 	}
-	consumer := find(cfg, keys[0])
+	c.consumer = find(cfg, keys[0])
 	switch {
-	case consumer == nil:
+	case c.consumer == nil:
 		return errConsumerKey
-	case !consumer.Allows(apiID):
+	case !c.consumer.Allows(apiID):
 		return errForbidden
 	}
 	return nil

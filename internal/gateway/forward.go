@@ -116,6 +116,7 @@ func (c *call) answered(resp *http.Response) error {
 	}
 	c.answer.ReadCloser = resp.Body
 	resp.Body = &c.answer
+	c.watch(resp)
 	return nil
 }
 
@@ -134,20 +135,6 @@ func (c *call) failed(_ http.ResponseWriter, _ *http.Request, err error) {
 		c.refused = errEngine
 		c.warn("engine broke off before it answered", err)
 	}
-}
-
-// answerBody remembers how reading an engine's answer ended, to tell a broken engine from a client that left.
-type answerBody struct {
-	io.ReadCloser
-	err error
-}
-
-func (b *answerBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		b.err = err
-	}
-	return n, err
 }
 
 // uploadBody remembers that a client's body could not be read, to tell a client that left from a broken engine. The

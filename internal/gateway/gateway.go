@@ -21,6 +21,7 @@ import (
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
 	"github.com/engineshed/engineshed/internal/gateway/framing"
+	"github.com/engineshed/engineshed/internal/gateway/record"
 	"github.com/engineshed/engineshed/internal/route"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
@@ -49,6 +50,8 @@ type Gateway struct {
 	settings   Settings
 	log        *slog.Logger
 	store      *config.Store
+	records    *record.Recorder
+	running    atomic.Int64
 	servers    []server
 	adminAddr  string
 	stopAdmin  context.CancelFunc
@@ -92,7 +95,12 @@ func Open(s Settings, log *slog.Logger) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{settings: s, log: log, store: store}
+	records, err := record.Open(s.DatabaseURL, store.ProcessID(), log)
+	if err != nil {
+		store.Close()
+		return nil, err
+	}
+	g := &Gateway{settings: s, log: log, store: store, records: records}
 	g.requests, g.endAll = context.WithCancel(context.Background())
 	if err := g.listen(); err != nil {
 		g.close()
@@ -153,7 +161,8 @@ func (g *Gateway) listen() error {
 		}
 		h := &handler{
 			current: g.store.Current, public: l.use != privateUse, apis: l.use != publicUse, httpsPort: httpsPort,
-			maxBody: g.settings.MaxBody, nobody: nobody, log: bounded, websockets: &g.websockets,
+			maxBody: g.settings.MaxBody, nobody: nobody, log: bounded, records: g.records, running: &g.running,
+			websockets: &g.websockets,
 		}
 		if err := g.serveOn(l.use, l.addr, h); err != nil {
 			return err
@@ -163,7 +172,7 @@ func (g *Gateway) listen() error {
 		}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{g.store, nobody, time.Now()},
+	registry.MustRegister(collector{g.store, nobody, time.Now()}, g.records,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ctx, stop := context.WithCancel(context.Background())
 	g.stopAdmin = stop
@@ -271,13 +280,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx)) // revocations count while draining, too
 	group.Go(func() error { return g.store.Run(storeCtx) })
+	recordsCtx, stopRecords := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error { return g.records.Run(recordsCtx) })
 	for _, s := range g.servers {
 		group.Go(func() error { return s.serve() })
 	}
 	group.Go(func() error {
 		<-ctx.Done()
 		defer stopStore()
+		defer stopRecords()
 		g.drain()
+		g.cut()
 		return nil
 	})
 	return group.Wait()
@@ -323,6 +336,19 @@ func (g *Gateway) awaitWebSockets(ctx context.Context) error {
 	}
 }
 
+const cutTimeout = 2 * time.Second
+
+// cut ends the requests that are left and waits until they are accounted for.
+func (g *Gateway) cut() {
+	g.endAll()
+	for _, s := range g.servers {
+		_ = s.http.Close()
+	}
+	for until := time.Now().Add(cutTimeout); g.running.Load() > 0 && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func (g *Gateway) close() {
 	g.endAll()
 	for _, s := range g.servers {
@@ -333,4 +359,5 @@ func (g *Gateway) close() {
 		g.stopAdmin()
 	}
 	g.store.Close()
+	g.records.Close()
 }

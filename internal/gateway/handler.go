@@ -8,9 +8,12 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
 	"github.com/engineshed/engineshed/internal/gateway/model"
+	"github.com/engineshed/engineshed/internal/gateway/record"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/route"
 )
@@ -31,13 +34,17 @@ type handler struct {
 	maxBody   int64
 	nobody    *config.Traffic // what nobody is charged for
 	log       *boundedLog
+	records   *record.Recorder
 
+	running    *atomic.Int64   // requests that have not ended
 	websockets *sync.WaitGroup // connections that became WebSockets
 }
 
 // ServeHTTP is one request from top to bottom: what is asked for, may the caller have it, which engine, stream.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{handler: h, in: r, id: newRequestID(), traffic: h.nobody, outcome: config.Gone}
+	c := &call{handler: h, in: r, id: newRequestID(), began: time.Now(), traffic: h.nobody, outcome: config.Gone}
+	h.running.Add(1)
+	defer h.running.Add(-1)
 	unread := r.Body
 	defer c.end()
 	refused := c.admit()
@@ -50,7 +57,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if refused != nil {
 		refused.write(w, c.protocol, c.id)
 		linger(w, r, unread)
-		c.status = refused.status
+		c.status, c.refused = refused.status, refused
 	}
 	c.outcome = config.Of(c.status)
 }
@@ -66,6 +73,9 @@ type call struct {
 	*handler
 	in       *http.Request
 	id       string
+	began    time.Time
+	asked    *config.API      // at whose place the request came, whether it may or not
+	consumer *config.Consumer // who asks, where it is known
 	api      *config.API      // nil: a model service is called directly
 	route    *route.Route     // of api
 	ways     *config.Ways     // where a consumer's key may be
@@ -76,7 +86,9 @@ type call struct {
 	path     string // what the engine is asked for
 	body     []byte // the whole body when it is small
 	spliced  *model.Splice
-	upload   uploadBody // otherwise
+	request  *model.Request // what the body says; nil where that is not read
+	strips   bool           // the gateway, not the client, asked for the usage at the end of the stream
+	upload   uploadBody     // otherwise
 	tried    []*upstream.Replica
 	replica  *upstream.Replica // counted in until the call ends
 	answer   answerBody
@@ -156,7 +168,7 @@ func bearer(r *http.Request) string {
 
 // readBody takes a small body in at once and bounds a large one. A body whose model is written is taken in whole.
 func (c *call) readBody(w http.ResponseWriter) *refusal {
-	if c.writesModel() {
+	if c.readsModel() {
 		return c.readWhole(w)
 	}
 	if c.in.ContentLength < 0 || c.in.ContentLength > smallBody {
@@ -184,6 +196,7 @@ func (c *call) end() {
 		c.warn("engine broke off in the middle of its answer", c.answer.err)
 	}
 	c.traffic.Ended(c.outcome)
+	c.account()
 }
 
 // warn reports what went wrong with whoever was asked.

@@ -16,8 +16,12 @@ import (
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
-// maxStreamed bounds the bodies of routes that name no model: files, which pass without being kept.
-const maxStreamed = 512 << 20
+const (
+	// maxStreamed bounds the bodies of routes that name no model: files, which pass without being kept.
+	maxStreamed = 512 << 20
+	// modelInJSON is where a route's requests name their model, of a snapshot.Route.
+	modelInJSON = "json"
+)
 
 // admitAPI finds the Model API and the route, and decides whether the caller may use it.
 func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
@@ -34,21 +38,21 @@ func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
 	if found.API == nil {
 		return errUnknownURL
 	}
-	c.protocol = found.API.Protocols[0]
+	c.asked, c.protocol = found.API, found.API.Protocols[0]
 	switch {
 	case found.Route == nil && found.Allow != "":
 		return refuseMethod(found.Allow)
 	case found.Route == nil:
 		return errNoRoute
 	}
-	c.protocol = found.Route.Protocol
+	c.route, c.protocol = found.Route, found.Route.Protocol
 	c.ways = cfg.Ways(found.API.ID)
 	if found.API.Auth {
 		if refused := c.identify(cfg, found.API.ID); refused != nil {
 			return refused
 		}
 	}
-	c.api, c.route, c.traffic = found.API, found.Route, found.API.Traffic
+	c.api, c.traffic = found.API, found.API.Traffic
 	switch {
 	case c.in.ContentLength > c.limit():
 		return errTooLarge
@@ -97,12 +101,13 @@ func (c *call) limit() int64 {
 	return c.maxBody
 }
 
-// writesModel reports whether the model that the request names is not the one that is meant.
-func (c *call) writesModel() bool {
-	return c.route != nil && c.route.Written() != "" && c.in.ContentLength != 0
+// readsModel reports whether the body names a model that is to be known, or is not the one that is meant.
+func (c *call) readsModel() bool {
+	return c.route != nil && c.in.ContentLength != 0 &&
+		(c.route.Model == modelInJSON || c.route.Written() != "")
 }
 
-// readWhole takes the body in and writes the model.
+// readWhole takes the body in and writes what is to be written into it.
 func (c *call) readWhole(w http.ResponseWriter) *refusal {
 	var body bytes.Buffer
 	if size := c.in.ContentLength; size > 0 {
@@ -119,7 +124,7 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 		c.in.Body = http.NoBody
 		return nil
 	}
-	spliced, err := writeModel(body.Bytes(), c.in.Header.Get("Content-Type"), c.route.Written())
+	spliced, err := c.edit(body.Bytes())
 	if err != nil {
 		return refuseModel(err)
 	}
@@ -127,12 +132,30 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 	return nil
 }
 
-func writeModel(body []byte, contentType, name string) (model.Splice, error) {
-	kind, parameters, _ := mime.ParseMediaType(contentType)
-	if kind == "multipart/form-data" {
+// edit writes the model that is meant, and has a stream tell its usage. A body that cannot be read
+// is passed as it came when there is nothing to write: its service may know better.
+func (c *call) edit(body []byte) (model.Splice, error) {
+	name := c.route.Written()
+	kind, parameters, _ := mime.ParseMediaType(c.in.Header.Get("Content-Type"))
+	if kind == "multipart/form-data" && name != "" {
 		return model.WriteForm(body, parameters["boundary"], name)
 	}
-	return model.WriteJSON(body, name)
+	request, err := model.ReadJSON(body)
+	if err == nil && name != "" {
+		err = request.CheckModel()
+	}
+	switch {
+	case err != nil && name == "" && (!c.tellsUsageWhenAsked() || !model.IsReadable(err)):
+		return model.Splice{body}, nil
+	case err != nil:
+		return model.Splice{}, err
+	}
+	c.request = request
+	c.strips = request.Stream && c.tellsUsageWhenAsked() && !request.AsksUsage()
+	if name == "" {
+		return request.Splice(nil, c.strips), nil
+	}
+	return request.Splice(&name, c.strips), nil
 }
 
 var (

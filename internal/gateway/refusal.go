@@ -109,12 +109,13 @@ func refuseMethod(allow string) *refusal {
 func refuseModel(err error) *refusal {
 	return &refusal{
 		status: http.StatusBadRequest, kind: "invalid_request_error", code: "invalid_body",
-		message: "The model could not be written into the request: " + err.Error() + ".",
+		message: "The request could not be read as its route needs it: " + err.Error() + ".",
 	}
 }
 
-// The protocols that have a shape of errors of their own. All others have OpenAI's.
+// The protocols whose errors have a shape of their own; all others have OpenAI's.
 const (
+	openAI    = "OpenAI/v1"
 	anthropic = "Anthropic"
 	dashScope = "DashScope"
 )

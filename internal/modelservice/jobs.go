@@ -124,8 +124,10 @@ func (s *Services) compile(ctx context.Context, tx pgx.Tx, id string) (item publ
 	var sealed []byte
 	var instanceID string
 	err = tx.QueryRow(ctx, `
-		SELECT version, status, model_name, public, api_key_sealed, db_instance_id FROM model_service WHERE id = $1 FOR UPDATE`,
-		id).Scan(&item.SourceVersion, &status, &view.ModelName, &view.Public, &sealed, &instanceID)
+		SELECT version, status, model_name, public, api_key_sealed, db_instance_id,
+			(SELECT account_id FROM db_instance WHERE id = db_instance_id)
+		FROM model_service WHERE id = $1 FOR UPDATE`,
+		id).Scan(&item.SourceVersion, &status, &view.ModelName, &view.Public, &sealed, &instanceID, &view.AccountID)
 	if errors.Is(err, pgx.ErrNoRows) || status == Deleting {
 		return item, true, nil
 	}

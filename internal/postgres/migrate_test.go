@@ -87,6 +87,12 @@ func TestEachRoleMayDoItsOwnAndNothingElse(t *testing.T) {
 		{"empty the audit", `TRUNCATE audit_event`, false, false},
 		{"forget a nonce", `DELETE FROM nonce`, false, false},
 		{"partition the nonces", `SELECT maintain_nonce_partitions()`, true, false},
+		{"partition the usage records", `SELECT maintain_usage_partitions('30 days')`, true, false},
+		{"write a usage record", `INSERT INTO usage_record (began_at, request_id, account_id, gateway_process, end_state, status, streamed, total_ms)
+			VALUES (now(), 'r', '', '', 'complete', 200, false, 1) ON CONFLICT DO NOTHING`, false, true},
+		{"read the usage records", `SELECT FROM usage_record`, true, false},
+		{"change a usage record", `UPDATE usage_record SET total_ms = 0`, false, false},
+		{"delete a usage record", `DELETE FROM usage_record`, false, false},
 		{"work a job", `UPDATE river_job SET state = state`, true, false},
 		{"insert a job", `SELECT nextval('river_job_id_seq')`, true, false},
 		{"read what is published", `SELECT FROM publication, published_item`, true, true},

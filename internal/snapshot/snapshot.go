@@ -15,6 +15,7 @@ const KindModelService = "model_service"
 // the engines' keys sealed under the snapshot key.
 type ModelService struct {
 	ID        string         `json:"id"`
+	AccountID string         `json:"accountId,omitempty"`
 	ModelName string         `json:"modelName"`
 	Public    bool           `json:"public"`  // served on the public listener too
 	KeyHash   []byte         `json:"keyHash"` // HashKey of the service's ApiKey

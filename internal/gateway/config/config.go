@@ -62,10 +62,12 @@ func (c *Config) refused() []string {
 
 // Service is a model service, ready to serve.
 type Service struct {
-	ID       string
-	Public   bool
-	Replicas []*upstream.Replica
-	Traffic  *Traffic // the same value in every configuration that has the service
+	ID        string
+	AccountID string // "": published before there were usage records
+	ModelName string
+	Public    bool
+	Replicas  []*upstream.Replica
+	Traffic   *Traffic // the same value in every configuration that has the service
 
 	keyHash [sha256.Size]byte
 	allow   []netip.Prefix
@@ -156,12 +158,14 @@ func (b *builder) service(item Item, old *Service) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		ID:      item.ID,
-		Public:  published.Public,
-		Traffic: new(Traffic),
-		keyHash: [sha256.Size]byte(published.KeyHash),
-		allow:   unmapped(published.Allow),
-		source:  source{item},
+		ID:        item.ID,
+		AccountID: published.AccountID,
+		ModelName: published.ModelName,
+		Public:    published.Public,
+		Traffic:   new(Traffic),
+		keyHash:   [sha256.Size]byte(published.KeyHash),
+		allow:     unmapped(published.Allow),
+		source:    source{item},
 	}
 	if old != nil {
 		s.Traffic = old.Traffic

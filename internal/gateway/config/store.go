@@ -83,6 +83,9 @@ func Open(s Settings, log *slog.Logger) (*Store, error) {
 // Current is the configuration to serve now; nil before the first one.
 func (s *Store) Current() *Config { return s.current.Load() }
 
+// ProcessID names this process among all gateways.
+func (s *Store) ProcessID() string { return s.db.processID }
+
 // Confirmed is when the database last said that the configuration is the newest; the zero time before that.
 func (s *Store) Confirmed() time.Time {
 	if at := s.confirmed.Load(); at != 0 {

@@ -19,47 +19,48 @@ var (
 	errBroken    = errors.New("the body is not valid JSON")
 	errDeep      = errors.New("the body's JSON is nested too deeply")
 	errTwice     = errors.New("the body names its model more than once")
+	errAgain     = errors.New("the body has its stream or stream_options more than once")
 )
 
-// Splice is a body with a piece of it replaced.
-type Splice [3][]byte
+// Splice is a body with pieces of it replaced.
+type Splice [5][]byte
 
 // Len is how many bytes the body has.
-func (s Splice) Len() int64 { return int64(len(s[0]) + len(s[1]) + len(s[2])) }
+func (s Splice) Len() (n int64) {
+	for _, piece := range s {
+		n += int64(len(piece))
+	}
+	return n
+}
 
 // joined is up to which size a body is put together. net/http sends what lies in one piece with its headers at once.
 const joined = 64 << 10
 
 // Reader reads the body from its start.
 func (s Splice) Reader() io.ReadCloser {
-	if s.Len() <= joined {
+	if n := s.Len(); n == int64(len(s[0])) {
+		return io.NopCloser(bytes.NewReader(s[0]))
+	} else if n <= joined {
 		return io.NopCloser(bytes.NewReader(slices.Concat(s[:]...)))
 	}
-	return io.NopCloser(io.MultiReader(bytes.NewReader(s[0]), bytes.NewReader(s[1]), bytes.NewReader(s[2])))
+	readers := make([]io.Reader, len(s))
+	for i, piece := range s {
+		readers[i] = bytes.NewReader(piece)
+	}
+	return io.NopCloser(io.MultiReader(readers...))
 }
 
 // WriteJSON replaces the value of the top-level field model, or puts the field first where there is none. A body that
 // another reader could read otherwise is refused: with a second such field, or one in other letters.
 func WriteJSON(body []byte, name string) (Splice, error) {
-	value := quote(name)
-	s := scanner{text: body}
-	s.space()
-	if !s.take('{') {
-		return Splice{}, errNotObject
-	}
-	open := s.at
-	start, end, empty, err := s.modelField()
-	switch {
-	case err != nil:
+	r, err := ReadJSON(body)
+	if err != nil {
 		return Splice{}, err
-	case end > 0:
-		return Splice{body[:start], value, body[end:]}, nil
 	}
-	field := append([]byte(`"model":`), value...)
-	if !empty {
-		field = append(field, ',')
+	if err := r.CheckModel(); err != nil {
+		return Splice{}, err
 	}
-	return Splice{body[:open], field, body[open:]}, nil
+	return r.Splice(&name, false), nil
 }
 
 func quote(name string) []byte {
@@ -77,43 +78,8 @@ type scanner struct {
 	at   int
 }
 
-// modelField returns where the value of the field model lies: end is 0 when there is none.
-func (s *scanner) modelField() (start, end int, empty bool, err error) {
-	s.space()
-	if s.take('}') {
-		return 0, 0, true, s.finish()
-	}
-	for {
-		key, err := s.key()
-		if err != nil {
-			return 0, 0, false, err
-		}
-		s.space()
-		if !s.take(':') {
-			return 0, 0, false, errBroken
-		}
-		s.space()
-		from := s.at
-		if err := s.value(); err != nil {
-			return 0, 0, false, err
-		}
-		if strings.EqualFold(key, "model") {
-			if end > 0 || key != "model" {
-				return 0, 0, false, errTwice
-			}
-			start, end = from, s.at
-		}
-		s.space()
-		switch {
-		case s.take(','):
-			s.space()
-		case s.take('}'):
-			return start, end, false, s.finish()
-		default:
-			return 0, 0, false, errBroken
-		}
-	}
-}
+// maxKey is longer than every field that is looked for, quotes included.
+const maxKey = len(`"stream_options"`) + 8
 
 // key reads a field's name as every reader understands it.
 func (s *scanner) key() (string, error) {
@@ -123,7 +89,7 @@ func (s *scanner) key() (string, error) {
 	}
 	raw := s.text[from:s.at]
 	if bytes.IndexByte(raw, '\\') < 0 {
-		if len(raw) > len(`"model"`)+8 { // too long for any spelling of it
+		if len(raw) > maxKey {
 			return "", nil
 		}
 		return string(raw[1 : len(raw)-1]), nil

@@ -62,7 +62,7 @@ func (n *node) refreshTemplate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, `SELECT maintain_nonce_partitions()`)
+	_, err = conn.Exec(ctx, `SELECT maintain_nonce_partitions(), maintain_usage_partitions('30 days')`)
 	return errors.Join(err, conn.Close(ctx))
 }
 

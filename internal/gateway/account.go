@@ -1,0 +1,134 @@
+package gateway
+
+import (
+	"cmp"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/gateway/protocol"
+	"github.com/engineshed/engineshed/internal/gateway/record"
+)
+
+// answerBody passes an engine's answer on, with what its reader takes out left out. It remembers how reading ended, to
+// tell a broken engine from a client that left, and when the content began.
+type answerBody struct {
+	io.ReadCloser
+	err    error
+	reader *protocol.Answer // nil: nobody reads along
+	first  time.Time        // when content came
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	for {
+		held := 0
+		if b.reader != nil {
+			if held = b.reader.Unhold(p); held > 0 && held == len(p) {
+				return held, nil
+			}
+		}
+		n, err := b.ReadCloser.Read(p[held:])
+		if err != nil && err != io.EOF {
+			b.err = err
+		}
+		if b.reader != nil {
+			n = b.look(p[:held+n], err != nil)
+		}
+		if n > 0 || err != nil || len(p) == 0 {
+			return n, err
+		}
+	}
+}
+
+func (b *answerBody) look(piece []byte, last bool) int {
+	n := b.reader.Read(piece, last || len(piece) > cap(piece)/2) // what is held back must find its place next time
+	if b.first.IsZero() && b.reader.Content {
+		b.first = time.Now()
+	}
+	return n
+}
+
+// watch has the answer read while it passes.
+func (c *call) watch(resp *http.Response) {
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return
+	}
+	header := resp.Header
+	reader := protocol.NewAnswer(header.Get("Content-Type"), header.Get("Content-Encoding"), c.strips)
+	if reader.Strips() {
+		header.Del("Content-Length")
+		resp.ContentLength = -1
+	}
+	c.answer.reader = reader
+}
+
+// tellsUsageWhenAsked reports whether what is asked for tells its usage at the end of a stream only when it is asked to.
+func (c *call) tellsUsageWhenAsked() bool {
+	return c.protocol == openAI && strings.HasSuffix(strings.TrimSuffix(c.path, "/"), "/completions")
+}
+
+// account settles what the request used. A request for nothing that there is has no account.
+func (c *call) account() {
+	if c.asked == nil && c.service == nil {
+		return
+	}
+	rec := record.Record{
+		BeganAt: c.began, RequestID: c.id, EndState: c.endState(), Status: c.status, Total: time.Since(c.began),
+	}
+	c.describe(&rec)
+	if c.request != nil {
+		rec.ModelAsked = c.request.Model
+	}
+	if reader := c.answer.reader; reader != nil {
+		reader.End()
+		rec.Usage, rec.Model, rec.Streamed = reader.Usage, reader.Model, reader.Stream
+		if reader.Stream && !c.answer.first.IsZero() {
+			rec.FirstContent = max(c.answer.first.Sub(c.began), 1)
+		}
+	}
+	rec.Model = cmp.Or(rec.Model, c.configuredModel(), rec.ModelAsked)
+	c.records.Add(rec)
+}
+
+// describe names who was asked for what.
+func (c *call) describe(rec *record.Record) {
+	if c.asked != nil {
+		rec.AccountID, rec.API, rec.APIName = c.asked.AccountID, c.asked.ID, c.asked.Name
+	} else {
+		rec.AccountID, rec.Service = c.service.AccountID, c.service.ID
+	}
+	if c.route != nil {
+		rec.Route = c.route.Name
+	}
+	if c.upstream != nil {
+		rec.Service, rec.ServiceName = c.upstream.ID, c.upstream.Name
+	}
+	if c.consumer != nil {
+		rec.Consumer, rec.ConsumerName = c.consumer.ID, c.consumer.Name
+	}
+}
+
+// configuredModel is the model that the API or the model service is set to, "" when it is the client's choice.
+func (c *call) configuredModel() string {
+	switch {
+	case c.route != nil && c.route.Written() != "":
+		return c.route.Written()
+	case c.service != nil:
+		return c.service.ModelName
+	}
+	return ""
+}
+
+func (c *call) endState() record.EndState {
+	switch {
+	case c.outcome == config.Cut || c.refused == errEngine:
+		return record.UpstreamCut
+	case c.outcome == config.Gone:
+		return record.ClientGone
+	case c.refused != nil:
+		return record.Refused
+	}
+	return record.Complete
+}

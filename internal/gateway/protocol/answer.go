@@ -1,0 +1,269 @@
+// Package protocol reads what an answer says about itself while it passes: tokens, model, id, and when its content begins.
+package protocol
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"mime"
+	"strings"
+)
+
+const (
+	// maxLine is how much of a line of a stream is kept to be read as a whole.
+	maxLine = 64 << 10
+	// maxHeld is how much of a line may be held back from the client until it is known what it is.
+	maxHeld = 4 << 10
+	// maxKeptLine is how much memory a quiet stream may keep.
+	maxKeptLine = 4 << 10
+	// maxLooks is in how many events a model's name is looked for.
+	maxLooks = 8
+	// maxRecorded is up to which size a JSON answer is taken apart to be recorded.
+	maxRecorded = 1 << 20
+)
+
+// Answer reads one answer. The zero value of a kind that NewAnswer does not know reads nothing. It is not for
+// concurrent use.
+type Answer struct {
+	Usage   Usage
+	Model   string // as the answer names it
+	ID      string
+	Content bool // content has come: not headers, comments, roles or pings
+	Stream  bool // events, not one document
+
+	kind  kind
+	strip bool
+	looks int
+
+	line     []byte // the start of a line that has been passed on, or is held back
+	held     int    // how much of line is held back
+	long     bool   // the line is too long to be kept: fields reads it
+	dropped  bool   // the line before was taken out
+	document fields
+	text     *text
+}
+
+type kind int
+
+const (
+	opaque kind = iota // anything: only its first byte is news
+	document
+	events
+)
+
+// NewAnswer returns the reader of an answer with these headers. With strip, the event of an OpenAI stream that tells
+// the usage and nothing else is taken out.
+func NewAnswer(contentType, contentEncoding string, strip bool) *Answer {
+	a := new(Answer)
+	if contentEncoding != "" && !strings.EqualFold(contentEncoding, "identity") {
+		return a
+	}
+	media, _, _ := mime.ParseMediaType(contentType)
+	switch {
+	case media == "text/event-stream":
+		a.kind, a.Stream, a.strip = events, true, strip
+	case media == "application/json" || strings.HasSuffix(media, "+json"):
+		a.kind = document
+	case media == "application/x-ndjson":
+		a.Stream = true
+	}
+	return a
+}
+
+// Record keeps what is answered, up to limit bytes of each part.
+func (a *Answer) Record(limit int) { a.text = newText(limit) }
+
+// Strips reports whether something may be taken out, so that the length of the answer is not what is announced.
+func (a *Answer) Strips() bool { return a.strip }
+
+// Unhold moves what was held back to the front of into, where the next piece follows it.
+func (a *Answer) Unhold(into []byte) int {
+	if a.held == 0 {
+		return 0
+	}
+	n := copy(into, a.line[:a.held])
+	if n == a.held {
+		a.line, a.held = a.line[:0], 0
+	} else {
+		a.line, a.held = append(a.line[:0], a.line[n:a.held]...), a.held-n
+	}
+	return n
+}
+
+// Read reads a piece of the answer, which begins with what was held back, and returns how much of it, moved together at
+// its front, is to be passed on. Unless it is the last piece, the start of a line that may have to be taken out is held
+// back.
+func (a *Answer) Read(piece []byte, last bool) int {
+	switch a.kind {
+	case events:
+		return a.readEvents(piece, last)
+	case document:
+		a.document.write(piece)
+		a.text.addDocument(piece)
+	case opaque:
+		a.Content = a.Content || len(piece) > 0
+	}
+	return len(piece)
+}
+
+func (a *Answer) readEvents(piece []byte, last bool) int {
+	kept, rest := 0, piece
+	for {
+		end := bytes.IndexByte(rest, '\n') + 1
+		if end == 0 {
+			break
+		}
+		if !a.takesOut(rest[:end]) {
+			kept += copy(piece[kept:], rest[:end])
+		}
+		rest = rest[end:]
+	}
+	if len(rest) == 0 {
+		return kept
+	}
+	if a.strip && !last && len(a.line) == 0 && !a.long && (mayBeUsage(rest) || a.dropped && string(rest) == "\r") {
+		a.line, a.held = append(a.line, rest...), len(rest)
+		return kept
+	}
+	a.begin(rest)
+	return kept + copy(piece[kept:], rest)
+}
+
+// takesOut reads the end of a line, or a whole one, and reports whether it is not to be passed on.
+func (a *Answer) takesOut(line []byte) bool {
+	if len(a.line) == 0 && !a.long {
+		blank := len(bytes.TrimRight(line, "\r\n")) == 0
+		a.dropped = a.dropped && blank || a.event(line) && a.strip
+		return a.dropped
+	}
+	a.begin(line) // its start has been passed on
+	if a.long {
+		a.takeFields()
+		a.long, a.document = false, fields{}
+	} else {
+		a.event(a.line)
+	}
+	a.dropped = false
+	if a.line = a.line[:0]; cap(a.line) > maxKeptLine {
+		a.line = nil
+	}
+	return false
+}
+
+// begin keeps the start of a line, or hands it on when it becomes too long.
+func (a *Answer) begin(text []byte) {
+	if !a.long && len(a.line)+len(text) <= maxLine {
+		a.line = append(a.line, text...)
+		return
+	}
+	if !a.long {
+		a.long = true
+		data, ok := bytes.CutPrefix(a.line, []byte("data:"))
+		a.Content = a.Content || ok
+		a.document.write(data)
+		a.line = nil
+	}
+	a.document.write(text)
+}
+
+// mayBeUsage reports whether the start of a line may be one of the event that tells the usage. What is long, or has a
+// choice, is not.
+func mayBeUsage(start []byte) bool {
+	data, ok := bytes.CutPrefix(start, []byte("data:"))
+	if !ok {
+		return strings.HasPrefix("data:", string(start))
+	}
+	if data = bytes.TrimLeft(data, " "); len(start) > maxHeld || len(data) > 0 && data[0] != '{' {
+		return false
+	}
+	_, choices, found := bytes.Cut(data, []byte(`"choices"`))
+	choices = bytes.TrimLeft(choices, " :[")
+	return !found || len(choices) == 0 || choices[0] == ']'
+}
+
+var usageName = []byte(`"usage"`) // inside of a string its last quote would be escaped
+
+// event reads a whole line and reports whether it tells the usage and nothing else.
+func (a *Answer) event(line []byte) bool {
+	data, ok := bytes.CutPrefix(line, []byte("data:"))
+	data = bytes.TrimSpace(data)
+	if !ok || len(data) == 0 || data[0] != '{' {
+		return false
+	}
+	tells := bytes.Contains(data, usageName)
+	if a.Content && !tells && a.text == nil && (a.Model != "" || a.looks >= maxLooks) {
+		return false
+	}
+	a.looks++
+	var e event
+	if err := json.Unmarshal(data, &e); err != nil && !isMistyped(err) {
+		return false
+	}
+	a.take(&e)
+	return tells && e.Usage != nil && e.Choices != nil && len(e.Choices) == 0
+}
+
+// isMistyped reports whether a field was of another type than is known; all others were read.
+func isMistyped(err error) bool {
+	var mistyped *json.UnmarshalTypeError
+	return errors.As(err, &mistyped)
+}
+
+func (a *Answer) take(e *event) {
+	for _, part := range []*event{e, e.Message, e.Response} {
+		if part == nil {
+			continue
+		}
+		a.name(part.Model, firstOf(part.ID, part.RequestID))
+		if part.Usage != nil {
+			a.Usage.take(part.Usage)
+		}
+	}
+	a.Content = a.Content || e.hasContent()
+	a.text.addEvent(e)
+}
+
+func (a *Answer) name(model, id string) {
+	if a.Model == "" {
+		a.Model = model
+	}
+	if a.ID == "" {
+		a.ID = id
+	}
+}
+
+func (a *Answer) takeFields() {
+	f := &a.document
+	var model, id string
+	_, _ = json.Unmarshal(f.model, &model), json.Unmarshal(f.id, &id) // what is no string is not said
+	a.name(model, id)
+	if f.usage != nil {
+		a.Usage.takeRaw(f.usage)
+	}
+}
+
+// End says that nothing follows.
+func (a *Answer) End() {
+	switch {
+	case a.kind == document:
+		a.document.endValue()
+		a.takeFields()
+	case a.long:
+		a.takeFields()
+	case len(a.line) > 0:
+		a.event(a.line) // a stream may end without an end of line
+	}
+	a.line, a.held, a.long = nil, 0, false
+}
+
+// Recorded is what was recorded: the answer, what was thought before it, and the calls of tools as JSON.
+func (a *Answer) Recorded() (answer, reasoning, toolCalls string) { return a.text.parts() }
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}

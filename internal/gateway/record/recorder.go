@@ -1,0 +1,190 @@
+package record
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// maxWaiting is how many records wait at most, in memory, while Postgres is away: about 40 MB of them.
+	maxWaiting = 100_000
+	// maxContent is how much recorded content waits at most to be logged.
+	maxContent = 64 << 20
+	// maxRefused is how many refusals a second are recorded: who has no key must not fill the database.
+	maxRefused = 1000
+	// collectInterval is how long a record waits before it is logged.
+	collectInterval = 100 * time.Millisecond
+	// finishTimeout is how long the last records may take.
+	finishTimeout = 5 * time.Second
+)
+
+// Recorder takes the records of a gateway's requests. Adding one never waits.
+type Recorder struct {
+	log     *slog.Logger
+	store   store
+	series  series
+	shards  [16]shard
+	waiting atomic.Int64 // records in shards and in the store
+	content atomic.Int64 // bytes of content in shards
+	refused limiter
+
+	dropped [drops]atomic.Uint64
+}
+
+// drop is why a record was not written.
+type drop int
+
+const (
+	droppedFull    drop = iota // Postgres is away or slow
+	droppedRefused             // there were very many refusals
+	droppedBad                 // Postgres did not take it
+	droppedEnd                 // the gateway ended before it was written
+	drops
+)
+
+func (d drop) String() string { return [drops]string{"full", "refusals", "rejected", "ended"}[d] }
+
+// shard is one of several queues, so that requests do not wait for each other.
+type shard struct {
+	mu      sync.Mutex
+	records []Record
+	_       [32]byte // the next one lies in another cache line
+}
+
+// Open returns a recorder that writes with the gateway's database role. It does not connect yet. process names this
+// gateway in what it writes.
+func Open(databaseURL, process string, log *slog.Logger) (*Recorder, error) {
+	r := &Recorder{log: log}
+	r.store.log, r.store.process, r.store.written = log, process, r.forget
+	r.store.wake = make(chan struct{}, 1)
+	return r, r.store.open(databaseURL)
+}
+
+// Add takes a record. It is dropped, and counted as such, when too many wait.
+func (r *Recorder) Add(rec Record) {
+	if rec.EndState == Refused && !r.refused.allows() {
+		r.dropped[droppedRefused].Add(1)
+		return
+	}
+	if r.waiting.Add(1) > maxWaiting {
+		r.forget(droppedFull, 1)
+		return
+	}
+	rec.ModelAsked, rec.Model = clean(rec.ModelAsked), clean(rec.Model)
+	if size := rec.Line.size(); size > 0 && r.content.Add(size) > maxContent {
+		r.content.Add(-size)
+		rec.Line.Content = []Content{{"content", "[not recorded: too much is waiting to be logged]"}}
+		r.content.Add(rec.Line.size())
+	}
+	for first := rand.IntN(len(r.shards)); ; first++ {
+		s := &r.shards[first%len(r.shards)]
+		if s.mu.TryLock() {
+			s.records = append(s.records, rec)
+			s.mu.Unlock()
+			return
+		}
+	}
+}
+
+// written is no reason to drop a record.
+const written drop = -1
+
+// forget counts records out.
+func (r *Recorder) forget(why drop, n int) {
+	r.waiting.Add(-int64(n))
+	if why != written {
+		r.dropped[why].Add(uint64(n))
+	}
+}
+
+// Run logs and writes records until ctx ends, and then those that are left.
+func (r *Recorder) Run(ctx context.Context) error {
+	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
+	var group errgroup.Group
+	group.Go(func() error { return r.store.run(storeCtx) })
+	ticker := time.NewTicker(collectInterval)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+		r.collect()
+	}
+	stopStore()
+	_ = group.Wait()
+	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+	defer cancel()
+	r.collect()
+	if lost := r.store.finish(finish); lost > 0 {
+		r.forget(droppedEnd, lost)
+		r.log.Error("usage records are lost: they could not be written before the gateway ended", "records", lost)
+	}
+	return nil
+}
+
+// Close ends the connection to the database. Run must have returned.
+func (r *Recorder) Close() { r.store.pool.Close() }
+
+// collect takes what the shards hold.
+func (r *Recorder) collect() {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		records := s.records
+		s.records = nil
+		s.mu.Unlock()
+		for j := range records {
+			r.content.Add(-records[j].Line.size())
+			records[j].write(r.log)
+			records[j].Line = nil
+		}
+		r.store.add(records)
+	}
+}
+
+// limiter allows so much a second.
+type limiter struct{ second, used atomic.Int64 }
+
+func (l *limiter) allows() bool {
+	now := time.Now().Unix()
+	if was := l.second.Load(); was != now && l.second.CompareAndSwap(was, now) {
+		l.used.Store(0)
+	}
+	return l.used.Add(1) <= maxRefused
+}
+
+var (
+	droppedDesc = prometheus.NewDesc("engineshed_gateway_usage_dropped_total",
+		"Usage records that were not written: too many waited (full), too many refusals in a second (refusals), "+
+			"Postgres refused them (rejected), the gateway ended (ended).", []string{"reason"}, nil)
+	waitingDesc = prometheus.NewDesc("engineshed_gateway_usage_waiting",
+		"Usage records that are not written yet.", nil, nil)
+	writtenDesc = prometheus.NewDesc("engineshed_gateway_usage_written_total",
+		"Usage records that Postgres has.", nil, nil)
+)
+
+// Describe is part of prometheus.Collector.
+func (r *Recorder) Describe(descs chan<- *prometheus.Desc) {
+	descs <- droppedDesc
+	descs <- waitingDesc
+	descs <- writtenDesc
+	r.series.describe(descs)
+}
+
+// Collect is part of prometheus.Collector.
+func (r *Recorder) Collect(metrics chan<- prometheus.Metric) {
+	for why := range drops {
+		metrics <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(r.dropped[why].Load()), why.String())
+	}
+	metrics <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(r.waiting.Load()))
+	metrics <- prometheus.MustNewConstMetric(writtenDesc, prometheus.CounterValue, float64(r.store.total.Load()))
+	r.series.collect(metrics)
+}
