@@ -1,0 +1,83 @@
+package http1
+
+import (
+	"io"
+	"net/http"
+	"sync/atomic"
+)
+
+// newBody returns the body of an answer, which gives the connection back at its end.
+func newBody(u *use, response *http.Response) io.ReadCloser {
+	switch {
+	case bodiless(response) || response.ContentLength == 0:
+		u.finish()
+		return http.NoBody
+	case response.ContentLength > 0:
+		return &body{use: u, of: &fixed{u.read, response.ContentLength}, request: response.Request}
+	case len(response.TransferEncoding) > 0:
+		return &body{use: u, of: &chunks{from: u.read}, request: response.Request}
+	}
+	return &body{use: u, of: u.read, request: response.Request}
+}
+
+// body is a body on a connection. Read and Close may be called at the same time.
+type body struct {
+	use     *use
+	of      io.Reader // ends with io.EOF where the answer ends
+	request *http.Request
+	over    atomic.Bool // the connection is not used any more
+	err     error       // what Read returned at last
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	if b.over.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := b.of.Read(p)
+	if err == nil {
+		return n, nil
+	}
+	b.err = err
+	if !b.over.CompareAndSwap(false, true) {
+		return n, err
+	}
+	if err == io.EOF {
+		b.use.finish()
+		return n, err
+	}
+	b.use.abandon()
+	b.err = orCause(b.request.Context(), err)
+	return n, b.err
+}
+
+// Close ends the connection unless the answer has been read to its end: what is left could be long.
+func (b *body) Close() error {
+	if b.over.CompareAndSwap(false, true) {
+		b.use.abandon()
+	}
+	return nil
+}
+
+// fixed is a body of a length that was announced.
+type fixed struct {
+	from io.Reader
+	left int64
+}
+
+func (f *fixed) Read(p []byte) (int, error) {
+	if int64(len(p)) > f.left {
+		p = p[:f.left]
+	}
+	n, err := f.from.Read(p)
+	f.left -= int64(n)
+	switch {
+	case f.left == 0:
+		return n, io.EOF
+	case err == io.EOF:
+		return n, io.ErrUnexpectedEOF
+	}
+	return n, err
+}

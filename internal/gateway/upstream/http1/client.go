@@ -1,0 +1,180 @@
+// Package http1 asks one server over HTTP/1.1: with a pool of connections, one system call for a small request, no
+// goroutine for it, and answers that can be read in one way only.
+//
+// It is made for a gateway's traffic to inference engines. It knows no redirects, proxies, cookies, compression, HTTP/2 or
+// upgrades, and it does not pass trailers on.
+package http1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Config says whom a Client asks and how.
+type Config struct {
+	Dial        func(ctx context.Context) (net.Conn, error)
+	MaxIdle     int           // connections kept for later
+	IdleTimeout time.Duration // after which one is not used again; shorter than the server's own
+}
+
+// Client asks one server. Use it from as many goroutines as you like.
+type Client struct {
+	config Config
+
+	mu   sync.Mutex
+	idle []*conn // the one used last is last
+}
+
+// New returns a Client without connections.
+func New(config Config) *Client { return &Client{config: config} }
+
+// Parts is what the body of a request may be so that it is sent without being copied: bytes that nobody changes any more.
+type Parts interface {
+	Parts() [][]byte
+}
+
+// RoundTrip sends a request and returns the answer once its head has come; it is an http.RoundTripper, and closes the
+// request's body. The Host of the request, else of its URL, is sent as Host. The context ends the request and the
+// reading of the answer. An error of Dial is returned as it is: then nothing was sent.
+//
+// A request that fails on a connection that was used before is repeated on a new one if its method is idempotent and it
+// has no body, or a GetBody. That is all that is repeated.
+func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := check(r); err != nil {
+		closeBody(r)
+		return nil, fmt.Errorf("the request cannot be sent: %w", err)
+	}
+	for {
+		cn, reused, err := c.connection(r.Context())
+		if err != nil {
+			closeBody(r)
+			return nil, err
+		}
+		response, err := cn.roundTrip(r)
+		if err == nil {
+			return response, nil
+		}
+		if !reused || !errors.Is(err, errNoAnswer) || r.Context().Err() != nil || !rewind(r) {
+			return nil, orCause(r.Context(), err)
+		}
+	}
+}
+
+// errNoAnswer is that a connection ended before the first byte of an answer.
+var errNoAnswer = errors.New("the connection ended before an answer came")
+
+// rewind makes a request ready to be sent again, if that is harmless.
+func rewind(r *http.Request) bool {
+	idempotent := slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete}, r.Method)
+	if !idempotent || r.Body == nil || r.Body == http.NoBody {
+		return idempotent
+	}
+	if r.GetBody == nil {
+		return false
+	}
+	body, err := r.GetBody()
+	if err != nil {
+		return false
+	}
+	r.Body = body
+	return true
+}
+
+// orCause prefers the end of the context to what it led to.
+func orCause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// connection returns a connection that the server has not closed, or a new one.
+func (c *Client) connection(ctx context.Context) (cn *conn, reused bool, err error) {
+	for {
+		cn := c.take()
+		if cn == nil {
+			break
+		}
+		if cn.usable(c.config.IdleTimeout) {
+			return cn, true, nil
+		}
+		_ = cn.Close()
+	}
+	socket, err := c.config.Dial(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	return newConn(c, socket), false, nil
+}
+
+func (c *Client) take() *conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.idle) == 0 {
+		return nil
+	}
+	last := len(c.idle) - 1
+	cn := c.idle[last]
+	c.idle[last] = nil
+	c.idle = c.idle[:last]
+	return cn
+}
+
+// put keeps a connection for later. Those that have been idle for too long are closed on the way.
+func (c *Client) put(cn *conn) {
+	cn.idleSince = time.Now()
+	if over := c.keep(cn); over != nil {
+		_ = over.Close()
+	}
+}
+
+// keep returns the connection that there is no room for any more: the oldest, if it is too old, or the new one.
+func (c *Client) keep(cn *conn) *conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case len(c.idle) > 0 && cn.idleSince.Sub(c.idle[0].idleSince) > c.config.IdleTimeout:
+		oldest := c.idle[0]
+		c.idle = append(slices.Delete(c.idle, 0, 1), cn)
+		return oldest
+	case len(c.idle) >= c.config.MaxIdle:
+		return cn
+	}
+	c.idle = append(c.idle, cn)
+	return nil
+}
+
+// CloseIdle closes the connections that no request uses.
+func (c *Client) CloseIdle() {
+	for cn := c.take(); cn != nil; cn = c.take() {
+		_ = cn.Close()
+	}
+}
+
+func closeBody(r *http.Request) {
+	if r.Body != nil {
+		_ = r.Body.Close()
+	}
+}
+
+// ProtocolError is that the server did not speak HTTP/1.1 as it is written.
+type ProtocolError struct{ Reason string }
+
+func (e *ProtocolError) Error() string { return "the server broke HTTP/1.1: " + e.Reason }
+
+func broken(format string, args ...any) error { return &ProtocolError{fmt.Sprintf(format, args...)} }
+
+// ended makes an end in the middle an error.
+func ended(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

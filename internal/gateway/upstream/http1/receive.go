@@ -1,0 +1,235 @@
+package http1
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxHead    = 64 << 10 // bytes of the head of an answer
+	maxInterim = 16       // answers before the final one
+	maxLength  = 18       // digits: no sum of them overflows
+)
+
+// readResponse reads the head of the final answer to a request. Interim answers end here.
+func readResponse(from *bufio.Reader, r *http.Request) (*http.Response, error) {
+	for range maxInterim {
+		response, err := readHead(from)
+		switch {
+		case err != nil:
+			return nil, ended(err)
+		case response.StatusCode == http.StatusSwitchingProtocols:
+			return nil, broken("it switched protocols unasked")
+		case response.StatusCode >= 200:
+			response.Request = r
+			return response, frame(response)
+		}
+	}
+	return nil, broken("it sent more than %d interim answers", maxInterim)
+}
+
+// readHead reads a status line and headers.
+func readHead(from *bufio.Reader) (*http.Response, error) {
+	left := maxHead
+	line, err := readLine(from, &left)
+	if err != nil {
+		return nil, err
+	}
+	response, err := parseStatus(line)
+	if err != nil {
+		return nil, err
+	}
+	response.Header, err = readHeader(from, &left)
+	return response, err
+}
+
+// parseStatus reads HTTP/1.1 200 OK. The reason may be missing, with its space.
+func parseStatus(line []byte) (*http.Response, error) {
+	version, rest, _ := bytes.Cut(line, []byte(" "))
+	response := &http.Response{ProtoMajor: 1}
+	switch string(version) {
+	case "HTTP/1.1":
+		response.Proto, response.ProtoMinor = "HTTP/1.1", 1
+	case "HTTP/1.0":
+		response.Proto, response.Close = "HTTP/1.0", true
+	default:
+		return nil, broken("the version in its first line is neither HTTP/1.1 nor HTTP/1.0")
+	}
+	code, _, _ := bytes.Cut(rest, []byte(" "))
+	if len(code) != 3 || !digits(code) || code[0] == '0' {
+		return nil, broken("the status in its first line is not of three digits")
+	}
+	response.StatusCode = int(code[0]-'0')*100 + int(code[1]-'0')*10 + int(code[2]-'0')
+	response.Status = string(rest)
+	return response, nil
+}
+
+func digits(text []byte) bool {
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(text) > 0
+}
+
+// readHeader reads headers, or trailers, and the empty line.
+func readHeader(from *bufio.Reader, left *int) (http.Header, error) {
+	header := make(http.Header, 8)
+	for {
+		line, err := readLine(from, left)
+		if err != nil {
+			return nil, err
+		}
+		if len(line) == 0 {
+			return header, nil
+		}
+		name, value, ok := bytes.Cut(line, []byte(":"))
+		if !ok || !token(name) {
+			return nil, broken("a header has no name that is one")
+		}
+		value = bytes.Trim(value, " \t")
+		if !printable(value) {
+			return nil, broken("the header %s has a control character", name)
+		}
+		key := canonical(name)
+		header[key] = append(header[key], string(value))
+	}
+}
+
+// readLine returns a line without its CR LF, valid until the next read. left is how much of a head may still come.
+func readLine(from *bufio.Reader, left *int) ([]byte, error) {
+	line, err := from.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		line, err = longLine(from, line, *left)
+	}
+	if err != nil {
+		return nil, ended(err)
+	}
+	if *left -= len(line); *left < 0 {
+		return nil, errLongHead
+	}
+	if len(line) < 2 || line[len(line)-2] != '\r' {
+		return nil, broken("a line does not end with CR LF")
+	}
+	return line[:len(line)-2], nil
+}
+
+var errLongHead = broken("the head of its answer is longer than %d bytes", maxHead)
+
+// longLine reads a line that is longer than the buffer.
+func longLine(from *bufio.Reader, start []byte, limit int) ([]byte, error) {
+	line := bytes.Clone(start)
+	for len(line) <= limit {
+		more, err := from.ReadSlice('\n')
+		line = append(line, more...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+	return nil, errLongHead
+}
+
+// names are the usual headers as they are written in a map, by how they come.
+var names = func() map[string]string {
+	usual := []string{
+		"Access-Control-Allow-Origin", "Cache-Control", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Date",
+		"Keep-Alive", "Server", "Transfer-Encoding", "Vary", "X-Accel-Buffering", "X-Request-Id",
+	}
+	found := map[string]string{}
+	for _, name := range usual {
+		found[name], found[strings.ToLower(name)] = name, name
+	}
+	return found
+}()
+
+func canonical(name []byte) string {
+	if known, ok := names[string(name)]; ok {
+		return known
+	}
+	return textproto.CanonicalMIMEHeaderKey(string(name))
+}
+
+func token(name []byte) bool {
+	for _, c := range name {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+			return false
+		}
+	}
+	return len(name) > 0
+}
+
+func printable(value []byte) bool {
+	for _, c := range value {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// frame decides how the body of an answer ends, and refuses heads of which two readers could think differently.
+func frame(response *http.Response) error {
+	coding, lengths := response.Header["Transfer-Encoding"], response.Header["Content-Length"]
+	response.Close = response.Close || closes(response.Header["Connection"])
+	switch {
+	case len(coding) > 0 && len(lengths) > 0:
+		return broken("its answer has a Content-Length and a Transfer-Encoding")
+	case len(coding) > 0 && (len(coding) > 1 || !strings.EqualFold(coding[0], "chunked") || response.ProtoMinor == 0):
+		return broken("the Transfer-Encoding of its answer is not chunked alone")
+	}
+	length, err := parseLength(lengths)
+	if err != nil {
+		return err
+	}
+	if len(lengths) > 1 {
+		response.Header["Content-Length"] = lengths[:1]
+	}
+	delete(response.Header, "Transfer-Encoding")
+	switch {
+	case response.Request.Method == http.MethodHead:
+		response.ContentLength = length
+	case bodiless(response):
+	case len(coding) > 0:
+		response.TransferEncoding, response.ContentLength = []string{"chunked"}, -1
+	default:
+		response.ContentLength = length
+		response.Close = response.Close || length < 0 // it ends with the connection
+	}
+	return nil
+}
+
+// bodiless reports whether an answer has no body whatever its head says.
+func bodiless(response *http.Response) bool {
+	return response.Request.Method == http.MethodHead || response.StatusCode == http.StatusNoContent ||
+		response.StatusCode == http.StatusNotModified
+}
+
+// parseLength returns -1 without a Content-Length. The same one twice is one.
+func parseLength(values []string) (int64, error) {
+	if len(values) == 0 {
+		return -1, nil
+	}
+	for _, value := range values {
+		if value != values[0] || len(value) > maxLength || !digits([]byte(value)) {
+			return 0, broken("the Content-Length of its answer is not one number")
+		}
+	}
+	return strconv.ParseInt(values[0], 10, 64)
+}
+
+func closes(connection []string) bool {
+	for _, value := range connection {
+		for option := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(option), "close") {
+				return true
+			}
+		}
+	}
+	return false
+}
