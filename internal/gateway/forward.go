@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"log"
@@ -11,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
+	"github.com/engineshed/engineshed/internal/gateway/upstream/http1"
 )
 
 var (
@@ -87,16 +87,20 @@ func (c *call) attempt(out *http.Request) *http.Request {
 	attempt := out.WithContext(c.in.Context())
 	switch {
 	case c.spliced != nil:
-		attempt.GetBody = func() (io.ReadCloser, error) { return c.spliced.Reader(), nil }
-		attempt.Body, _ = attempt.GetBody()
-		attempt.ContentLength, attempt.TransferEncoding = c.spliced.Len(), nil
+		setBody(attempt, c.spliced[:]...)
 	case len(c.body) > 0:
-		attempt.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.body)), nil }
-		attempt.Body, _ = attempt.GetBody()
+		setBody(attempt, c.body)
 	case out.Body != nil:
 		attempt.Body = io.NopCloser(out.Body) // a failed attempt must not close it for the next
 	}
 	return attempt
+}
+
+// setBody gives a request a whole body, which may be sent again.
+func setBody(r *http.Request, pieces ...[]byte) {
+	body := http1.NewBytes(pieces...)
+	r.Body, r.ContentLength, r.TransferEncoding = body, body.Len(), nil
+	r.GetBody = func() (io.ReadCloser, error) { return http1.NewBytes(pieces...), nil }
 }
 
 // answered looks at the engine's answer before any of it is passed on.

@@ -5,8 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
-	"slices"
 	"strings"
 )
 
@@ -24,31 +22,6 @@ var (
 
 // Splice is a body with pieces of it replaced.
 type Splice [5][]byte
-
-// Len is how many bytes the body has.
-func (s Splice) Len() (n int64) {
-	for _, piece := range s {
-		n += int64(len(piece))
-	}
-	return n
-}
-
-// joined is up to which size a body is put together. net/http sends what lies in one piece with its headers at once.
-const joined = 64 << 10
-
-// Reader reads the body from its start.
-func (s Splice) Reader() io.ReadCloser {
-	if n := s.Len(); n == int64(len(s[0])) {
-		return io.NopCloser(bytes.NewReader(s[0]))
-	} else if n <= joined {
-		return io.NopCloser(bytes.NewReader(slices.Concat(s[:]...)))
-	}
-	readers := make([]io.Reader, len(s))
-	for i, piece := range s {
-		readers[i] = bytes.NewReader(piece)
-	}
-	return io.NopCloser(io.MultiReader(readers...))
-}
 
 // WriteJSON replaces the value of the top-level field model, or puts the field first where there is none. A body that
 // another reader could read otherwise is refused: with a second such field, or one in other letters.

@@ -28,11 +28,11 @@ func TestUsageIsAskedForAndNothingElseChanges(t *testing.T) {
 		if c.name == "" {
 			name = nil
 		}
-		require.Equal(t, c.want, text(t, r.Splice(name, true)))
+		require.Equal(t, c.want, text(r.Splice(name, true)))
 	}
 	r, err := ReadJSON([]byte(`{"a":1}`))
 	require.NoError(t, err)
-	require.Equal(t, `{"a":1}`, text(t, r.Splice(nil, false)))
+	require.Equal(t, `{"a":1}`, text(r.Splice(nil, false)))
 }
 
 func TestWhatARequestSays(t *testing.T) {
@@ -70,7 +70,7 @@ func FuzzAskUsage(f *testing.F) {
 			return
 		}
 		name := "new"
-		got := text(t, r.Splice(&name, true))
+		got := text(r.Splice(&name, true))
 		require.True(t, json.Valid([]byte(got)), "%q became %q", body, got)
 		again, err := ReadJSON([]byte(got))
 		require.NoError(t, err, got)

@@ -1,14 +1,13 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -28,8 +27,7 @@ type Guard interface {
 type Endpoint struct {
 	scheme, host string
 	path         string // before every path; "" or /…, without a final slash
-	guard        Guard
-	transport    atomic.Pointer[http.Transport]
+	connections  *connections
 }
 
 // NewEndpoint returns the endpoint at an http or https URL.
@@ -38,7 +36,24 @@ func NewEndpoint(address string, guard Guard) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Endpoint{scheme: u.Scheme, host: u.Host, path: strings.TrimSuffix(u.EscapedPath(), "/"), guard: guard}, nil
+	e := &Endpoint{scheme: u.Scheme, host: u.Host, path: strings.TrimSuffix(u.EscapedPath(), "/")}
+	plain := ""
+	if u.Scheme == "http" {
+		plain = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80"))
+	}
+	e.connections = newConnections(net.Dialer{Timeout: outsideDialTimeout, ControlContext: checkedBy(guard)}, plain, outsideIdleTimeout)
+	return e, nil
+}
+
+// checkedBy has every address checked just before it is dialled.
+func checkedBy(guard Guard) func(context.Context, string, string, syscall.RawConn) error {
+	return func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		addr, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		return guard.Check(addr)
+	}
 }
 
 // URL is the address of a path, as it was escaped, at the endpoint.
@@ -50,38 +65,8 @@ func (e *Endpoint) URL(path, query string) *url.URL {
 
 // Send sends out, whose URL is of this endpoint. Redirects are not followed, and the environment names no proxy.
 func (e *Endpoint) Send(out *http.Request) (*http.Response, error) {
-	return e.connections().RoundTrip(out)
-}
-
-func (e *Endpoint) connections() *http.Transport {
-	if t := e.transport.Load(); t != nil {
-		return t
-	}
-	e.transport.CompareAndSwap(nil, &http.Transport{
-		Proxy:               nil,
-		DialContext:         (&net.Dialer{Timeout: outsideDialTimeout, ControlContext: e.check}).DialContext,
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout: outsideDialTimeout,
-		ForceAttemptHTTP2:   true,
-		DisableCompression:  true,
-		MaxIdleConnsPerHost: 1024,
-		IdleConnTimeout:     outsideIdleTimeout,
-	})
-	return e.transport.Load()
-}
-
-// check runs for every address just before it is dialled.
-func (e *Endpoint) check(_ context.Context, _, address string, _ syscall.RawConn) error {
-	addr, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return err
-	}
-	return e.guard.Check(addr)
+	return e.connections.RoundTrip(out)
 }
 
 // CloseIdle closes the connections that no request uses.
-func (e *Endpoint) CloseIdle() {
-	if t := e.transport.Load(); t != nil {
-		t.CloseIdleConnections()
-	}
-}
+func (e *Endpoint) CloseIdle() { e.connections.closeIdle() }

@@ -27,7 +27,7 @@ type Replica struct {
 	addr          string
 	key           secret.Secret
 	authorization []string // the header's value, made once
-	transport     atomic.Pointer[http.Transport]
+	connections   *connections
 	load          *load
 }
 
@@ -43,35 +43,12 @@ func newReplica(id, addr string, key secret.Secret, l *load) *Replica {
 		addr:          addr,
 		key:           key,
 		authorization: []string{"Bearer " + key.Reveal()},
+		connections:   newConnections(net.Dialer{Timeout: dialTimeout}, addr, idleTimeout),
 		load:          l,
 	}
 }
 
-// connections are the replica's own: with one transport for all, every request would take its lock. They are made by
-// the first request, because most of many services are idle.
-func (r *Replica) connections() *http.Transport {
-	if t := r.transport.Load(); t != nil {
-		return t
-	}
-	r.transport.CompareAndSwap(nil, newTransport())
-	return r.transport.Load()
-}
-
-func (r *Replica) closeIdle() {
-	if t := r.transport.Load(); t != nil {
-		t.CloseIdleConnections()
-	}
-}
-
-func newTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:               nil, // the environment does not decide where prompts go
-		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		DisableCompression:  true,
-		MaxIdleConnsPerHost: 4096,
-		IdleConnTimeout:     idleTimeout,
-	}
-}
+func (r *Replica) closeIdle() { r.connections.closeIdle() }
 
 // ID is the replica's id.
 func (r *Replica) ID() string { return r.id }
@@ -92,7 +69,7 @@ func (r *Replica) Send(out *http.Request) (*http.Response, error) {
 	target.Scheme, target.Host = "http", r.addr
 	out.URL, out.Host = &target, ""
 	out.Header["Authorization"] = r.authorization
-	return r.connections().RoundTrip(out)
+	return r.connections.RoundTrip(out)
 }
 
 // SetAside leaves the replica alone for a second, unless there is no other.

@@ -35,11 +35,6 @@ type Client struct {
 // New returns a Client without connections.
 func New(config Config) *Client { return &Client{config: config} }
 
-// Parts is what the body of a request may be so that it is sent without being copied: bytes that nobody changes any more.
-type Parts interface {
-	Parts() [][]byte
-}
-
 // RoundTrip sends a request and returns the answer once its head has come; it is an http.RoundTripper, and closes the
 // request's body. The Host of the request, else of its URL, is sent as Host. The context ends the request and the
 // reading of the answer. An error of Dial is returned as it is: then nothing was sent.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -82,13 +83,6 @@ func send(t testing.TB, c *http1.Client, r *http.Request) (*http.Response, strin
 	return response, string(body)
 }
 
-// parts is a body that is there as bytes.
-type parts [][]byte
-
-func (p parts) Parts() [][]byte        { return p }
-func (parts) Read([]byte) (int, error) { return 0, errors.New("it is not read") }
-func (parts) Close() error             { return nil }
-
 func TestRequestsReachTheServerAsTheyAre(t *testing.T) {
 	t.Parallel()
 	c, dialled := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -103,8 +97,8 @@ func TestRequestsReachTheServerAsTheyAre(t *testing.T) {
 		want   string
 	}{
 		"nothing":                    {func() io.Reader { return nil }, 0, ""},
-		"bytes":                      {func() io.Reader { return parts{[]byte("one "), nil, []byte("two")} }, 7, "one two"},
-		"many bytes":                 {func() io.Reader { return parts{[]byte(long), []byte(long)} }, int64(2 * len(long)), long + long},
+		"bytes":                      {func() io.Reader { return http1.NewBytes([]byte("one "), nil, []byte("two")) }, 7, "one two"},
+		"many bytes":                 {func() io.Reader { return http1.NewBytes([]byte(long), []byte(long)) }, int64(2 * len(long)), long + long},
 		"a stream of a known length": {func() io.Reader { return io.LimitReader(strings.NewReader(long), 100) }, 100, long[:100]},
 		"a stream":                   {func() io.Reader { return io.MultiReader(strings.NewReader(long), strings.NewReader("!")) }, -1, long + "!"},
 	} {
@@ -226,7 +220,7 @@ func TestAConnectionThatTheServerClosedIsNotUsed(t *testing.T) {
 		closed <- struct{}{}
 	})
 	for range 3 {
-		r := request(t, "POST", "/", parts{[]byte("x")})
+		r := request(t, "POST", "/", http1.NewBytes([]byte("x")))
 		_, body := send(t, c, r)
 		require.Equal(t, "ok", body)
 		<-closed
@@ -260,7 +254,7 @@ func TestWhatFailsOnAUsedConnectionIsRepeatedOnlyIfHarmless(t *testing.T) {
 		method string
 		body   io.Reader
 		again  bool
-	}{{"GET", nil, true}, {"PUT", strings.NewReader("x"), true}, {"PUT", parts{[]byte("x")}, false}, {"POST", strings.NewReader("x"), false}, {"POST", nil, false}} {
+	}{{"GET", nil, true}, {"PUT", strings.NewReader("x"), true}, {"PUT", http1.NewBytes([]byte("x")), false}, {"POST", strings.NewReader("x"), false}, {"POST", nil, false}} {
 		var asked atomic.Int64
 		c, _ := scripted(t, func(conn net.Conn, n int64) {
 			for i := 0; ; i++ {
@@ -347,7 +341,7 @@ func TestClosingABodyEndsTheRequest(t *testing.T) {
 func TestAServerThatRefusesALongRequestIsHeard(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]func() (io.Reader, int64){
-		"bytes":    func() (io.Reader, int64) { return parts{bytes.Repeat([]byte("x"), 32<<20)}, 32 << 20 },
+		"bytes":    func() (io.Reader, int64) { return http1.NewBytes(bytes.Repeat([]byte("x"), 32<<20)), 32 << 20 },
 		"a stream": func() (io.Reader, int64) { return io.LimitReader(endless{}, 32<<20), -1 },
 	} {
 		for _, closes := range []bool{true, false} {
@@ -486,4 +480,12 @@ func TestIdleConnectionsAreBoundedAndForgotten(t *testing.T) {
 		c.CloseIdle()
 		s.Close()
 	}
+}
+
+func TestBytesAreReadOnceByAnybody(t *testing.T) {
+	t.Parallel()
+	pieces := [][]byte{[]byte("one "), nil, []byte("two"), {}}
+	require.EqualValues(t, 7, http1.NewBytes(pieces...).Len())
+	require.NoError(t, iotest.TestReader(http1.NewBytes(pieces...), []byte("one two")))
+	require.NoError(t, iotest.TestReader(http1.NewBytes(), nil))
 }

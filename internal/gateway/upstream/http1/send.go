@@ -123,8 +123,8 @@ func bytesOf(r *http.Request) (parts [][]byte, known bool) {
 	switch body := r.Body.(type) {
 	case nil:
 		return nil, true
-	case Parts:
-		return body.Parts(), true
+	case *Bytes:
+		return body.pieces, true
 	}
 	return nil, r.Body == http.NoBody
 }
