@@ -126,7 +126,14 @@ def embeddings(got: Received) -> dict[str, Any]:
             "data": [{"object": "embedding", "index": n, "embedding": [0.25, -0.5, float(n)]} for n, _ in enumerate(texts)]}
 
 
-def images(_: Received) -> dict[str, Any]:
+def images(got: Received) -> dict[str, Any] | Stream:
+    if not got.form and got.json.get("stream"):
+        picture = {"b64_json": base64.b64encode(PNG).decode(), "created_at": CREATED, "size": "1024x1024", "quality": "low",
+                   "background": "opaque", "output_format": "png"}
+        events = [{"type": "image_generation.partial_image", "partial_image_index": n, **picture} for n in range(2)]
+        events.append({"type": "image_generation.completed", **picture, "usage": {
+            "input_tokens": 1, "output_tokens": 2, "total_tokens": 3, "input_tokens_details": {"image_tokens": 0, "text_tokens": 1}}})
+        return Stream([sse(event, event["type"]) for event in events])
     return {"created": CREATED, "data": [{"b64_json": base64.b64encode(PNG).decode()}]}
 
 

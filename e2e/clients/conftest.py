@@ -3,6 +3,7 @@
 import importlib.metadata
 import pathlib
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -20,7 +21,7 @@ ENGINE_MODEL = "Qwen3-0.6B"
 COOKIE = "session=a-cookie-of-the-consumer"
 
 
-CLIENTS = ("alibabacloud-apig20240327", "alibabacloud-gpdb20160503", "openai", "anthropic", "dashscope")
+CLIENTS = ("alibabacloud-apig20240327", "alibabacloud-gpdb20160503", "aliyun-python-sdk-core", "openai", "anthropic", "dashscope")
 
 
 def pytest_report_header() -> str:
@@ -123,3 +124,11 @@ def upstream(recorder: Recorder, publisher: Publisher) -> Iterator[Recorder]:
         assert not got.holds("a-cookie-of-the-consumer"), f"a cookie reached the upstream of {got.method} {got.path}"
         assert got.header("Cookie") is None
         assert got.holds(UPSTREAM_KEY), f"{got.method} {got.path} came without the service's key"
+
+
+@pytest.fixture
+def permits(upstream: Recorder) -> Iterator[threading.Semaphore]:
+    """Holds every event of a stream back until the test permits it."""
+    upstream.permits = threading.Semaphore(0)
+    yield upstream.permits
+    upstream.permits = None

@@ -1,22 +1,30 @@
 """Starts what the tests call: an installation under `engineshed up`, and aimock behind it."""
 
 import ctypes
+import datetime
 import json
 import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
 HERE = pathlib.Path(__file__).parent
 BIN = pathlib.Path(os.environ["CLIENTS_BIN"])
 NODE_MODULES = pathlib.Path(os.environ["CLIENTS_CACHE"]) / "node" / "node_modules"
 
 REGION = "cn-hangzhou"
+SECURE_DOMAIN = "secure.example.com"
+CERTIFICATE = "secure"  # the name of the pair of files for it
 
 
 def eventually(what: str, condition: Callable[[], Any], limit: float = 20.0) -> Any:
@@ -98,9 +106,12 @@ class Installation:
         shutil.copy(BIN / "vllm-sim", engine)
         engine.chmod(0o755)
         self.data = directory / "data"
+        self.https = f"127.0.0.1:{free_port()}"
+        self.trusted = make_certificate(directory / "certificates", CERTIFICATE, SECURE_DOMAIN)
         command = [
             str(BIN / "engineshed"), "up", "--data-dir", str(self.data), "--region", REGION,
             "--api-addr", "127.0.0.1:0", "--gateway-addr", "127.0.0.1:0", "--public-addr", "127.0.0.1:0",
+            "--https-addr", self.https, "--cert-dir", str(self.trusted.parent),
         ]
         for upstream in upstreams:
             command += ["--allow-upstream", upstream]
@@ -126,6 +137,31 @@ class Installation:
 
     def stop(self) -> None:
         self._process.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def make_certificate(directory: pathlib.Path, name: str, domain: str) -> pathlib.Path:
+    """Writes NAME.crt and NAME.key, which nobody but its holder has signed, and returns the former."""
+    directory.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, domain)])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - datetime.timedelta(hours=1),
+                                now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(domain)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (directory / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (directory / f"{name}.key").write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    (directory / f"{name}.key").chmod(0o600)
+    return directory / f"{name}.crt"
 
 
 def new_directory() -> pathlib.Path:

@@ -48,6 +48,7 @@ class Recorder:
 
     def __init__(self, answer: Callable[[Received], Answer | None], talk: Callable[[Received], Talk | None]) -> None:
         self._answer, self._talk = answer, talk
+        self.permits: threading.Semaphore | None = None  # while there is one, each event of a stream takes a permit
         self._lock = threading.Lock()
         self._received: list[Received] = []
         self._loop = asyncio.new_event_loop()
@@ -126,7 +127,7 @@ class Recorder:
         if asyncio.iscoroutine(made):
             made = await made
         if isinstance(made, Stream):
-            return await made.send(request)
+            return await made.send(request, self.permits)
         return made if isinstance(made, web.StreamResponse) else web.json_response(made)
 
     async def _read_form(self, request: web.Request, got: Received) -> None:
@@ -154,10 +155,12 @@ class Stream:
 
     events: list[str]
 
-    async def send(self, request: web.Request) -> web.StreamResponse:
+    async def send(self, request: web.Request, permits: threading.Semaphore | None) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         await response.prepare(request)
         for event in self.events:
+            if permits is not None:
+                assert await asyncio.to_thread(permits.acquire, timeout=10), "nobody permitted the next event"
             await response.write(event.encode())
         await response.write_eof()
         return response

@@ -58,6 +58,13 @@ def test_a_message_streams_each_piece(client, upstream):
     expect(upstream.only())
 
 
+def test_each_piece_arrives_before_the_upstream_makes_the_next(client, permits):
+    permits.release()
+    with client().messages.create(model="any", max_tokens=50, messages=QUESTION, stream=True) as stream:
+        for event in stream:
+            permits.release(2 if event.type == "content_block_start" else 1)  # a ping follows, which the client keeps to itself
+
+
 def test_a_tool_is_used_and_its_result_answered(client, upstream):
     messages = client().messages
     first = messages.create(model="any", max_tokens=50, messages=QUESTION, tools=[WEATHER])

@@ -58,6 +58,15 @@ def test_chat_streams_each_piece(client, upstream):
     assert expect(upstream.only(), "/v1/chat/completions").json["model"] == UPSTREAM_MODEL
 
 
+def test_each_piece_arrives_before_the_upstream_makes_the_next(client, permits):
+    permits.release()
+    with client("Text").chat.completions.create(model="any", messages=QUESTION, stream=True) as stream:
+        for chunk in stream:
+            if chunk.choices[0].finish_reason:
+                permits.release(9)  # for whatever ends the stream
+            permits.release()
+
+
 def test_a_stream_ends_with_its_usage_when_the_client_asked_for_it(client, upstream):
     with client("Text").chat.completions.create(
         model="any", messages=QUESTION, stream=True, stream_options={"include_usage": True},
@@ -126,6 +135,12 @@ def test_texts_are_embedded(client, upstream):
 def test_an_image_is_generated(client, upstream):
     assert client("Image").images.generate(model="any", prompt="a shed", size="1024x1024").data[0].b64_json
     assert expect(upstream.only(), "/v1/images/generations").json == {"model": UPSTREAM_MODEL, "prompt": "a shed", "size": "1024x1024"}
+
+
+def test_an_image_streams_as_it_is_drawn(client, upstream):
+    with client("Image").images.generate(model="any", prompt="a shed", stream=True, partial_images=2) as stream:
+        assert [event.type for event in stream] == [*["image_generation.partial_image"] * 2, "image_generation.completed"]
+    assert expect(upstream.only(), "/v1/images/generations").json["model"] == UPSTREAM_MODEL
 
 
 def test_an_image_is_edited_by_a_form_whose_model_is_rewritten(client, upstream):

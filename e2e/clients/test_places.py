@@ -1,5 +1,7 @@
 """Where an API is found, what its service is called by, and where a consumer carries its key."""
 
+import ssl
+
 import httpx
 import openai
 import pytest
@@ -7,7 +9,7 @@ from alibabacloud_apig20240327 import models as m
 
 from answers import SAID
 from control import deploy_config, ok
-from installation import eventually
+from installation import CERTIFICATE, SECURE_DOMAIN, eventually
 from publisher import UPSTREAM_KEY, UPSTREAM_MODEL
 
 QUESTION = [{"role": "user", "content": "hello"}]
@@ -46,6 +48,31 @@ def test_an_api_is_served_on_its_own_domain_and_nowhere_else(apig, publisher, re
     assert {at(None), at("other.example.com"), at(publisher.environment_id + ".engineshed.localhost"), at(None, api.path + "/v1/chat/completions")} == {404}
     shown = ok(apig.get_http_api(api.api_id, m.GetHttpApiRequest())).environments[0]
     assert [d.name for d in shown.custom_domains] == ["chat.example.com"]
+
+
+def test_a_domain_is_served_with_its_certificate_and_redirects_plain_http(apig, publisher, installation, recorder, upstream):
+    domain = ok(apig.create_domain(m.CreateDomainRequest(
+        name=SECURE_DOMAIN, protocol="HTTPS", cert_identifier=CERTIFICATE, force_https=True, http_2option="Open", tls_min="TLS1.2"))).domain_id
+    shown = ok(apig.get_domain(domain, m.GetDomainRequest()))
+    assert (shown.protocol, shown.force_https, shown.cert_identifier) == ("HTTPS", True, CERTIFICATE)
+    api = publisher.publish("Text", "OpenAI/v1", publisher.ai_service(recorder.url), custom_domain_ids=[domain])
+    plain = installation.gateway + api.path + "/v1/chat/completions"
+    redirected = eventually("plain HTTP is redirected", lambda: (
+        r := httpx.post(plain, json=CHAT, headers={"Host": SECURE_DOMAIN})).status_code == 308 and r, 5)
+    port = installation.https.rpartition(":")[2]
+    assert redirected.headers["Location"] == f"https://{SECURE_DOMAIN}:{port}{api.path}/v1/chat/completions"
+
+    def name_it(request: httpx.Request) -> None:
+        request.extensions["sni_hostname"] = SECURE_DOMAIN  # the name is not in the DNS, and the certificate is checked for it
+
+    trusting = httpx.Client(verify=ssl.create_default_context(cafile=installation.trusted), event_hooks={"request": [name_it]})
+    upstream.forget()
+    with openai.OpenAI(
+        base_url=f"https://{installation.https}{api.path}/v1", api_key=publisher.consumer.key, max_retries=0, http_client=trusting,
+        default_headers={"Host": SECURE_DOMAIN},
+    ) as client, client.chat.completions.create(**CHAT, stream=True) as stream:
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices) == SAID
+    assert upstream.only().json["model"] == UPSTREAM_MODEL
 
 
 def test_an_environments_own_host_name_answers(recorded, publisher, upstream):

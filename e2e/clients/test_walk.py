@@ -1,5 +1,6 @@
 """The user document, walked with the official client of apig: every step, every answer, and what is refused."""
 
+import asyncio
 import copy
 
 import httpx
@@ -432,6 +433,18 @@ def test_a_consumers_name_that_is_taken_is_refused(apig):
     with refused(409, "Conflict.ConsumerNameDuplicate", "twin"):
         apig.create_consumer(request)
     ok(apig.delete_consumer(made.consumer_id))
+
+
+def test_the_asynchronous_client_creates_lists_and_deletes(apig, publisher, service):
+    async def walk() -> None:
+        made = ok(await apig.create_http_api_async(m.CreateHttpApiRequest(
+            name="by-async", type="LLM", model_category="Text", ai_protocols=["OpenAI/v1"], base_path="/by-async",
+            deploy_configs=[deploy_config(publisher.gateway_id, publisher.environment_id, service, deploy=False)])))
+        listed = ok(await apig.list_http_apis_async(m.ListHttpApisRequest(name="by-async")))
+        assert [item.versioned_http_apis[0].http_api_id for item in listed.items] == [made.http_api_id]
+        ok(await apig.delete_http_api_async(made.http_api_id, m.DeleteHttpApiRequest()))
+
+    asyncio.run(walk())
 
 
 def test_a_call_signed_with_another_secret_is_refused(installation):
