@@ -277,13 +277,13 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	w := &world{Server: apitest.On(t, db, product)}
 	ctx, page := t.Context(), instance.Page{Number: 1, Size: 1}
-	gateway, err := entrances.CreateGateway(ctx, apitest.Account, ingress.GatewaySpec{Name: "first"})
+	gateway, err := entrances.CreateGateway(ctx, apitest.Account, ingress.GatewaySpec{Name: "default"})
 	require.NoError(t, err)
-	domain, err := entrances.CreateDomain(ctx, apitest.Account, ingress.DomainSpec{Name: "first.example.com", Protocol: "HTTP"})
+	domain, err := entrances.CreateDomain(ctx, apitest.Account, ingress.DomainSpec{Name: "models.example.com", Protocol: "HTTP"})
 	require.NoError(t, err)
 	environment := gateway.Environments[0].ID
 	made := w.Call(apitest.RootKey, "CreateService", "POST", "/v1/services", object{
-		"gatewayId": gateway.ID, "sourceType": "AI", "serviceConfigs": []any{object{"name": "first", "aiServiceConfig": object{
+		"gatewayId": gateway.ID, "sourceType": "AI", "serviceConfigs": []any{object{"name": "qwen", "aiServiceConfig": object{
 			"provider": "qwen", "protocols": []any{"OpenAI/v1"}, "apiKeys": []any{"sk-x"},
 		}}},
 	})
