@@ -227,6 +227,29 @@ func TestSnapshotFileHoldsNothingInClear(t *testing.T) {
 	require.Len(t, entries, 1, "no temporary file is left")
 }
 
+// A disk that was full must not leave a file behind that opens what was revoked meanwhile.
+func TestSnapshotFileThatCouldNotBeWrittenIsWrittenLater(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	s := g.service("127.0.0.1:1")
+	g.serve(s)
+	path := filepath.Join(g.settings.DataDir, "snapshot")
+	g.await(func() bool { _, err := os.Stat(path); return err == nil })
+	away := g.settings.DataDir + "-away"
+	require.NoError(t, os.Rename(g.settings.DataDir, away))
+	g.awaitRevision(g.publishItems(true, item{id: s.ID}))
+	g.await(func() bool { return strings.Contains(g.logs.String(), "snapshot file could not be written") })
+
+	require.NoError(t, os.Rename(away, g.settings.DataDir))
+	g.await(func() bool { return strings.Contains(g.logs.String(), "the snapshot file is written again") })
+	g.halt()
+	g.settings.DatabaseURL = "postgres://nobody@" + closedAddr(t) + "/none"
+	g.start()
+	g.awaitReady()
+	require.Equal(t, 404, g.ask(s).status)
+	require.Equal(t, 1, strings.Count(g.logs.String(), "serving the snapshot file"))
+}
+
 func TestUnusableSnapshotFileIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(t *testing.T, g *rig, path string){

@@ -20,6 +20,7 @@ import (
 const (
 	pollInterval   = time.Second
 	reportInterval = 3 * time.Second
+	saveInterval   = time.Second // between attempts to write the snapshot file when one has failed
 	fetchTimeout   = 10 * time.Second
 	// firstFetchTimeout is how long a gateway that starts waits for the database before it takes its snapshot file.
 	firstFetchTimeout = 3 * time.Second
@@ -239,33 +240,45 @@ func (s *Store) listen(ctx context.Context) error {
 }
 
 // save writes the snapshot file after a swap. A burst of swaps is one write: the next comes no sooner than ten times
-// as long as the last one took.
+// as long as the last one took. What could not be written is tried again: the file must not go on opening what was
+// revoked meanwhile.
 func (s *Store) save(ctx context.Context) error {
+	failing := false
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-s.unsaved:
-			took := s.saveNow()
-			pause(ctx, 10*took)
+			began := time.Now()
+			if failing = !s.saveNow(failing); failing {
+				wake(s.unsaved)
+				pause(ctx, saveInterval)
+				continue
+			}
+			pause(ctx, 10*time.Since(began))
 		}
 	}
 	select {
 	case <-s.unsaved:
-		s.saveNow()
+		s.saveNow(failing)
 	default:
 	}
 	return nil
 }
 
-func (s *Store) saveNow() time.Duration {
-	began := time.Now()
-	if s.file.path != "" {
-		if err := s.file.save(s.Current()); err != nil {
-			s.log.Error("the snapshot file could not be written: a gateway that starts while the database is away "+
-				"would serve an older one", "path", s.file.path, "error", err)
-		}
+// saveNow reports whether the snapshot file holds what is served. It says so when that changes.
+func (s *Store) saveNow(failing bool) bool {
+	if s.file.path == "" {
+		return true
 	}
-	return time.Since(began)
+	err := s.file.save(s.Current())
+	switch {
+	case err != nil && !failing:
+		s.log.Error("the snapshot file could not be written: a gateway that starts while the database is away "+
+			"would serve an older one", "path", s.file.path, "error", err)
+	case err == nil && failing:
+		s.log.Info("the snapshot file is written again", "path", s.file.path)
+	}
+	return err == nil
 }
 
 func pause(ctx context.Context, d time.Duration) {

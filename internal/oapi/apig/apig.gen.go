@@ -60,7 +60,7 @@ type AiServiceConfig struct {
 	// Example: ["Anthropic"]
 	CompatibleProtocols *[]string `json:"compatibleProtocols,omitempty"`
 
-	// DefaultModelName The model when neither request nor API names one.
+	// DefaultModelName Kept and shown; a request that names no model is passed on as it is.
 	//
 	// Example: qwen-plus
 	DefaultModelName *string `json:"defaultModelName,omitempty"`
