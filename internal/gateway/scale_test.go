@@ -15,7 +15,7 @@ import (
 
 // Not parallel: it measures.
 func TestTenThousandModelAPIs(t *testing.T) {
-	const apis, changes, unannounced = 10_000, 40, 3
+	const apis, changes, unannounced = 10_000, 20, 2
 	one, two := prepareRig(t, newDB(t)), (*rig)(nil)
 	e := newEngine(t, says("hello"))
 	s := one.outside(e.URL)
