@@ -116,6 +116,7 @@ func (c *call) answered(resp *http.Response) error {
 	}
 	c.answer.ReadCloser = resp.Body
 	resp.Body = &c.answer
+	c.endInOrder(resp)
 	return nil
 }
 

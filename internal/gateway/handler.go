@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -33,6 +34,7 @@ type handler struct {
 	log       *boundedLog
 
 	websockets *sync.WaitGroup // connections that became WebSockets
+	ending     context.Context // done when requests that still run are cut
 }
 
 // ServeHTTP is one request from top to bottom: what is asked for, may the caller have it, which engine, stream.
