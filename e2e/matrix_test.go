@@ -26,10 +26,18 @@ var productRoutes = []struct {
 	category, protocol string
 	routes             int
 }{
-	{"Text", "OpenAI/v1", 3}, {"Text", "Anthropic", 1},
-	{"Image", "DashScope", 6}, {"Image", "OpenAI/v1", 3}, {"Image", "ComfyUI", 25},
-	{"Video", "DashScope", 3}, {"Audio", "DashScope", 1}, {"Audio", "OpenAI/v1", 1}, {"Embedding", "OpenAI/v1", 1},
-	{"Rerank", "DashScope", 1}, {"Rerank", "vLLM", 1}, {"Others", "OpenAI/v1", 4},
+	{"Text", "OpenAI/v1", 3},
+	{"Text", "Anthropic", 1},
+	{"Image", "DashScope", 6},
+	{"Image", "OpenAI/v1", 3},
+	{"Image", "ComfyUI", 25},
+	{"Video", "DashScope", 3},
+	{"Audio", "DashScope", 1},
+	{"Audio", "OpenAI/v1", 1},
+	{"Embedding", "OpenAI/v1", 1},
+	{"Rerank", "DashScope", 1},
+	{"Rerank", "vLLM", 1},
+	{"Others", "OpenAI/v1", 4},
 }
 
 // pathEcho answers with the method and the path it was asked for, and a WebSocket with whatever it hears.

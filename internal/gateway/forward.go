@@ -121,6 +121,7 @@ func (c *call) answered(resp *http.Response) error {
 	c.answer.ReadCloser = resp.Body
 	resp.Body = &c.answer
 	c.watch(resp)
+	c.endInOrder(resp)
 	return nil
 }
 

@@ -38,11 +38,12 @@ type Settings struct {
 	TLSCert, TLSKey string // files; empty: plain HTTP
 	Insecure        bool   // plain HTTP beyond this machine is wanted
 	SnapshotKeyFile string
-	DataDir         string // holds the snapshot file; "": none is kept
-	MaxBody         int64  // bytes of a request's body
-	DrainTimeout    time.Duration
-	GatewayID       string   // the one gateway whose Model APIs are served; "": all
-	AllowUpstream   []string // addresses that are not public and may be reached: CIDR or ip:port
+	DataDir         string        // holds the snapshot file; "": none is kept
+	MaxBody         int64         // bytes of a request's body
+	DrainNotice     time.Duration // how long requests are taken when the end is announced, until nobody sends more
+	DrainTimeout    time.Duration // how long the requests under way may then take
+	GatewayID       string        // the one gateway whose Model APIs are served; "": all
+	AllowUpstream   []string      // addresses that are not public and may be reached: CIDR or ip:port
 }
 
 // Gateway is a gateway that listens. Run serves.
@@ -162,7 +163,7 @@ func (g *Gateway) listen() error {
 		h := &handler{
 			current: g.store.Current, public: l.use != privateUse, apis: l.use != publicUse, httpsPort: httpsPort,
 			maxBody: g.settings.MaxBody, nobody: nobody, log: bounded, records: g.records, running: &g.running,
-			websockets: &g.websockets,
+			websockets: &g.websockets, ending: g.requests,
 		}
 		if err := g.serveOn(l.use, l.addr, h); err != nil {
 			return err
@@ -196,7 +197,7 @@ func (g *Gateway) serveOn(use use, addr string, h *handler) error {
 		listener = framing.Listen(listener, nil, h.refusedFraming)
 	}
 	g.servers = append(g.servers, server{use, &http.Server{
-		Handler:           h,
+		Handler:           g.sendingAway(h),
 		ConnState:         framing.Follow,
 		BaseContext:       func(net.Listener) context.Context { return g.requests },
 		ReadHeaderTimeout: 10 * time.Second,
@@ -303,9 +304,20 @@ func (s server) serve() error {
 	return nil
 }
 
+// sendingAway tells clients to come back on another connection, which leads elsewhere, while the gateway shuts down.
+func (g *Gateway) sendingAway(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g.draining.Load() && r.Header["Upgrade"] == nil {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 func (g *Gateway) drain() {
 	g.draining.Store(true)
-	g.log.Info("gateway draining", "timeout", g.settings.DrainTimeout)
+	g.log.Info("gateway draining", "notice", g.settings.DrainNotice, "timeout", g.settings.DrainTimeout)
+	time.Sleep(g.settings.DrainNotice)
 	ctx, cancel := context.WithTimeout(context.Background(), g.settings.DrainTimeout)
 	defer cancel()
 	var group errgroup.Group
@@ -318,7 +330,23 @@ func (g *Gateway) drain() {
 	}
 	if err != nil {
 		g.log.Warn("requests were still running when the drain timeout ended; they are cut", "error", err)
+		g.sayGoodbye()
 	}
+}
+
+// goodbye is how long the requests that are cut have for their last words.
+const goodbye = time.Second
+
+// sayGoodbye ends the requests and waits until they have.
+func (g *Gateway) sayGoodbye() {
+	g.endAll()
+	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+	defer cancel()
+	var group errgroup.Group
+	for _, s := range g.servers {
+		group.Go(func() error { return s.http.Shutdown(ctx) })
+	}
+	_ = group.Wait() // who does not end now is cut without a word
 }
 
 // awaitWebSockets waits for the connections that the servers no longer know. No new ones can come.

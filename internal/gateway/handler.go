@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -38,6 +39,7 @@ type handler struct {
 
 	running    *atomic.Int64   // requests that have not ended
 	websockets *sync.WaitGroup // connections that became WebSockets
+	ending     context.Context // done when requests that still run are cut
 }
 
 // ServeHTTP is one request from top to bottom: what is asked for, may the caller have it, which engine, stream.

@@ -58,6 +58,10 @@ var (
 		status: 502, kind: "server_error", code: "engine_failed",
 		message: "The engine broke off before it answered: try again.",
 	}
+	errShutdown = &refusal{
+		status: 503, kind: "server_error", code: "gateway_shutting_down",
+		message: "The gateway shuts down and could not wait for the end of this answer: send the request again.",
+	}
 	errNoReplica = &refusal{
 		status: 503, kind: "server_error", code: "no_healthy_replica",
 		message: "No engine of this model service can be reached right now: try again in a moment.",

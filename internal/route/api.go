@@ -13,7 +13,14 @@ import (
 // touches little memory: among very many APIs nothing of it is in a cache.
 type API struct {
 	*snapshot.ModelAPI
-	base      string // canonical, without its final slash: "" for /
+	Owner  any // what keeps the API, for who finds it
+	routes *routing
+	base   string // canonical, without its final slash: "" for /
+	bases  *bases // of many APIs: it stands for all of one host
+}
+
+// routing is the compiled routes of one API, or of many that have the same.
+type routing struct {
 	schemes   uint8
 	exact     []entry // by length and path
 	folded    []entry // the same of those in lower case
@@ -39,31 +46,44 @@ func entryOf(r *Route) entry {
 
 // Compile refuses an API with a path or an expression that no request could match.
 func Compile(published *snapshot.ModelAPI) (*API, error) {
+	routes, err := compileRoutes(published)
+	if err != nil {
+		return nil, err
+	}
+	return at(published, routes)
+}
+
+// at puts compiled routes at the API's base path.
+func at(published *snapshot.ModelAPI, routes *routing) (*API, error) {
 	base, ok := Canonical(published.BasePath)
 	if !ok {
 		return nil, fmt.Errorf("model API %s: the base path %q", published.ID, published.BasePath)
 	}
-	a := &API{ModelAPI: published, base: strings.TrimSuffix(base, "/"), schemes: schemes(published.Schemes)}
+	return &API{ModelAPI: published, base: strings.TrimSuffix(base, "/"), routes: routes}, nil
+}
+
+func compileRoutes(published *snapshot.ModelAPI) (*routing, error) {
+	all := &routing{schemes: schemes(published.Schemes)}
 	for _, spec := range published.Routes {
 		r, err := compile(spec)
 		if err != nil {
 			return nil, fmt.Errorf("model API %s: %w", published.ID, err)
 		}
-		a.add(r)
+		if len(r.Targets) == 0 {
+			r.Targets = published.Targets
+		}
+		all.add(r)
 	}
-	for _, entries := range [][]entry{a.exact, a.folded} {
+	for _, entries := range [][]entry{all.exact, all.folded} {
 		slices.SortFunc(entries, func(a, b entry) int { return cmp.Or(comparePaths(a.path, b.path), precedes(a.route, b.route)) })
 	}
-	for _, routes := range [][]*Route{a.templates, a.prefixes, a.regexes} {
-		slices.SortFunc(routes, precedes)
+	for _, kind := range [][]*Route{all.templates, all.prefixes, all.regexes} {
+		slices.SortFunc(kind, precedes)
 	}
-	return a, nil
+	return all, nil
 }
 
-func (a *API) add(r *Route) {
-	if len(r.Targets) == 0 {
-		r.Targets = a.Targets
-	}
+func (a *routing) add(r *Route) {
 	switch {
 	case r.PathType == "Exact" && r.IgnoreCase:
 		a.folded = append(a.folded, entryOf(r))
@@ -94,12 +114,12 @@ func schemes(names []string) (set uint8) {
 	return set
 }
 
-// serves reports whether the API is served over the scheme: over all when it names none.
-func (a *API) serves(scheme string) bool {
+// serves reports whether there is something over the scheme: over all when the API names none.
+func (a *routing) serves(scheme string) bool {
 	return a.schemes == 0 || scheme == "http" && a.schemes&1 != 0 || scheme == "https" && a.schemes&2 != 0
 }
 
-// search is one look at the routes of an API.
+// search is one look at routes.
 type search struct {
 	*Request
 	method  methodSet // the one of the request
@@ -111,7 +131,7 @@ type search struct {
 
 // find looks at exact paths before templates, prefixes and expressions. An exact path may be asked for with one slash
 // more at its end.
-func (a *API) find(s *search) {
+func (a *routing) find(s *search) {
 	if a.findExact(s, s.path) {
 		return
 	}
@@ -147,7 +167,7 @@ func (a *API) find(s *search) {
 	}
 }
 
-func (a *API) findExact(s *search, path string) bool {
+func (a *routing) findExact(s *search, path string) bool {
 	if s.tryAll(a.exact, path) {
 		return true
 	}

@@ -1,78 +1,148 @@
 package route
 
-// Table finds APIs by host and base path. It never changes; what a lookup costs does not depend on how many APIs there
+import (
+	"strings"
+	"unsafe"
+)
+
+// Table finds APIs by host and base path. It never changes; what a lookup costs hardly depends on how many APIs there
 // are.
 type Table struct {
-	hosts Hosts[site]
-	any   site
+	hosts    *index
+	any      site
+	wildcard bool // there are hosts like *.example.com
 }
 
-// site is the APIs of one host. Most hosts have one.
+// site is the APIs of one host. Most hosts have one, at /: all that is needed to find its route is here.
 type site struct {
-	one     *API
-	more    map[string]*API // all of them by base path, where there is more than one
-	longest int             // of the base paths in more
+	api    *API     // nil: none
+	routes *routing // of api, if its base path is /
+}
+
+// bases are the APIs of one host by their base paths.
+type bases struct {
+	index   *index
+	longest int
 }
 
 // NewTable returns a table of the APIs. claimed are the hosts that answer for themselves even where no API does. Of two
 // APIs in the same place the one with the smaller id is served.
 func NewTable(apis func(yield func(*API) bool), claimed []string) *Table {
-	t := &Table{hosts: make(Hosts[site], len(claimed))}
-	for _, host := range claimed {
-		t.hosts[host] = site{}
+	hosts := make(map[string]*gathering, len(claimed))
+	at := func(host string) *gathering {
+		if hosts[host] == nil {
+			hosts[host] = new(gathering)
+		}
+		return hosts[host]
 	}
+	for _, host := range claimed {
+		at(host)
+	}
+	var anywhere gathering
 	for a := range apis {
 		for _, host := range a.Hosts {
-			s := t.hosts[host]
-			s.add(a)
-			t.hosts[host] = s
+			at(host).add(a)
 		}
 		if a.AnyHost {
-			t.any.add(a)
+			anywhere.add(a)
 		}
 	}
+	t := &Table{any: anywhere.site()}
+	sites := make(map[string]site, len(hosts))
+	for host, g := range hosts {
+		sites[host] = g.site()
+		t.wildcard = t.wildcard || strings.HasPrefix(host, "*")
+	}
+	t.hosts = newIndex(sites)
 	return t
 }
 
-func (s *site) add(a *API) {
+// gathering is a site in the making.
+type gathering struct {
+	one  *API
+	more map[string]site // all of them by base path, where there is more than one
+}
+
+func (g *gathering) add(a *API) {
 	switch {
-	case s.more != nil:
-	case s.one == nil || s.one.base == a.base:
-		if s.one == nil || a.ID < s.one.ID {
-			s.one = a
+	case g.more != nil:
+	case g.one == nil || g.one.base == a.base:
+		if g.one == nil || a.ID < g.one.ID {
+			g.one = a
 		}
 		return
 	default:
-		s.more = map[string]*API{s.one.base: s.one}
-		s.longest = len(s.one.base)
+		g.more = map[string]site{g.one.base: {g.one, g.one.routes}}
 	}
-	if there := s.more[a.base]; there == nil || a.ID < there.ID {
-		s.more[a.base] = a
-		s.longest = max(s.longest, len(a.base))
+	if there := g.more[a.base].api; there == nil || a.ID < there.ID {
+		g.more[a.base] = site{a, a.routes}
 	}
 }
 
-// find returns the API with the longest base path that path lies below, and what is left of the path.
-func (s *site) find(path string) (a *API, below string) {
-	if s.more == nil {
-		if s.one == nil {
-			return nil, ""
+func (g *gathering) site() site {
+	switch {
+	case g.more != nil:
+		b := &bases{index: newIndex(g.more)}
+		for base := range g.more {
+			b.longest = max(b.longest, len(base))
 		}
-		below, ok := Below(path, s.one.base)
-		if !ok {
-			return nil, ""
-		}
-		return s.one, below
+		return site{api: &API{bases: b}}
+	case g.one != nil && g.one.base == "":
+		return site{g.one, g.one.routes}
 	}
-	for end := min(s.longest, len(path)); end >= 0; end-- {
+	return site{api: g.one}
+}
+
+// find returns the API with the longest base path that path lies below, its routes, and what is left of the path.
+func (s site) find(path string) (a *API, routes *routing, below string) {
+	switch {
+	case s.api == nil:
+		return nil, nil, ""
+	case s.routes != nil:
+		return s.api, s.routes, path
+	case s.api.bases != nil:
+		return s.api.bases.find(path)
+	}
+	below, ok := Below(path, s.api.base)
+	if !ok {
+		return nil, nil, ""
+	}
+	return s.api, s.api.routes, below
+}
+
+func (b *bases) find(path string) (a *API, routes *routing, below string) {
+	for end := min(b.longest, len(path)); end >= 0; end-- {
 		if end == 0 || end == len(path) || path[end] == '/' {
-			if a := s.more[path[:end]]; a != nil {
+			if found, ok := b.index.find(path[:end]); ok {
 				below, _ = Below(path, path[:end])
-				return a, below
+				return found.api, found.routes, below
 			}
 		}
 	}
-	return nil, ""
+	return nil, nil, ""
+}
+
+// at is the site of a host: under its own name, or else under the longest wildcard, or else of any host.
+func (t *Table) at(host string) site {
+	if len(host) > longestHost {
+		return t.any
+	}
+	if s, ok := t.hosts.find(host); ok {
+		return s
+	}
+	for at := strings.IndexByte(host, '.'); t.wildcard && at >= 0; {
+		var buffer [longestHost + 1]byte
+		text := append(append(buffer[:0], '*'), host[at:]...)
+		if s, ok := t.hosts.find(unsafe.String(&text[0], len(text))); ok { // it is not kept
+			return s
+		}
+		next := strings.IndexByte(host[at+1:], '.')
+		if next < 0 {
+			break
+		}
+		at += 1 + next
+	}
+	return t.any
 }
 
 // Match is what was found. Without Route, nothing is served; Allow are then the methods that are, if there are any.
@@ -85,16 +155,12 @@ type Match struct {
 
 // Find finds what a request asks for.
 func (t *Table) Find(r *Request) Match {
-	at, ok := t.hosts.Find(r.Host)
-	if !ok {
-		at = t.any
-	}
-	a, rest := at.find(r.Path)
-	if a == nil || !a.serves(r.Scheme) {
+	a, routes, rest := t.at(r.Host).find(r.Path)
+	if a == nil || !routes.serves(r.Scheme) {
 		return Match{}
 	}
 	s := search{Request: r, method: methodOf(r.Method), path: rest}
-	a.find(&s)
+	routes.find(&s)
 	m := Match{API: a, Route: s.found, Path: rest}
 	if s.found == nil && !s.taken {
 		m.Allow = allow(s.refused)

@@ -3,10 +3,12 @@ package route
 import (
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -327,37 +329,141 @@ func TestTableAgreesWithTheRulesAsWritten(t *testing.T) {
 	})
 }
 
-// BenchmarkFind looks APIs up among more and more: by a host of their own, and by the base path on one that many share.
+// sharedTable is what a gateway makes of the APIs.
+func sharedTable(t testing.TB, apis ...*snapshot.ModelAPI) *Table {
+	t.Helper()
+	var shared Shared
+	compiled := make([]*API, len(apis))
+	for i, a := range apis {
+		var err error
+		compiled[i], err = shared.Compile(a)
+		require.NoError(t, err)
+	}
+	return NewTable(slices.Values(compiled), nil)
+}
+
+// crowd is a table of n APIs and how one after the other, in no order of theirs, is looked up: half of them by a host
+// of their own, half by the base path on one host.
+type crowd struct {
+	n, next    int
+	table      *Table
+	host, path []byte // a request that has just been read is in the cache
+	request    Request
+}
+
+func newCrowd(t testing.TB, n int) *crowd {
+	t.Helper()
+	apis := make([]*snapshot.ModelAPI, n)
+	for i := range apis {
+		hosts, base := []string{fmt.Sprintf("env-%020d.engineshed.localhost", i)}, "/"
+		if i%2 == 0 {
+			hosts, base = []string{"shared.example.com"}, fmt.Sprintf("/base-%d", i)
+		}
+		apis[i] = api(fmt.Sprintf("api-%020d", i), base, hosts, "POST Exact /v1/chat/completions", "POST Exact /v1/completions")
+	}
+	return &crowd{n: n, table: sharedTable(t, apis...), request: Request{Method: "POST", Scheme: "http"}}
+}
+
+// find looks one API up.
+func (c *crowd) find() bool {
+	k := c.next * 7919 % c.n
+	c.next++
+	r := &c.request
+	if k%2 == 0 {
+		c.path = append(append(strconv.AppendInt(append(c.path[:0], "/base-"...), int64(k), 10), "/v1/chat/completions"...), 0)
+		r.Host, r.Path = "shared.example.com", unsafe.String(&c.path[0], len(c.path)-1)
+	} else {
+		c.host = append(c.host[:0], "env-00000000000000000000.engineshed.localhost"...)
+		for i, rest := 23, k; rest > 0; i, rest = i-1, rest/10 {
+			c.host[i] = byte('0' + rest%10)
+		}
+		r.Host, r.Path = unsafe.String(&c.host[0], len(c.host)), "/v1/chat/completions"
+	}
+	return c.table.Find(r).Route != nil
+}
+
+// BenchmarkFind looks APIs up among more and more.
 func BenchmarkFind(b *testing.B) {
 	for _, n := range []int{10, 1000, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			apis := make([]*snapshot.ModelAPI, n)
-			for i := range apis {
-				hosts, base := []string{fmt.Sprintf("api-%d.example.com", i)}, "/"
-				if i%2 == 0 {
-					hosts, base = []string{"shared.example.com"}, fmt.Sprintf("/base-%d", i)
-				}
-				apis[i] = api(fmt.Sprintf("api-%d", i), base, hosts, "POST Exact /v1/chat/completions", "POST Exact /v1/completions")
-			}
-			tb := table(b, nil, apis...)
+			c := newCrowd(b, n)
 			b.ReportAllocs()
-			host, path := make([]byte, 64), make([]byte, 64) // a request that has just been read is in the cache
-			for i := 0; b.Loop(); i++ {
-				k := i * 7919 % n
-				r := Request{Host: "shared.example.com", Path: "/v1/chat/completions", Method: "POST", Scheme: "http"}
-				if k%2 == 0 {
-					path = append(append(strconv.AppendInt(append(path[:0], "/base-"...), int64(k), 10), r.Path...), 0)
-					r.Path = unsafe.String(&path[0], len(path)-1)
-				} else {
-					host = append(strconv.AppendInt(append(host[:0], "api-"...), int64(k), 10), ".example.com"...)
-					r.Host = unsafe.String(&host[0], len(host))
-				}
-				if tb.Find(&r).Route == nil {
+			for b.Loop() {
+				if !c.find() {
 					b.Fatal("not found")
 				}
 			}
 		})
 	}
+}
+
+// Not parallel: it measures. The best of many short rounds is what the others of a busy machine disturbed least.
+func TestLookupAmongTenThousandTakesAtMostTwiceAsLongAsAmongTen(t *testing.T) {
+	const rounds, lookups, limit = 40, 10_000, 2
+	crowds := []*crowd{newCrowd(t, 10), newCrowd(t, 1000), newCrowd(t, 10_000)}
+	best := make([]time.Duration, len(crowds))
+	for range rounds {
+		for i, c := range crowds {
+			began := time.Now()
+			for range lookups {
+				if !c.find() {
+					require.Fail(t, "not found")
+				}
+			}
+			if took := time.Since(began) / lookups; best[i] == 0 || took < best[i] {
+				best[i] = took
+			}
+		}
+	}
+	ratio := float64(best[2]) / float64(best[0])
+	t.Logf("a lookup among 10: %v, 1,000: %v, 10,000: %v; %.2f times as long, allowed %d", best[0], best[1], best[2], ratio, limit)
+	require.LessOrEqual(t, ratio, float64(limit))
+}
+
+func TestEqualRoutesAreSharedAndOthersAreNot(t *testing.T) {
+	t.Parallel()
+	var shared Shared
+	compile := func(a *snapshot.ModelAPI) *API {
+		t.Helper()
+		for i := range a.Routes {
+			a.Routes[i].ID = a.ID + a.Routes[i].ID
+		}
+		before := *a
+		compiled, err := shared.Compile(a)
+		require.NoError(t, err)
+		require.Equal(t, before, *a, "what was published is left as it was")
+		return compiled
+	}
+	one := compile(api("a", "/a", nil, "POST Exact /v1/x", "GET Prefix /v1/files"))
+	two := compile(api("b", "/b", []string{"b"}, "POST Exact /v1/x", "GET Prefix /v1/files"))
+	require.Same(t, one.routes, two.routes)
+	require.Equal(t, []string{"a", "b"}, []string{one.ID, two.ID})
+	other := api("c", "/c", nil, "POST Exact /v1/x", "GET Prefix /v1/files")
+	other.Targets = []snapshot.Target{{ServiceID: "svc", Model: "m"}}
+	three := compile(other)
+	require.NotSame(t, one.routes, three.routes)
+	require.Equal(t, "m", three.routes.exact[0].route.Targets[0].Model)
+	require.Empty(t, one.routes.exact[0].route.Targets[0].Model)
+	require.NotSame(t, one.routes, compile(api("d", "/d", nil, "POST Exact /v1/x")).routes)
+	require.NotSame(t, one.routes, compile(api("e", "/e", nil, "PUT Exact /v1/x", "GET Prefix /v1/files")).routes)
+	_, err := shared.Compile(api("f", "//", nil, "POST Exact /v1/x"))
+	require.ErrorContains(t, err, "f")
+	_, err = shared.Compile(api("g", "/", nil, "POST Regex /("))
+	require.ErrorContains(t, err, "g")
+	runtime.KeepAlive([]*API{one, two, three})
+}
+
+func TestRoutesThatNobodyHasAreForgotten(t *testing.T) {
+	t.Parallel()
+	var shared Shared
+	for i := range 5000 {
+		_, err := shared.Compile(api("a", "/", nil, fmt.Sprintf("POST Exact /v1/x%d", i)))
+		require.NoError(t, err)
+		if i%500 == 0 {
+			runtime.GC()
+		}
+	}
+	require.Less(t, len(shared.known), 4000)
 }
 
 func TestFindingAllocatesNothing(t *testing.T) {

@@ -73,7 +73,7 @@ func (i *Installation) gateway(admin string) program {
 	p := program{name: "gateway", admin: admin, args: []string{
 		"--addr", c.GatewayAddr, "--public-addr", c.PublicAddr, "--admin-addr", admin,
 		"--snapshot-key-file", i.dir.file("snapshot.key"), "--data-dir", i.dir.file("gateway"),
-		"--drain-timeout", drainGateway.String(), fmt.Sprintf("--insecure=%t", c.Insecure),
+		"--drain-notice", "0s", "--drain-timeout", drainGateway.String(), fmt.Sprintf("--insecure=%t", c.Insecure),
 	}, env: []string{"GATEWAY_DATABASE_URL=" + i.gatewayURL}}
 	p.args = append(p.args, given("--https-addr", c.HTTPSAddr)...)
 	p.args = append(p.args, allowed(c.AllowUpstream)...)

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"log/slog"
 	"maps"
 	"slices"
@@ -64,7 +63,7 @@ type step struct {
 // replace returns the values of one kind after the change, and whether that is another map than before.
 func replace[T interface {
 	comparable
-	published() Item
+	has(body []byte) bool
 }](s *step, kind string, old map[string]T, build func(Item, T) (T, error)) (map[string]T, bool) {
 	items := s.byKind[kind]
 	if len(items) == 0 && !s.all {
@@ -82,7 +81,7 @@ func replace[T interface {
 			delete(next, item.ID)
 			continue
 		}
-		if before != none && bytes.Equal(before.published().Body, item.Body) {
+		if before != none && before.has(item.Body) {
 			next[item.ID] = before
 			continue
 		}

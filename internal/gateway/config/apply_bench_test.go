@@ -13,7 +13,7 @@ import (
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
-func apiItem(b *testing.B, i int, revision int64) Item {
+func apiItem(b testing.TB, i int, revision int64) Item {
 	b.Helper()
 	id := fmt.Sprintf("api-%020d", i)
 	route := func(path string) snapshot.Route {
@@ -64,4 +64,25 @@ func heap() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc) //nolint:gosec // no machine has that much
+}
+
+// Not parallel: it measures the heap.
+func TestMinimalAPITakesAtMostAKibibyte(t *testing.T) {
+	box, err := secret.NewBox()
+	require.NoError(t, err)
+	const n = 10_000
+	builder := &builder{box: box, fleet: upstream.NewFleet(), guard: snapshot.AllowedUpstream{}}
+	before := heap()
+	all := change{revision: 1, all: true}
+	for i := range n {
+		all.items = append(all.items, apiItem(t, i, 1))
+	}
+	cfg := builder.apply(slog.New(slog.DiscardHandler), new(Config), all)
+	all.items = nil
+	each := (heap() - before) / n
+	t.Logf("%d bytes for each of %d Model APIs of two routes", each, n)
+	require.LessOrEqual(t, each, int64(1024))
+	require.Zero(t, cfg.Bad())
+	runtime.KeepAlive(builder)
+	runtime.KeepAlive(cfg)
 }

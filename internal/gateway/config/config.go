@@ -74,11 +74,6 @@ type Service struct {
 	source
 }
 
-// source is the item a value was made of, for the snapshot file.
-type source struct{ item Item }
-
-func (s source) published() Item { return s.item }
-
 // Allows reports whether a client at addr may call.
 func (s *Service) Allows(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
@@ -142,6 +137,7 @@ type builder struct {
 	fleet     *upstream.Fleet
 	guard     upstream.Guard
 	gatewayID string // the one gateway whose APIs are served; "": all
+	shared    route.Shared
 }
 
 // service reads an item. Nothing of the fleet has changed when it fails.
@@ -165,7 +161,7 @@ func (b *builder) service(item Item, old *Service) (*Service, error) {
 		Traffic:   new(Traffic),
 		keyHash:   [sha256.Size]byte(published.KeyHash),
 		allow:     unmapped(published.Allow),
-		source:    source{item},
+		source:    sourceOf(snapshot.KindModelService, item.ID, item),
 	}
 	if old != nil {
 		s.Traffic = old.Traffic

@@ -34,7 +34,7 @@ func (c *Config) Find(r *route.Request) Found {
 	if m.API == nil {
 		return Found{}
 	}
-	return Found{m, c.apis[m.API.ID]}
+	return Found{m, m.API.Owner.(*API)}
 }
 
 // APIs yields every Model API, whether this gateway serves it or not.
@@ -54,11 +54,12 @@ func (b *builder) api(item Item, old *API) (*API, error) {
 	if err := published.Validate(); err != nil {
 		return nil, err
 	}
-	compiled, err := route.Compile(published)
+	compiled, err := b.shared.Compile(published)
 	if err != nil {
 		return nil, err
 	}
-	a := &API{compiled, new(Traffic), source{item}}
+	a := &API{compiled, new(Traffic), sourceOf(snapshot.KindModelAPI, item.ID, item)}
+	compiled.Owner = a
 	if old != nil {
 		a.Traffic = old.Traffic
 	}
@@ -73,6 +74,7 @@ func decode(item Item, into any, id *string) error {
 	if *id != item.ID {
 		return fmt.Errorf("the item is for %s, its body for %s", item.ID, *id)
 	}
+	*id = item.ID // one string instead of two
 	return nil
 }
 
@@ -113,7 +115,7 @@ func (b *builder) upstream(item Item, old *Upstream) (*Upstream, error) {
 	if err := published.Validate(); err != nil {
 		return nil, err
 	}
-	u := &Upstream{AIService: published, source: source{item}}
+	u := &Upstream{AIService: published, source: sourceOf(snapshot.KindAIService, item.ID, item)}
 	if published.KeyHeader == "" {
 		published.KeyHeader, published.KeyPrefix = "Authorization", "Bearer "
 	}

@@ -65,7 +65,7 @@ func Open(s Settings, log *slog.Logger) (*Store, error) {
 	store := &Store{
 		log:     log,
 		db:      db,
-		builder: builder{s.SnapshotKey, upstream.NewFleet(), s.Guard, s.GatewayID},
+		builder: builder{box: s.SnapshotKey, fleet: upstream.NewFleet(), guard: s.Guard, gatewayID: s.GatewayID},
 		hints:   make(chan struct{}, 1),
 		unsaved: make(chan struct{}, 1),
 		mine:    -1,

@@ -1,0 +1,49 @@
+package route
+
+import "hash/maphash"
+
+// index finds sites by a text: a host, or a base path of one host. It does not change after it was made. It is small, so
+// that one of very many is found with one look at memory that is in no cache: for a text it has 128 bits that are
+// drawn anew for every index, which no two texts share by chance or by anybody's making, since nobody is shown them.
+type index struct {
+	seeds [2]maphash.Seed
+	slots []slot // a power of two of them, some of them free
+}
+
+type slot struct {
+	text [2]uint64
+	site site
+}
+
+func newIndex(sites map[string]site) *index {
+	size := 4
+	for size*3 < len(sites)*4 {
+		size *= 2
+	}
+	x := &index{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, slots: make([]slot, size)}
+	for text, s := range sites {
+		name := x.name(text)
+		*x.at(name) = slot{name, s}
+	}
+	return x
+}
+
+func (x *index) name(text string) [2]uint64 {
+	return [2]uint64{maphash.String(x.seeds[0], text), maphash.String(x.seeds[1], text) | 1} // that of a free slot is 0
+}
+
+// at is the slot of the name, or the free one that shows there is none.
+func (x *index) at(name [2]uint64) *slot {
+	last := uint64(len(x.slots) - 1) //nolint:gosec // there are some
+	for i := name[0] & last; ; i = (i + 1) & last {
+		if s := &x.slots[i]; s.text == name || s.text[1] == 0 {
+			return s
+		}
+	}
+}
+
+// find returns what the text stands for.
+func (x *index) find(text string) (s site, ok bool) {
+	there := x.at(x.name(text))
+	return there.site, there.text[1] != 0
+}
