@@ -32,6 +32,7 @@ type APIs interface {
 	Diff(ctx context.Context, accountID, id string, from, to int64) (modelapi.Difference, error)
 	Export(ctx context.Context, accountID, id string, number int64) (modelapi.Document, error)
 	Import(ctx context.Context, accountID string, doc modelapi.Document, dryRun bool, may func(id string) error) (modelapi.Imported, error)
+	Decide(ctx context.Context, accountID string, question modelapi.Question) (modelapi.Decision, error)
 }
 
 // Routes keeps the routes of Model APIs.

@@ -19,6 +19,7 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/modelapi"
 	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 // The ids that the examples of the document name, which are those of Account.
@@ -140,6 +141,19 @@ func (a apis) Import(ctx context.Context, accountID string, doc modelapi.Documen
 		return modelapi.Imported{}, err
 	}
 	return modelapi.Imported{ID: id, Name: doc.Name, Revision: 2, Changes: []modelapi.Change{}}, a.done(ctx, nil, accountID)
+}
+
+func (a apis) Decide(_ context.Context, _ string, question modelapi.Question) (modelapi.Decision, error) {
+	a.saw(question)
+	if question.Path == "/nowhere" {
+		return modelapi.Decision{Status: 405, Code: "method_not_allowed", Reason: "why", Path: "/nowhere", Allow: "POST"}, a.err
+	}
+	return modelapi.Decision{
+		Status: 200, Reason: "forwarded", Path: "/chat/v1/chat/completions", API: &snapshot.ModelAPI{ID: apiID, Name: "chat", BasePath: "/chat", Revision: 2},
+		Route:         &snapshot.Route{ID: routeID, Name: "chat-completions", PathType: "Exact", Path: "/v1/chat/completions", Protocol: "OpenAI/v1"},
+		Authorization: modelapi.Allowed, Service: &snapshot.AIService{ID: serviceID, Name: "ours", ModelServiceID: "ms" + body},
+		UpstreamPath: "/v1/chat/completions", Model: "qwen-plus", Policies: []string{"AiStatistics"},
+	}, a.err
 }
 
 // document says everything that a document can say.

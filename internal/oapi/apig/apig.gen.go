@@ -33,6 +33,24 @@ func (e CreateDomainRequestMTLSEnabled) Valid() bool {
 	}
 }
 
+// Defines values for DescribeRouteDecisionRequestScheme.
+const (
+	Http  DescribeRouteDecisionRequestScheme = "http"
+	Https DescribeRouteDecisionRequestScheme = "https"
+)
+
+// Valid indicates whether the value is a known member of the DescribeRouteDecisionRequestScheme enum.
+func (e DescribeRouteDecisionRequestScheme) Valid() bool {
+	switch e {
+	case Http:
+		return true
+	case Https:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HttpApiDocumentFormat.
 const (
 	EngineshedModelApiv1 HttpApiDocumentFormat = "engineshed.model-api/v1"
@@ -1018,6 +1036,75 @@ type CreatedServices struct {
 	ServiceIds []ServiceId `json:"serviceIds"`
 }
 
+// DecidedHttpApi The Model API that answers.
+type DecidedHttpApi struct {
+	// BasePath Where the API begins below its domains.
+	//
+	// Example: /chat
+	BasePath BasePath `json:"basePath"`
+
+	// HttpApiId The id of a Model API.
+	//
+	// Example: api-0123456789abcdefghij
+	HttpApiId HttpApiId `json:"httpApiId"`
+
+	// Name Its name.
+	//
+	// Example: chat
+	Name string `json:"name"`
+
+	// Revision The revision that is published.
+	//
+	// Example: 2
+	Revision int64 `json:"revision"`
+}
+
+// DecidedRoute The route that takes the request.
+type DecidedRoute struct {
+	// Name Its name.
+	//
+	// Example: chat-completions
+	Name string `json:"name"`
+
+	// Path The path behind the base path.
+	//
+	// Example: /v1/chat/completions
+	Path string `json:"path"`
+
+	// PathType Exact, Template, Prefix or Regex.
+	//
+	// Example: Exact
+	PathType string `json:"pathType"`
+
+	// Protocol The protocol that the route speaks, and that refusals are in.
+	//
+	// Example: OpenAI/v1
+	Protocol string `json:"protocol"`
+
+	// RouteId The id of a route.
+	//
+	// Example: hr-0123456789abcdefghij
+	RouteId RouteId `json:"routeId"`
+}
+
+// DecidedService The service that answers.
+type DecidedService struct {
+	// ModelServiceId The model service of ours that it stands for; absent for others.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId *string `json:"modelServiceId,omitempty"`
+
+	// Name Its name.
+	//
+	// Example: qwen
+	Name string `json:"name"`
+
+	// ServiceId The id of a service.
+	//
+	// Example: svc-0123456789abcdefghij
+	ServiceId ServiceId `json:"serviceId"`
+}
+
 // DeployHttpApiRequest defines model for DeployHttpApiRequest.
 type DeployHttpApiRequest struct {
 	// RouteId Accepted; the API is deployed whole.
@@ -1061,6 +1148,70 @@ type DeployedHttpApi struct {
 	//
 	// Example: 2
 	Revision int64 `json:"revision"`
+}
+
+// DescribeRouteDecisionRequest defines model for DescribeRouteDecisionRequest.
+type DescribeRouteDecisionRequest struct {
+	// ConsumerId The consumer whose key the request carries; absent is none.
+	//
+	// Example: cs-0123456789abcdefghij
+	ConsumerId *string `json:"consumerId,omitempty"`
+
+	// Headers The headers that routes may look at.
+	//
+	// Example: {"x-team":"search"}
+	Headers *map[string]string `json:"headers,omitempty"`
+
+	// Host What the request has in its Host header.
+	//
+	// Example: models.example.com
+	Host string `json:"host"`
+
+	// Method The method; absent is POST.
+	//
+	// Example: POST
+	Method *string `json:"method,omitempty"`
+
+	// Model The model that the request names.
+	//
+	// Example: gpt-4o
+	Model *string `json:"model,omitempty"`
+
+	// Path The path as it is sent, perhaps with a query.
+	//
+	// Example: /chat/v1/chat/completions
+	Path string `json:"path"`
+
+	// Scheme http, which absent is, or https.
+	//
+	// Example: http
+	Scheme *DescribeRouteDecisionRequestScheme `json:"scheme,omitempty"`
+}
+
+// DescribeRouteDecisionRequestScheme http, which absent is, or https.
+//
+// Example: http
+type DescribeRouteDecisionRequestScheme string
+
+// DescribeRouteDecisionResponse defines model for DescribeRouteDecisionResponse.
+type DescribeRouteDecisionResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string `json:"code"`
+
+	// Data What gateways do with a request.
+	Data RouteDecision `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"requestId"`
 }
 
 // Description A text for people.
@@ -2642,6 +2793,63 @@ type RollbackHttpApiResponse struct {
 	RequestId externalRef0.RequestId `json:"requestId"`
 }
 
+// RouteDecision What gateways do with a request.
+type RouteDecision struct {
+	// Allow The methods that the path takes instead.
+	//
+	// Example: POST
+	Allow *string `json:"allow,omitempty"`
+
+	// Authorization NotRequired, Allowed, NoKey or Forbidden; absent when it does not come to that.
+	//
+	// Example: Allowed
+	Authorization *string `json:"authorization,omitempty"`
+
+	// Code The code that gateways refuse it with; absent when it is forwarded.
+	//
+	// Example: unknown_url
+	Code *string `json:"code,omitempty"`
+
+	// HttpApi The Model API that answers.
+	HttpApi *DecidedHttpApi `json:"httpApi,omitempty"`
+
+	// Model The model that the service is asked for.
+	//
+	// Example: qwen-plus
+	Model *string `json:"model,omitempty"`
+
+	// Path The canonical path that decides; empty when there is none.
+	//
+	// Example: /chat/v1/chat/completions
+	Path string `json:"path"`
+
+	// Policies The policies in force.
+	//
+	// Example: ["AiStatistics"]
+	Policies []string `json:"policies"`
+
+	// Reason The same in words.
+	//
+	// Example: The request is forwarded to the service qwen.
+	Reason string `json:"reason"`
+
+	// Route The route that takes the request.
+	Route *DecidedRoute `json:"route,omitempty"`
+
+	// Service The service that answers.
+	Service *DecidedService `json:"service,omitempty"`
+
+	// Status 200 when it is forwarded, else the status that gateways refuse it with.
+	//
+	// Example: 200
+	Status int32 `json:"status"`
+
+	// UpstreamPath The path that the service is asked for.
+	//
+	// Example: /compatible-mode/v1/chat/completions
+	UpstreamPath *string `json:"upstreamPath,omitempty"`
+}
+
 // RouteId The id of a route.
 //
 // Example: hr-0123456789abcdefghij
@@ -3307,6 +3515,9 @@ type UpdateHttpApiRouteJSONRequestBody = UpdateHttpApiRouteRequest
 // UndeployHttpApiJSONRequestBody defines body for UndeployHttpApi for application/json ContentType.
 type UndeployHttpApiJSONRequestBody = UndeployHttpApiRequest
 
+// DescribeRouteDecisionJSONRequestBody defines body for DescribeRouteDecision for application/json ContentType.
+type DescribeRouteDecisionJSONRequestBody = DescribeRouteDecisionRequest
+
 // CreateServiceJSONRequestBody defines body for CreateService for application/json ContentType.
 type CreateServiceJSONRequestBody = CreateServiceRequest
 
@@ -3465,6 +3676,9 @@ type ServerInterface interface {
 	// UndeployHttpApi Make gateways stop serving a Model API
 	// (POST /v1/http-apis/{httpApiId}/undeploy)
 	UndeployHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId)
+	// DescribeRouteDecision Explain what gateways do with a request
+	// (POST /v1/route-decisions)
+	DescribeRouteDecision(w http.ResponseWriter, r *http.Request)
 	// ListServices List the services
 	// (GET /v1/services)
 	ListServices(w http.ResponseWriter, r *http.Request, params ListServicesParams)
@@ -5390,6 +5604,20 @@ func (siw *ServerInterfaceWrapper) UndeployHttpApi(w http.ResponseWriter, r *htt
 	handler.ServeHTTP(w, r)
 }
 
+// DescribeRouteDecision operation middleware
+func (siw *ServerInterfaceWrapper) DescribeRouteDecision(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DescribeRouteDecision(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListServices operation middleware
 func (siw *ServerInterfaceWrapper) ListServices(w http.ResponseWriter, r *http.Request) {
 
@@ -5745,6 +5973,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/diff", wrapper.DiffHttpApiRevision)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/export", wrapper.ExportHttpApi)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/import", wrapper.ImportHttpApi)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/route-decisions", wrapper.DescribeRouteDecision)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes", wrapper.ListHttpApiRoutes)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes", wrapper.CreateHttpApiRoute)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes/{routeId}", wrapper.DeleteHttpApiRoute)
@@ -7763,6 +7992,45 @@ func (response UndeployHttpApidefaultJSONResponse) VisitUndeployHttpApiResponse(
 	return err
 }
 
+type DescribeRouteDecisionRequestObject struct {
+	Body *DescribeRouteDecisionJSONRequestBody
+}
+
+type DescribeRouteDecisionResponseObject interface {
+	VisitDescribeRouteDecisionResponse(w http.ResponseWriter) error
+}
+
+type DescribeRouteDecision200JSONResponse DescribeRouteDecisionResponse
+
+func (response DescribeRouteDecision200JSONResponse) VisitDescribeRouteDecisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeRouteDecisiondefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response DescribeRouteDecisiondefaultJSONResponse) VisitDescribeRouteDecisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListServicesRequestObject struct {
 	Params ListServicesParams
 }
@@ -8112,6 +8380,9 @@ type StrictServerInterface interface {
 	// UndeployHttpApi Make gateways stop serving a Model API
 	// (POST /v1/http-apis/{httpApiId}/undeploy)
 	UndeployHttpApi(ctx context.Context, request UndeployHttpApiRequestObject) (UndeployHttpApiResponseObject, error)
+	// DescribeRouteDecision Explain what gateways do with a request
+	// (POST /v1/route-decisions)
+	DescribeRouteDecision(ctx context.Context, request DescribeRouteDecisionRequestObject) (DescribeRouteDecisionResponseObject, error)
 	// ListServices List the services
 	// (GET /v1/services)
 	ListServices(ctx context.Context, request ListServicesRequestObject) (ListServicesResponseObject, error)
@@ -9601,6 +9872,37 @@ func (sh *strictHandler) UndeployHttpApi(w http.ResponseWriter, r *http.Request,
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UndeployHttpApiResponseObject); ok {
 		if err := validResponse.VisitUndeployHttpApiResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DescribeRouteDecision operation middleware
+func (sh *strictHandler) DescribeRouteDecision(w http.ResponseWriter, r *http.Request) {
+	var request DescribeRouteDecisionRequestObject
+
+	var body DescribeRouteDecisionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DescribeRouteDecision(ctx, request.(DescribeRouteDecisionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DescribeRouteDecision")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DescribeRouteDecisionResponseObject); ok {
+		if err := validResponse.VisitDescribeRouteDecisionResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
