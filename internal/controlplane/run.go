@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,6 +39,7 @@ import (
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 	"github.com/engineshed/engineshed/internal/telemetry"
+	"github.com/engineshed/engineshed/internal/trial"
 )
 
 // program is the assembled control plane.
@@ -264,6 +266,9 @@ func (p *program) handler() (http.Handler, error) {
 	modelAPIs, err := apig.Product(apig.Config{
 		APIs: p.apis, Routes: p.apis, Gateways: p.ingress, Environments: p.ingress, Domains: p.ingress,
 		Services: p.upstreams, Consumers: p.consumers, Groups: p.consumers, Rules: p.consumers,
+		Trials: trial.New(trial.Config{
+			APIs: p.apis, Consumers: p.consumers, Audit: p.db, Gateway: cmp.Or(p.cfg.DebugGatewayURL, p.cfg.GatewayURL),
+		}),
 	})
 	if err != nil {
 		return nil, err

@@ -324,3 +324,19 @@ func policiesInForce(ctx context.Context, tx pgx.Tx, api *snapshot.ModelAPI, r *
 	}
 	return on, nil
 }
+
+// Published returns what gateways are given of the account's API; nil when it is not published.
+func (a *APIs) Published(ctx context.Context, accountID, id string) (api *snapshot.ModelAPI, err error) {
+	err = pgx.BeginTxFunc(ctx, a.db, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if err := exists(ctx, tx, accountID, id); err != nil {
+			return err
+		}
+		found := new(snapshot.ModelAPI)
+		known, err := published(ctx, tx, snapshot.KindModelAPI, id, found)
+		if known {
+			api = found
+		}
+		return err
+	})
+	return api, err
+}

@@ -1034,6 +1034,113 @@ type CreatedServices struct {
 	ServiceIds []ServiceId `json:"serviceIds"`
 }
 
+// DebugContent A piece of the answer.
+type DebugContent struct {
+	// Reasoning What the model thinks, where it tells.
+	//
+	// Example: The user greets.
+	Reasoning *string `json:"reasoning,omitempty"`
+
+	// Text What the model says.
+	//
+	// Example: Hello
+	Text *string `json:"text,omitempty"`
+}
+
+// DebugEvent One of its members, which names the event.
+type DebugEvent struct {
+	// Content A piece of the answer.
+	Content *DebugContent `json:"content,omitempty"`
+
+	// Decision What gateways do with a request.
+	Decision *RouteDecision `json:"decision,omitempty"`
+
+	// Result How it went.
+	Result *DebugResult `json:"result,omitempty"`
+}
+
+// DebugHttpApiRequest defines model for DebugHttpApiRequest.
+type DebugHttpApiRequest struct {
+	// Body A whole request, which the other members are written into.
+	Body *map[string]interface{} `json:"body,omitempty"`
+
+	// ConsumerId The consumer to be; required when the API is for consumers only.
+	//
+	// Example: cs-0123456789abcdefghij
+	ConsumerId *string `json:"consumerId,omitempty"`
+
+	// Domain The host to ask; absent is one of the API's own.
+	//
+	// Example: models.example.com
+	Domain *string `json:"domain,omitempty"`
+
+	// Messages The conversation; absent is that of the body.
+	Messages *[]map[string]interface{} `json:"messages,omitempty"`
+
+	// Model The model to name; absent is none or the one of the body.
+	//
+	// Example: qwen-plus
+	Model *string `json:"model,omitempty"`
+
+	// Params Further members of the request, such as temperature.
+	//
+	// Example: {"temperature":0.5}
+	Params *map[string]interface{} `json:"params,omitempty"`
+
+	// Stream Ask for the answer as it is made.
+	//
+	// Example: true
+	Stream *bool `json:"stream,omitempty"`
+}
+
+// DebugResult How it went.
+type DebugResult struct {
+	// CompletionTokens The tokens that were answered, as the service counts.
+	//
+	// Example: 12
+	CompletionTokens *int64 `json:"completionTokens,omitempty"`
+
+	// Error What went wrong; absent when nothing did.
+	//
+	// Example: The answer broke off.
+	Error *string `json:"error,omitempty"`
+
+	// FinishReason Why the model stopped.
+	//
+	// Example: stop
+	FinishReason *string `json:"finishReason,omitempty"`
+
+	// FirstContentMs Milliseconds until the first content; absent when none came.
+	//
+	// Example: 120
+	FirstContentMs *int64 `json:"firstContentMs,omitempty"`
+
+	// PromptTokens The tokens that were asked, as the service counts.
+	//
+	// Example: 9
+	PromptTokens *int64 `json:"promptTokens,omitempty"`
+
+	// RequestId The id of the request in the gateway's log.
+	//
+	// Example: 0123456789abcdef0123456789abcdef
+	RequestId *string `json:"requestId,omitempty"`
+
+	// Status The status that the gateway answered; absent when the request was not sent or not answered.
+	//
+	// Example: 200
+	Status *int32 `json:"status,omitempty"`
+
+	// TotalMs Milliseconds until the end.
+	//
+	// Example: 900
+	TotalMs int64 `json:"totalMs"`
+
+	// TotalTokens Both, as the service counts.
+	//
+	// Example: 21
+	TotalTokens *int64 `json:"totalTokens,omitempty"`
+}
+
 // DecidedHttpApi The Model API that answers.
 type DecidedHttpApi struct {
 	// BasePath Where the API begins below its domains.
@@ -3498,6 +3605,9 @@ type ImportHttpApiJSONRequestBody = ImportHttpApiRequest
 // UpdateHttpApiJSONRequestBody defines body for UpdateHttpApi for application/json ContentType.
 type UpdateHttpApiJSONRequestBody = UpdateHttpApiRequest
 
+// DebugHttpApiJSONRequestBody defines body for DebugHttpApi for application/json ContentType.
+type DebugHttpApiJSONRequestBody = DebugHttpApiRequest
+
 // DeployHttpApiJSONRequestBody defines body for DeployHttpApi for application/json ContentType.
 type DeployHttpApiJSONRequestBody = DeployHttpApiRequest
 
@@ -3982,6 +4092,30 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /v1/http-apis/{httpApiId} (the `UpdateHttpApi` operationId).
 	UpdateHttpApi(ctx context.Context, httpApiId HttpApiId, body UpdateHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DebugHttpApiWithBody Ask a Model API something and see how it goes
+	//
+	// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+	// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+	// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+	// with a consumer's key.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+	DebugHttpApiWithBody(ctx context.Context, httpApiId HttpApiId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DebugHttpApi Ask a Model API something and see how it goes
+	//
+	// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+	// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+	// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+	// with a consumer's key.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+	DebugHttpApi(ctx context.Context, httpApiId HttpApiId, body DebugHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeployHttpApiWithBody Make gateways serve a Model API as it is configured now
 	//
@@ -5089,6 +5223,50 @@ func (c *Client) UpdateHttpApiWithBody(ctx context.Context, httpApiId HttpApiId,
 // Corresponds with PUT /v1/http-apis/{httpApiId} (the `UpdateHttpApi` operationId).
 func (c *Client) UpdateHttpApi(ctx context.Context, httpApiId HttpApiId, body UpdateHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateHttpApiRequest(c.Server, httpApiId, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DebugHttpApiWithBody Ask a Model API something and see how it goes
+//
+// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+// with a consumer's key.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+func (c *Client) DebugHttpApiWithBody(ctx context.Context, httpApiId HttpApiId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDebugHttpApiRequestWithBody(c.Server, httpApiId, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DebugHttpApi Ask a Model API something and see how it goes
+//
+// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+// with a consumer's key.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+func (c *Client) DebugHttpApi(ctx context.Context, httpApiId HttpApiId, body DebugHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDebugHttpApiRequest(c.Server, httpApiId, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7594,6 +7772,53 @@ func NewUpdateHttpApiRequestWithBody(server string, httpApiId HttpApiId, content
 	return req, nil
 }
 
+// NewDebugHttpApiRequest calls the generic DebugHttpApi builder with application/json body
+func NewDebugHttpApiRequest(server string, httpApiId HttpApiId, body DebugHttpApiJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDebugHttpApiRequestWithBody(server, httpApiId, "application/json", bodyReader)
+}
+
+// NewDebugHttpApiRequestWithBody constructs an http.Request for the DebugHttpApi method, with any body, and a specified content type
+func NewDebugHttpApiRequestWithBody(server string, httpApiId HttpApiId, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "httpApiId", httpApiId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/http-apis/%s/debug", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewDeployHttpApiRequest calls the generic DeployHttpApi builder with application/json body
 func NewDeployHttpApiRequest(server string, httpApiId HttpApiId, body DeployHttpApiJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -9099,6 +9324,30 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /v1/http-apis/{httpApiId} (the `UpdateHttpApi` operationId).
 	UpdateHttpApiWithResponse(ctx context.Context, httpApiId HttpApiId, body UpdateHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateHttpApiResult, error)
+
+	// DebugHttpApiWithBodyWithResponse Ask a Model API something and see how it goes
+	//
+	// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+	// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+	// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+	// with a consumer's key.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+	DebugHttpApiWithBodyWithResponse(ctx context.Context, httpApiId HttpApiId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DebugHttpApiResult, error)
+
+	// DebugHttpApiWithResponse Ask a Model API something and see how it goes
+	//
+	// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+	// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+	// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+	// with a consumer's key.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+	DebugHttpApiWithResponse(ctx context.Context, httpApiId HttpApiId, body DebugHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*DebugHttpApiResult, error)
 
 	// DeployHttpApiWithBodyWithResponse Make gateways serve a Model API as it is configured now
 	//
@@ -11143,6 +11392,47 @@ func (r UpdateHttpApiResult) ContentType() string {
 	return ""
 }
 
+type DebugHttpApiResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DebugHttpApiResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DebugHttpApiResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DebugHttpApiResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DebugHttpApiResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DebugHttpApiResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type DeployHttpApiResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12756,6 +13046,42 @@ func (c *ClientWithResponses) UpdateHttpApiWithResponse(ctx context.Context, htt
 		return nil, err
 	}
 	return ParseUpdateHttpApiResult(rsp)
+}
+
+// DebugHttpApiWithBodyWithResponse Ask a Model API something and see how it goes
+//
+// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+// with a consumer's key.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+func (c *ClientWithResponses) DebugHttpApiWithBodyWithResponse(ctx context.Context, httpApiId HttpApiId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DebugHttpApiResult, error) {
+	rsp, err := c.DebugHttpApiWithBody(ctx, httpApiId, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDebugHttpApiResult(rsp)
+}
+
+// DebugHttpApiWithResponse Ask a Model API something and see how it goes
+//
+// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+// with a consumer's key.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+func (c *ClientWithResponses) DebugHttpApiWithResponse(ctx context.Context, httpApiId HttpApiId, body DebugHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*DebugHttpApiResult, error) {
+	rsp, err := c.DebugHttpApi(ctx, httpApiId, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDebugHttpApiResult(rsp)
 }
 
 // DeployHttpApiWithBodyWithResponse Make gateways serve a Model API as it is configured now
@@ -14374,6 +14700,32 @@ func ParseUpdateHttpApiResult(rsp *http.Response) (*UpdateHttpApiResult, error) 
 		}
 		response.JSON200 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDebugHttpApiResult parses an HTTP response from a DebugHttpApiWithResponse call
+func ParseDebugHttpApiResult(rsp *http.Response) (*DebugHttpApiResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DebugHttpApiResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest ErrorInBothSpellings
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/modelapi"
 	apigapi "github.com/engineshed/engineshed/internal/oapi/apig"
+	"github.com/engineshed/engineshed/internal/trial"
 	"github.com/engineshed/engineshed/openapi"
 )
 
@@ -108,6 +109,11 @@ type Rules interface {
 	DeleteRules(ctx context.Context, accountID string, ids []string) error
 }
 
+// Trials asks Model APIs something through a gateway.
+type Trials interface {
+	Start(ctx context.Context, accountID, id string, spec trial.Spec) (*trial.Trial, error)
+}
+
 // Config is what Product needs.
 type Config struct {
 	APIs         APIs
@@ -119,6 +125,7 @@ type Config struct {
 	Consumers    Consumers
 	Groups       Groups
 	Rules        Rules
+	Trials       Trials
 }
 
 // Server implements the generated interface.

@@ -1036,6 +1036,113 @@ type CreatedServices struct {
 	ServiceIds []ServiceId `json:"serviceIds"`
 }
 
+// DebugContent A piece of the answer.
+type DebugContent struct {
+	// Reasoning What the model thinks, where it tells.
+	//
+	// Example: The user greets.
+	Reasoning *string `json:"reasoning,omitempty"`
+
+	// Text What the model says.
+	//
+	// Example: Hello
+	Text *string `json:"text,omitempty"`
+}
+
+// DebugEvent One of its members, which names the event.
+type DebugEvent struct {
+	// Content A piece of the answer.
+	Content *DebugContent `json:"content,omitempty"`
+
+	// Decision What gateways do with a request.
+	Decision *RouteDecision `json:"decision,omitempty"`
+
+	// Result How it went.
+	Result *DebugResult `json:"result,omitempty"`
+}
+
+// DebugHttpApiRequest defines model for DebugHttpApiRequest.
+type DebugHttpApiRequest struct {
+	// Body A whole request, which the other members are written into.
+	Body *map[string]interface{} `json:"body,omitempty"`
+
+	// ConsumerId The consumer to be; required when the API is for consumers only.
+	//
+	// Example: cs-0123456789abcdefghij
+	ConsumerId *string `json:"consumerId,omitempty"`
+
+	// Domain The host to ask; absent is one of the API's own.
+	//
+	// Example: models.example.com
+	Domain *string `json:"domain,omitempty"`
+
+	// Messages The conversation; absent is that of the body.
+	Messages *[]map[string]interface{} `json:"messages,omitempty"`
+
+	// Model The model to name; absent is none or the one of the body.
+	//
+	// Example: qwen-plus
+	Model *string `json:"model,omitempty"`
+
+	// Params Further members of the request, such as temperature.
+	//
+	// Example: {"temperature":0.5}
+	Params *map[string]interface{} `json:"params,omitempty"`
+
+	// Stream Ask for the answer as it is made.
+	//
+	// Example: true
+	Stream *bool `json:"stream,omitempty"`
+}
+
+// DebugResult How it went.
+type DebugResult struct {
+	// CompletionTokens The tokens that were answered, as the service counts.
+	//
+	// Example: 12
+	CompletionTokens *int64 `json:"completionTokens,omitempty"`
+
+	// Error What went wrong; absent when nothing did.
+	//
+	// Example: The answer broke off.
+	Error *string `json:"error,omitempty"`
+
+	// FinishReason Why the model stopped.
+	//
+	// Example: stop
+	FinishReason *string `json:"finishReason,omitempty"`
+
+	// FirstContentMs Milliseconds until the first content; absent when none came.
+	//
+	// Example: 120
+	FirstContentMs *int64 `json:"firstContentMs,omitempty"`
+
+	// PromptTokens The tokens that were asked, as the service counts.
+	//
+	// Example: 9
+	PromptTokens *int64 `json:"promptTokens,omitempty"`
+
+	// RequestId The id of the request in the gateway's log.
+	//
+	// Example: 0123456789abcdef0123456789abcdef
+	RequestId *string `json:"requestId,omitempty"`
+
+	// Status The status that the gateway answered; absent when the request was not sent or not answered.
+	//
+	// Example: 200
+	Status *int32 `json:"status,omitempty"`
+
+	// TotalMs Milliseconds until the end.
+	//
+	// Example: 900
+	TotalMs int64 `json:"totalMs"`
+
+	// TotalTokens Both, as the service counts.
+	//
+	// Example: 21
+	TotalTokens *int64 `json:"totalTokens,omitempty"`
+}
+
 // DecidedHttpApi The Model API that answers.
 type DecidedHttpApi struct {
 	// BasePath Where the API begins below its domains.
@@ -3500,6 +3607,9 @@ type ImportHttpApiJSONRequestBody = ImportHttpApiRequest
 // UpdateHttpApiJSONRequestBody defines body for UpdateHttpApi for application/json ContentType.
 type UpdateHttpApiJSONRequestBody = UpdateHttpApiRequest
 
+// DebugHttpApiJSONRequestBody defines body for DebugHttpApi for application/json ContentType.
+type DebugHttpApiJSONRequestBody = DebugHttpApiRequest
+
 // DeployHttpApiJSONRequestBody defines body for DeployHttpApi for application/json ContentType.
 type DeployHttpApiJSONRequestBody = DeployHttpApiRequest
 
@@ -3640,6 +3750,9 @@ type ServerInterface interface {
 	// UpdateHttpApi Change a Model API
 	// (PUT /v1/http-apis/{httpApiId})
 	UpdateHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId)
+	// DebugHttpApi Ask a Model API something and see how it goes
+	// (POST /v1/http-apis/{httpApiId}/debug)
+	DebugHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId)
 	// DeployHttpApi Make gateways serve a Model API as it is configured now
 	// (POST /v1/http-apis/{httpApiId}/deploy)
 	DeployHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId)
@@ -5114,6 +5227,32 @@ func (siw *ServerInterfaceWrapper) UpdateHttpApi(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// DebugHttpApi operation middleware
+func (siw *ServerInterfaceWrapper) DebugHttpApi(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "httpApiId" -------------
+	var httpApiId HttpApiId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "httpApiId", r.PathValue("httpApiId"), &httpApiId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "httpApiId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DebugHttpApi(w, r, httpApiId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // DeployHttpApi operation middleware
 func (siw *ServerInterfaceWrapper) DeployHttpApi(w http.ResponseWriter, r *http.Request) {
 
@@ -5974,6 +6113,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/export", wrapper.ExportHttpApi)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/import", wrapper.ImportHttpApi)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/route-decisions", wrapper.DescribeRouteDecision)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/debug", wrapper.DebugHttpApi)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes", wrapper.ListHttpApiRoutes)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes", wrapper.CreateHttpApiRoute)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes/{routeId}", wrapper.DeleteHttpApiRoute)
@@ -7511,6 +7651,75 @@ func (response UpdateHttpApidefaultJSONResponse) VisitUpdateHttpApiResponse(w ht
 	return err
 }
 
+type DebugHttpApiRequestObject struct {
+	HttpApiId HttpApiId `json:"httpApiId"`
+	Body      *DebugHttpApiJSONRequestBody
+}
+
+type DebugHttpApiResponseObject interface {
+	VisitDebugHttpApiResponse(w http.ResponseWriter) error
+}
+
+type DebugHttpApi200TexteventStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response DebugHttpApi200TexteventStreamResponse) VisitDebugHttpApiResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/event-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type DebugHttpApidefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response DebugHttpApidefaultJSONResponse) VisitDebugHttpApiResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeployHttpApiRequestObject struct {
 	HttpApiId HttpApiId `json:"httpApiId"`
 	Body      *DeployHttpApiJSONRequestBody
@@ -8344,6 +8553,9 @@ type StrictServerInterface interface {
 	// UpdateHttpApi Change a Model API
 	// (PUT /v1/http-apis/{httpApiId})
 	UpdateHttpApi(ctx context.Context, request UpdateHttpApiRequestObject) (UpdateHttpApiResponseObject, error)
+	// DebugHttpApi Ask a Model API something and see how it goes
+	// (POST /v1/http-apis/{httpApiId}/debug)
+	DebugHttpApi(ctx context.Context, request DebugHttpApiRequestObject) (DebugHttpApiResponseObject, error)
 	// DeployHttpApi Make gateways serve a Model API as it is configured now
 	// (POST /v1/http-apis/{httpApiId}/deploy)
 	DeployHttpApi(ctx context.Context, request DeployHttpApiRequestObject) (DeployHttpApiResponseObject, error)
@@ -9511,6 +9723,39 @@ func (sh *strictHandler) UpdateHttpApi(w http.ResponseWriter, r *http.Request, h
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UpdateHttpApiResponseObject); ok {
 		if err := validResponse.VisitUpdateHttpApiResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DebugHttpApi operation middleware
+func (sh *strictHandler) DebugHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId) {
+	var request DebugHttpApiRequestObject
+
+	request.HttpApiId = httpApiId
+
+	var body DebugHttpApiJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DebugHttpApi(ctx, request.(DebugHttpApiRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DebugHttpApi")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DebugHttpApiResponseObject); ok {
+		if err := validResponse.VisitDebugHttpApiResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
