@@ -57,10 +57,10 @@ func TestAModelAPIIsDebugged(t *testing.T) {
 
 func (i *installation) consumer(name string) string {
 	i.t.Helper()
-	mode := "System"
+	mode, kind := "System", "Apikey"
 	created, err := i.client.CreateConsumer(context.Background(), apig.CreateConsumerRequest{
-		Name: name, GatewayType: "AI", ApikeyIdentityConfig: &apig.ApiKeyIdentityConfig{
-			Type: "Apikey", Credentials: &[]apig.ApiKeyCredential{{GenerateMode: &mode}},
+		Name: name, ApikeyIdentityConfig: &apig.ApiKeyIdentityConfig{
+			Type: &kind, Credentials: &[]apig.ApiKeyCredential{{GenerateMode: &mode}},
 		},
 	})
 	require.NoError(i.t, err)
