@@ -231,6 +231,7 @@ func TestComposeEnginesAndGatewayShareOneNetwork(t *testing.T) {
 	}
 	api := project.Services["api"]
 	require.Equal(t, port(t, flagOf(api, "gateway-url")), port(t, "http://"+flagOf(project.Services["gateway"], "addr")))
+	require.Equal(t, "http://network:"+port(t, "http://"+flagOf(project.Services["gateway"], "addr")), flagOf(api, "debug-gateway-url"))
 	require.Equal(t, port(t, flagOf(api, "public-gateway-url")), port(t, "http://"+flagOf(project.Services["gateway"], "public-addr")))
 	require.Equal(t, port(t, *project.Services["cli"].Environment["ENGINESHED_ENDPOINT"]), port(t, "http://"+flagOf(api, "addr")))
 }

@@ -132,6 +132,13 @@ func (c *Client) ImportHttpApi(ctx context.Context, request apig.ImportHttpApiRe
 	})
 }
 
+// DescribeRouteDecision explains what gateways do with a request.
+func (c *Client) DescribeRouteDecision(ctx context.Context, request apig.DescribeRouteDecisionRequest) (*apig.RouteDecision, error) {
+	return data[apig.RouteDecision](c, "DescribeRouteDecision", func(sign edit) (*http.Response, error) {
+		return c.apig.DescribeRouteDecision(ctx, request, sign)
+	})
+}
+
 // ListHttpApiRoutes shows one page of the routes of a Model API.
 func (c *Client) ListHttpApiRoutes(ctx context.Context, id string, params apig.ListHttpApiRoutesParams) (*apig.HttpRoutePage, error) {
 	return data[apig.HttpRoutePage](c, "ListHttpApiRoutes", func(sign edit) (*http.Response, error) {

@@ -29,6 +29,7 @@ func (p *program) modelAPI() *cobra.Command {
 		p.clientCommand(&cobra.Command{
 			Use: "undeploy NAME", Short: "Make gateways stop serving a Model API", Args: cobra.ExactArgs(1),
 		}, undeployModelAPI),
+		p.debugModelAPI(),
 		p.editModelAPI(),
 		p.clientCommand(&cobra.Command{
 			Use: "revisions NAME", Short: "List what was deployed of a Model API, and which gateways serve it", Args: cobra.ExactArgs(1),

@@ -92,12 +92,19 @@ type answer struct {
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
 	c := &call{requestID: strings.ToUpper(uuid.NewString()), region: s.Region, authorize: s.Authorizer}
+	c.client, c.writer = r.Context(), w
 	ctx, cancel := context.WithTimeout(withCall(r.Context(), c), s.Timeout)
 	defer cancel()
 	r = r.WithContext(ctx)
 	a := s.answer(w, r, c)
-	w.Header().Set("x-acs-request-id", c.requestID)
-	w.Header().Set("x-acs-trace-id", strings.ToLower(strings.ReplaceAll(c.requestID, "-", "")))
+	if c.streaming {
+		s.logAccess(r, c, a, time.Since(started))
+		if a.status != http.StatusOK {
+			panic(http.ErrAbortHandler) // a stream that broke off must not end as a whole one does
+		}
+		return
+	}
+	c.identify(w.Header())
 	w.Header().Set("Content-Type", "application/json;charset=utf-8")
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body) // the client may be gone

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/engineshed/engineshed/internal/access"
 )
@@ -18,12 +19,22 @@ type call struct {
 	caller    access.Caller
 	resources []string // what was authorized
 	err       error    // what the handler returned
+
+	client    context.Context //nolint:containedctx // ends when the client leaves; of streams
+	writer    http.ResponseWriter
+	streaming bool // the answer is on its way
 }
 
 type contextKey struct{}
 
 func withCall(ctx context.Context, c *call) context.Context {
 	return context.WithValue(ctx, contextKey{}, c)
+}
+
+// identify names the call in the headers of its answer.
+func (c *call) identify(header http.Header) {
+	header.Set("x-acs-request-id", c.requestID)
+	header.Set("x-acs-trace-id", strings.ToLower(strings.ReplaceAll(c.requestID, "-", "")))
 }
 
 func callFrom(ctx context.Context) *call {

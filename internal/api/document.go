@@ -23,6 +23,7 @@ type operation struct {
 	siblings    map[string]*operation
 	mutates     bool
 	clientToken bool
+	streams     bool   // its answer is a stream of events
 	tokenParam  string // how the product spells ClientToken
 	place       *place // nil: it is called by its name
 	handler     http.Handler

@@ -86,6 +86,9 @@ func pathOperation(product, method, path string, described *openapi3.Operation) 
 		}
 	}
 	slices.Sort(op.schema.Required)
+	if success := described.Responses.Status(http.StatusOK); success != nil {
+		op.streams = success.Value.Content["text/event-stream"] != nil
+	}
 	return op, errors.Join(append(complaints, op.readExtensions(described.Extensions))...)
 }
 

@@ -90,6 +90,9 @@ func (s *server) handle(ctx context.Context, c *call, params map[string]any) ([]
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	r.Header.Set("Content-Type", "application/json")
+	if c.operation.streams {
+		return nil, s.stream(ctx, c, r)
+	}
 	var w response
 	c.operation.handler.ServeHTTP(&w, r)
 	if c.err == nil && w.status != http.StatusOK {

@@ -30,6 +30,7 @@ type Config struct {
 	Region            string
 	GatewayURL        string
 	PublicGatewayURL  string
+	DebugGatewayURL   string
 	BaseDomain        string   // environments answer at env-….BaseDomain
 	CertDir           string   // NAME.crt and NAME.key of the certificates that domains name
 	AllowUpstream     []string // CIDR blocks and ip:port pairs that services may have although they are not public
@@ -72,6 +73,8 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.StringVar(&c.Region, "region", "cn-hangzhou", "region this endpoint serves")
 	flags.StringVar(&c.GatewayURL, "gateway-url", "http://127.0.0.1:8090", "base URL of the gateway's private listener")
 	flags.StringVar(&c.PublicGatewayURL, "public-gateway-url", "http://127.0.0.1:8091", "base URL of the gateway's public listener")
+	flags.StringVar(&c.DebugGatewayURL, "debug-gateway-url", "",
+		"base URL at which this process itself reaches the gateway's private listener, for DebugHttpApi (default: --gateway-url)")
 	flags.StringVar(&c.BaseDomain, "base-domain", "engineshed.localhost", "domain of the environments' own host names")
 	flags.StringVar(&c.CertDir, "cert-dir", "", "directory of the certificates that domains name: NAME.crt and NAME.key")
 	flags.StringSliceVar(&c.AllowUpstream, "allow-upstream", nil,

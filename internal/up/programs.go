@@ -42,7 +42,7 @@ func (i *Installation) controlplane(admin string) program {
 		"--data-dir", i.dir.file("worker"),
 		"--master-key-file", i.dir.file("master.key"), "--snapshot-key-file", i.dir.file("snapshot.key"),
 		"--root-key-file", i.dir.file("root-key.json"), "--seed", "--region", c.Region,
-		"--gateway-url", c.GatewayURL, "--public-gateway-url", c.PublicURL,
+		"--gateway-url", c.GatewayURL, "--public-gateway-url", c.PublicURL, "--debug-gateway-url", urlOf(c.GatewayAddr),
 		"--stop-grace", drainControl.String(),
 		fmt.Sprintf("--insecure=%t", c.Insecure), fmt.Sprintf("--stop-engines-on-exit=%t", !c.DetachReplicas),
 	}, env: []string{"DATABASE_URL=" + i.controlURL, "VLLM_COMMAND=" + i.engineCommand}}

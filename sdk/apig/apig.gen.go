@@ -16,6 +16,24 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for DescribeRouteDecisionRequestScheme.
+const (
+	Http  DescribeRouteDecisionRequestScheme = "http"
+	Https DescribeRouteDecisionRequestScheme = "https"
+)
+
+// Valid indicates whether the value is a known member of the DescribeRouteDecisionRequestScheme enum.
+func (e DescribeRouteDecisionRequestScheme) Valid() bool {
+	switch e {
+	case Http:
+		return true
+	case Https:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HttpApiDocumentFormat.
 const (
 	EngineshedModelApiv1 HttpApiDocumentFormat = "engineshed.model-api/v1"
@@ -1009,6 +1027,182 @@ type CreatedServices struct {
 	ServiceIds []ServiceId `json:"serviceIds"`
 }
 
+// DebugContent A piece of the answer.
+type DebugContent struct {
+	// Reasoning What the model thinks, where it tells.
+	//
+	// Example: The user greets.
+	Reasoning *string `json:"reasoning,omitempty"`
+
+	// Text What the model says.
+	//
+	// Example: Hello
+	Text *string `json:"text,omitempty"`
+}
+
+// DebugEvent One of its members, which names the event.
+type DebugEvent struct {
+	// Content A piece of the answer.
+	Content *DebugContent `json:"content,omitempty"`
+
+	// Decision What gateways do with a request.
+	Decision *RouteDecision `json:"decision,omitempty"`
+
+	// Result How it went.
+	Result *DebugResult `json:"result,omitempty"`
+}
+
+// DebugHttpApiRequest defines model for DebugHttpApiRequest.
+type DebugHttpApiRequest struct {
+	// Body A whole request, which the other members are written into.
+	Body *map[string]interface{} `json:"body,omitempty"`
+
+	// ConsumerId The consumer to be; required when the API is for consumers only.
+	//
+	// Example: cs-0123456789abcdefghij
+	ConsumerId *string `json:"consumerId,omitempty"`
+
+	// Domain The host to ask; absent is one of the API's own.
+	//
+	// Example: models.example.com
+	Domain *string `json:"domain,omitempty"`
+
+	// Messages The conversation; absent is that of the body.
+	Messages *[]map[string]interface{} `json:"messages,omitempty"`
+
+	// Model The model to name; absent is none or the one of the body.
+	//
+	// Example: qwen-plus
+	Model *string `json:"model,omitempty"`
+
+	// Params Further members of the request, such as temperature.
+	//
+	// Example: {"temperature":0.5}
+	Params *map[string]interface{} `json:"params,omitempty"`
+
+	// Stream Ask for the answer as it is made.
+	//
+	// Example: true
+	Stream *bool `json:"stream,omitempty"`
+}
+
+// DebugResult How it went.
+type DebugResult struct {
+	// CompletionTokens The tokens that were answered, as the service counts.
+	//
+	// Example: 12
+	CompletionTokens *int64 `json:"completionTokens,omitempty"`
+
+	// Error What went wrong; absent when nothing did.
+	//
+	// Example: The answer broke off.
+	Error *string `json:"error,omitempty"`
+
+	// FinishReason Why the model stopped.
+	//
+	// Example: stop
+	FinishReason *string `json:"finishReason,omitempty"`
+
+	// FirstContentMs Milliseconds until the first content; absent when none came.
+	//
+	// Example: 120
+	FirstContentMs *int64 `json:"firstContentMs,omitempty"`
+
+	// PromptTokens The tokens that were asked, as the service counts.
+	//
+	// Example: 9
+	PromptTokens *int64 `json:"promptTokens,omitempty"`
+
+	// RequestId The id of the request in the gateway's log.
+	//
+	// Example: 0123456789abcdef0123456789abcdef
+	RequestId *string `json:"requestId,omitempty"`
+
+	// Status The status that the gateway answered; absent when the request was not sent or not answered.
+	//
+	// Example: 200
+	Status *int32 `json:"status,omitempty"`
+
+	// TotalMs Milliseconds until the end.
+	//
+	// Example: 900
+	TotalMs int64 `json:"totalMs"`
+
+	// TotalTokens Both, as the service counts.
+	//
+	// Example: 21
+	TotalTokens *int64 `json:"totalTokens,omitempty"`
+}
+
+// DecidedHttpApi The Model API that answers.
+type DecidedHttpApi struct {
+	// BasePath Where the API begins below its domains.
+	//
+	// Example: /chat
+	BasePath BasePath `json:"basePath"`
+
+	// HttpApiId The id of a Model API.
+	//
+	// Example: api-0123456789abcdefghij
+	HttpApiId HttpApiId `json:"httpApiId"`
+
+	// Name Its name.
+	//
+	// Example: chat
+	Name string `json:"name"`
+
+	// Revision The revision that is published.
+	//
+	// Example: 2
+	Revision int64 `json:"revision"`
+}
+
+// DecidedRoute The route that takes the request.
+type DecidedRoute struct {
+	// Name Its name.
+	//
+	// Example: chat-completions
+	Name string `json:"name"`
+
+	// Path The path behind the base path.
+	//
+	// Example: /v1/chat/completions
+	Path string `json:"path"`
+
+	// PathType Exact, Template, Prefix or Regex.
+	//
+	// Example: Exact
+	PathType string `json:"pathType"`
+
+	// Protocol The protocol that the route speaks, and that refusals are in.
+	//
+	// Example: OpenAI/v1
+	Protocol string `json:"protocol"`
+
+	// RouteId The id of a route.
+	//
+	// Example: hr-0123456789abcdefghij
+	RouteId RouteId `json:"routeId"`
+}
+
+// DecidedService The service that answers.
+type DecidedService struct {
+	// ModelServiceId The model service of ours that it stands for; absent for others.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId *string `json:"modelServiceId,omitempty"`
+
+	// Name Its name.
+	//
+	// Example: qwen
+	Name string `json:"name"`
+
+	// ServiceId The id of a service.
+	//
+	// Example: svc-0123456789abcdefghij
+	ServiceId ServiceId `json:"serviceId"`
+}
+
 // DeployHttpApiRequest defines model for DeployHttpApiRequest.
 type DeployHttpApiRequest struct {
 	// RouteId Accepted; the API is deployed whole.
@@ -1052,6 +1246,70 @@ type DeployedHttpApi struct {
 	//
 	// Example: 2
 	Revision int64 `json:"revision"`
+}
+
+// DescribeRouteDecisionRequest defines model for DescribeRouteDecisionRequest.
+type DescribeRouteDecisionRequest struct {
+	// ConsumerId The consumer whose key the request carries; absent is none.
+	//
+	// Example: cs-0123456789abcdefghij
+	ConsumerId *string `json:"consumerId,omitempty"`
+
+	// Headers The headers that routes may look at.
+	//
+	// Example: {"x-team":"search"}
+	Headers *map[string]string `json:"headers,omitempty"`
+
+	// Host What the request has in its Host header.
+	//
+	// Example: models.example.com
+	Host string `json:"host"`
+
+	// Method The method; absent is POST.
+	//
+	// Example: POST
+	Method *string `json:"method,omitempty"`
+
+	// Model The model that the request names.
+	//
+	// Example: gpt-4o
+	Model *string `json:"model,omitempty"`
+
+	// Path The path as it is sent, perhaps with a query.
+	//
+	// Example: /chat/v1/chat/completions
+	Path string `json:"path"`
+
+	// Scheme http, which absent is, or https.
+	//
+	// Example: http
+	Scheme *DescribeRouteDecisionRequestScheme `json:"scheme,omitempty"`
+}
+
+// DescribeRouteDecisionRequestScheme http, which absent is, or https.
+//
+// Example: http
+type DescribeRouteDecisionRequestScheme string
+
+// DescribeRouteDecisionResponse defines model for DescribeRouteDecisionResponse.
+type DescribeRouteDecisionResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string `json:"code"`
+
+	// Data What gateways do with a request.
+	Data RouteDecision `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"requestId"`
 }
 
 // Description A text for people.
@@ -2687,6 +2945,63 @@ type RollbackHttpApiResponse struct {
 	RequestId RequestId `json:"requestId"`
 }
 
+// RouteDecision What gateways do with a request.
+type RouteDecision struct {
+	// Allow The methods that the path takes instead.
+	//
+	// Example: POST
+	Allow *string `json:"allow,omitempty"`
+
+	// Authorization NotRequired, Allowed, NoKey or Forbidden; absent when it does not come to that.
+	//
+	// Example: Allowed
+	Authorization *string `json:"authorization,omitempty"`
+
+	// Code The code that gateways refuse it with; absent when it is forwarded.
+	//
+	// Example: unknown_url
+	Code *string `json:"code,omitempty"`
+
+	// HttpApi The Model API that answers.
+	HttpApi *DecidedHttpApi `json:"httpApi,omitempty"`
+
+	// Model The model that the service is asked for.
+	//
+	// Example: qwen-plus
+	Model *string `json:"model,omitempty"`
+
+	// Path The canonical path that decides; empty when there is none.
+	//
+	// Example: /chat/v1/chat/completions
+	Path string `json:"path"`
+
+	// Policies The policies in force.
+	//
+	// Example: ["AiStatistics"]
+	Policies []string `json:"policies"`
+
+	// Reason The same in words.
+	//
+	// Example: The request is forwarded to the service qwen.
+	Reason string `json:"reason"`
+
+	// Route The route that takes the request.
+	Route *DecidedRoute `json:"route,omitempty"`
+
+	// Service The service that answers.
+	Service *DecidedService `json:"service,omitempty"`
+
+	// Status 200 when it is forwarded, else the status that gateways refuse it with.
+	//
+	// Example: 200
+	Status int32 `json:"status"`
+
+	// UpstreamPath The path that the service is asked for.
+	//
+	// Example: /compatible-mode/v1/chat/completions
+	UpstreamPath *string `json:"upstreamPath,omitempty"`
+}
+
 // RouteId The id of a route.
 //
 // Example: hr-0123456789abcdefghij
@@ -3464,6 +3779,9 @@ type ImportHttpApiJSONRequestBody = ImportHttpApiRequest
 // UpdateHttpApiJSONRequestBody defines body for UpdateHttpApi for application/json ContentType.
 type UpdateHttpApiJSONRequestBody = UpdateHttpApiRequest
 
+// DebugHttpApiJSONRequestBody defines body for DebugHttpApi for application/json ContentType.
+type DebugHttpApiJSONRequestBody = DebugHttpApiRequest
+
 // DeployHttpApiJSONRequestBody defines body for DeployHttpApi for application/json ContentType.
 type DeployHttpApiJSONRequestBody = DeployHttpApiRequest
 
@@ -3478,6 +3796,9 @@ type UpdateHttpApiRouteJSONRequestBody = UpdateHttpApiRouteRequest
 
 // UndeployHttpApiJSONRequestBody defines body for UndeployHttpApi for application/json ContentType.
 type UndeployHttpApiJSONRequestBody = UndeployHttpApiRequest
+
+// DescribeRouteDecisionJSONRequestBody defines body for DescribeRouteDecision for application/json ContentType.
+type DescribeRouteDecisionJSONRequestBody = DescribeRouteDecisionRequest
 
 // CreateServiceJSONRequestBody defines body for CreateService for application/json ContentType.
 type CreateServiceJSONRequestBody = CreateServiceRequest
@@ -3954,6 +4275,30 @@ type ClientInterface interface {
 	// Corresponds with PUT /v1/http-apis/{httpApiId} (the `UpdateHttpApi` operationId).
 	UpdateHttpApi(ctx context.Context, httpApiId HttpApiId, body UpdateHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DebugHttpApiWithBody Ask a Model API something and see how it goes
+	//
+	// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+	// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+	// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+	// with a consumer's key.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+	DebugHttpApiWithBody(ctx context.Context, httpApiId HttpApiId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DebugHttpApi Ask a Model API something and see how it goes
+	//
+	// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+	// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+	// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+	// with a consumer's key.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+	DebugHttpApi(ctx context.Context, httpApiId HttpApiId, body DebugHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DeployHttpApiWithBody Make gateways serve a Model API as it is configured now
 	//
 	// Takes any type of body and a specified content type.
@@ -4072,6 +4417,28 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/http-apis/{httpApiId}/undeploy (the `UndeployHttpApi` operationId).
 	UndeployHttpApi(ctx context.Context, httpApiId HttpApiId, body UndeployHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeRouteDecisionWithBody Explain what gateways do with a request
+	//
+	// Says which Model API, route and service a request would reach, what the service would be asked for, and who may call;
+	// or why it would go nowhere. It is about what is published, not about what is configured, and about gateway processes
+	// that serve every gateway.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/route-decisions (the `DescribeRouteDecision` operationId).
+	DescribeRouteDecisionWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeRouteDecision Explain what gateways do with a request
+	//
+	// Says which Model API, route and service a request would reach, what the service would be asked for, and who may call;
+	// or why it would go nowhere. It is about what is published, not about what is configured, and about gateway processes
+	// that serve every gateway.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/route-decisions (the `DescribeRouteDecision` operationId).
+	DescribeRouteDecision(ctx context.Context, body DescribeRouteDecisionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListServices List the services
 	//
@@ -5095,6 +5462,50 @@ func (c *Client) UpdateHttpApi(ctx context.Context, httpApiId HttpApiId, body Up
 	return c.Client.Do(req)
 }
 
+// DebugHttpApiWithBody Ask a Model API something and see how it goes
+//
+// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+// with a consumer's key.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+func (c *Client) DebugHttpApiWithBody(ctx context.Context, httpApiId HttpApiId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDebugHttpApiRequestWithBody(c.Server, httpApiId, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DebugHttpApi Ask a Model API something and see how it goes
+//
+// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+// with a consumer's key.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+func (c *Client) DebugHttpApi(ctx context.Context, httpApiId HttpApiId, body DebugHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDebugHttpApiRequest(c.Server, httpApiId, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DeployHttpApiWithBody Make gateways serve a Model API as it is configured now
 //
 // Takes any type of body and a specified content type.
@@ -5374,6 +5785,48 @@ func (c *Client) UndeployHttpApiWithBody(ctx context.Context, httpApiId HttpApiI
 // Corresponds with POST /v1/http-apis/{httpApiId}/undeploy (the `UndeployHttpApi` operationId).
 func (c *Client) UndeployHttpApi(ctx context.Context, httpApiId HttpApiId, body UndeployHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUndeployHttpApiRequest(c.Server, httpApiId, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeRouteDecisionWithBody Explain what gateways do with a request
+//
+// Says which Model API, route and service a request would reach, what the service would be asked for, and who may call;
+// or why it would go nowhere. It is about what is published, not about what is configured, and about gateway processes
+// that serve every gateway.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/route-decisions (the `DescribeRouteDecision` operationId).
+func (c *Client) DescribeRouteDecisionWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeRouteDecisionRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeRouteDecision Explain what gateways do with a request
+//
+// Says which Model API, route and service a request would reach, what the service would be asked for, and who may call;
+// or why it would go nowhere. It is about what is published, not about what is configured, and about gateway processes
+// that serve every gateway.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/route-decisions (the `DescribeRouteDecision` operationId).
+func (c *Client) DescribeRouteDecision(ctx context.Context, body DescribeRouteDecisionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeRouteDecisionRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -7708,6 +8161,53 @@ func NewUpdateHttpApiRequestWithBody(server string, httpApiId HttpApiId, content
 	return req, nil
 }
 
+// NewDebugHttpApiRequest calls the generic DebugHttpApi builder with application/json body
+func NewDebugHttpApiRequest(server string, httpApiId HttpApiId, body DebugHttpApiJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDebugHttpApiRequestWithBody(server, httpApiId, "application/json", bodyReader)
+}
+
+// NewDebugHttpApiRequestWithBody constructs an http.Request for the DebugHttpApi method, with any body, and a specified content type
+func NewDebugHttpApiRequestWithBody(server string, httpApiId HttpApiId, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "httpApiId", httpApiId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/http-apis/%s/debug", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewDeployHttpApiRequest calls the generic DeployHttpApi builder with application/json body
 func NewDeployHttpApiRequest(server string, httpApiId HttpApiId, body DeployHttpApiJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -8370,6 +8870,46 @@ func NewUndeployHttpApiRequestWithBody(server string, httpApiId HttpApiId, conte
 	}
 
 	operationPath := fmt.Sprintf("/v1/http-apis/%s/undeploy", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDescribeRouteDecisionRequest calls the generic DescribeRouteDecision builder with application/json body
+func NewDescribeRouteDecisionRequest(server string, body DescribeRouteDecisionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDescribeRouteDecisionRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDescribeRouteDecisionRequestWithBody constructs an http.Request for the DescribeRouteDecision method, with any body, and a specified content type
+func NewDescribeRouteDecisionRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/route-decisions")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -9393,6 +9933,30 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PUT /v1/http-apis/{httpApiId} (the `UpdateHttpApi` operationId).
 	UpdateHttpApiWithResponse(ctx context.Context, httpApiId HttpApiId, body UpdateHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateHttpApiResult, error)
 
+	// DebugHttpApiWithBodyWithResponse Ask a Model API something and see how it goes
+	//
+	// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+	// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+	// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+	// with a consumer's key.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+	DebugHttpApiWithBodyWithResponse(ctx context.Context, httpApiId HttpApiId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DebugHttpApiResult, error)
+
+	// DebugHttpApiWithResponse Ask a Model API something and see how it goes
+	//
+	// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+	// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+	// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+	// with a consumer's key.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+	DebugHttpApiWithResponse(ctx context.Context, httpApiId HttpApiId, body DebugHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*DebugHttpApiResult, error)
+
 	// DeployHttpApiWithBodyWithResponse Make gateways serve a Model API as it is configured now
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -9525,6 +10089,28 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/http-apis/{httpApiId}/undeploy (the `UndeployHttpApi` operationId).
 	UndeployHttpApiWithResponse(ctx context.Context, httpApiId HttpApiId, body UndeployHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*UndeployHttpApiResult, error)
+
+	// DescribeRouteDecisionWithBodyWithResponse Explain what gateways do with a request
+	//
+	// Says which Model API, route and service a request would reach, what the service would be asked for, and who may call;
+	// or why it would go nowhere. It is about what is published, not about what is configured, and about gateway processes
+	// that serve every gateway.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/route-decisions (the `DescribeRouteDecision` operationId).
+	DescribeRouteDecisionWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeRouteDecisionResult, error)
+
+	// DescribeRouteDecisionWithResponse Explain what gateways do with a request
+	//
+	// Says which Model API, route and service a request would reach, what the service would be asked for, and who may call;
+	// or why it would go nowhere. It is about what is published, not about what is configured, and about gateway processes
+	// that serve every gateway.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/route-decisions (the `DescribeRouteDecision` operationId).
+	DescribeRouteDecisionWithResponse(ctx context.Context, body DescribeRouteDecisionJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeRouteDecisionResult, error)
 
 	// ListServicesWithResponse List the services
 	//
@@ -11498,6 +12084,47 @@ func (r UpdateHttpApiResult) ContentType() string {
 	return ""
 }
 
+type DebugHttpApiResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DebugHttpApiResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DebugHttpApiResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DebugHttpApiResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DebugHttpApiResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DebugHttpApiResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type DeployHttpApiResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -12068,6 +12695,54 @@ func (r UndeployHttpApiResult) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r UndeployHttpApiResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DescribeRouteDecisionResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DescribeRouteDecisionResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DescribeRouteDecisionResult) GetJSON200() *DescribeRouteDecisionResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DescribeRouteDecisionResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DescribeRouteDecisionResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DescribeRouteDecisionResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DescribeRouteDecisionResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DescribeRouteDecisionResult) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -13222,6 +13897,42 @@ func (c *ClientWithResponses) UpdateHttpApiWithResponse(ctx context.Context, htt
 	return ParseUpdateHttpApiResult(rsp)
 }
 
+// DebugHttpApiWithBodyWithResponse Ask a Model API something and see how it goes
+//
+// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+// with a consumer's key.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+func (c *ClientWithResponses) DebugHttpApiWithBodyWithResponse(ctx context.Context, httpApiId HttpApiId, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DebugHttpApiResult, error) {
+	rsp, err := c.DebugHttpApiWithBody(ctx, httpApiId, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDebugHttpApiResult(rsp)
+}
+
+// DebugHttpApiWithResponse Ask a Model API something and see how it goes
+//
+// Sends a chat completion through a gateway as any client would, and answers with server-sent events as it goes: first
+// decision, then content as it comes, last result. Text with OpenAI/v1 alone. The answer is not an envelope; refusals
+// before it begins are, as for every operation. It changes nothing, and is audited, because it spends tokens and speaks
+// with a consumer's key.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/http-apis/{httpApiId}/debug (the `DebugHttpApi` operationId).
+func (c *ClientWithResponses) DebugHttpApiWithResponse(ctx context.Context, httpApiId HttpApiId, body DebugHttpApiJSONRequestBody, reqEditors ...RequestEditorFn) (*DebugHttpApiResult, error) {
+	rsp, err := c.DebugHttpApi(ctx, httpApiId, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDebugHttpApiResult(rsp)
+}
+
 // DeployHttpApiWithBodyWithResponse Make gateways serve a Model API as it is configured now
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -13455,6 +14166,40 @@ func (c *ClientWithResponses) UndeployHttpApiWithResponse(ctx context.Context, h
 		return nil, err
 	}
 	return ParseUndeployHttpApiResult(rsp)
+}
+
+// DescribeRouteDecisionWithBodyWithResponse Explain what gateways do with a request
+//
+// Says which Model API, route and service a request would reach, what the service would be asked for, and who may call;
+// or why it would go nowhere. It is about what is published, not about what is configured, and about gateway processes
+// that serve every gateway.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/route-decisions (the `DescribeRouteDecision` operationId).
+func (c *ClientWithResponses) DescribeRouteDecisionWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeRouteDecisionResult, error) {
+	rsp, err := c.DescribeRouteDecisionWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeRouteDecisionResult(rsp)
+}
+
+// DescribeRouteDecisionWithResponse Explain what gateways do with a request
+//
+// Says which Model API, route and service a request would reach, what the service would be asked for, and who may call;
+// or why it would go nowhere. It is about what is published, not about what is configured, and about gateway processes
+// that serve every gateway.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/route-decisions (the `DescribeRouteDecision` operationId).
+func (c *ClientWithResponses) DescribeRouteDecisionWithResponse(ctx context.Context, body DescribeRouteDecisionJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeRouteDecisionResult, error) {
+	rsp, err := c.DescribeRouteDecision(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeRouteDecisionResult(rsp)
 }
 
 // ListServicesWithResponse List the services
@@ -14909,6 +15654,32 @@ func ParseUpdateHttpApiResult(rsp *http.Response) (*UpdateHttpApiResult, error) 
 	return response, nil
 }
 
+// ParseDebugHttpApiResult parses an HTTP response from a DebugHttpApiWithResponse call
+func ParseDebugHttpApiResult(rsp *http.Response) (*DebugHttpApiResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DebugHttpApiResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseDeployHttpApiResult parses an HTTP response from a DeployHttpApiWithResponse call
 func ParseDeployHttpApiResult(rsp *http.Response) (*DeployHttpApiResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -15288,6 +16059,39 @@ func ParseUndeployHttpApiResult(rsp *http.Response) (*UndeployHttpApiResult, err
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Envelope
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDescribeRouteDecisionResult parses an HTTP response from a DescribeRouteDecisionWithResponse call
+func ParseDescribeRouteDecisionResult(rsp *http.Response) (*DescribeRouteDecisionResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DescribeRouteDecisionResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DescribeRouteDecisionResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/engineshed/engineshed/internal/modelapi"
 	apigapi "github.com/engineshed/engineshed/internal/oapi/apig"
 	"github.com/engineshed/engineshed/internal/resource"
+	"github.com/engineshed/engineshed/internal/trial"
 	"github.com/engineshed/engineshed/openapi"
 )
 
@@ -33,6 +34,7 @@ type APIs interface {
 	Diff(ctx context.Context, accountID, id string, from, to int64) (modelapi.Difference, error)
 	Export(ctx context.Context, accountID, id string, number int64) (modelapi.Document, error)
 	Import(ctx context.Context, accountID string, doc modelapi.Document, dryRun bool, may func(id string) error) (modelapi.Imported, error)
+	Decide(ctx context.Context, accountID string, question modelapi.Question) (modelapi.Decision, error)
 }
 
 // Routes keeps the routes of Model APIs.
@@ -116,6 +118,11 @@ type Resources interface {
 	Move(ctx context.Context, accountID, kind, id, groupID string) error
 }
 
+// Trials asks Model APIs something through a gateway.
+type Trials interface {
+	Start(ctx context.Context, accountID, id string, spec trial.Spec) (*trial.Trial, error)
+}
+
 // Config is what Product needs.
 type Config struct {
 	APIs         APIs
@@ -128,6 +135,7 @@ type Config struct {
 	Groups       Groups
 	Rules        Rules
 	Resources    Resources
+	Trials       Trials
 }
 
 // Server implements the generated interface.

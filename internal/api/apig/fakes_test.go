@@ -2,10 +2,14 @@ package apig_test
 
 import (
 	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -20,6 +24,8 @@ import (
 	"github.com/engineshed/engineshed/internal/modelapi"
 	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/snapshot"
+	"github.com/engineshed/engineshed/internal/trial"
 )
 
 // The ids that the examples of the document name, which are those of Account.
@@ -43,6 +49,8 @@ var created = time.UnixMilli(1772357400000)
 type domain struct {
 	db  *pgxpool.Pool // for the audit row that a real one writes in its transaction
 	err error
+
+	gateway http.HandlerFunc // that trials go through
 
 	asked []any // of the last call
 	key   idempotency.Key
@@ -141,6 +149,61 @@ func (a apis) Import(ctx context.Context, accountID string, doc modelapi.Documen
 		return modelapi.Imported{}, err
 	}
 	return modelapi.Imported{ID: id, Name: doc.Name, Revision: 2, Changes: []modelapi.Change{}}, a.done(ctx, nil, accountID)
+}
+
+func (a apis) Decide(_ context.Context, _ string, question modelapi.Question) (modelapi.Decision, error) {
+	a.saw(question)
+	if question.Path == "/nowhere" {
+		return modelapi.Decision{Status: 405, Code: "method_not_allowed", Reason: "why", Path: "/nowhere", Allow: "POST"}, a.err
+	}
+	return modelapi.Decision{
+		Status: 200, Reason: "forwarded", Path: "/chat/v1/chat/completions", API: &snapshot.ModelAPI{ID: apiID, Name: "chat", BasePath: "/chat", Revision: 2},
+		Route:         &snapshot.Route{ID: routeID, Name: "chat-completions", PathType: "Exact", Path: "/v1/chat/completions", Protocol: "OpenAI/v1"},
+		Authorization: modelapi.Allowed, Service: &snapshot.AIService{ID: serviceID, Name: "ours", ModelServiceID: "ms" + body},
+		UpstreamPath: "/v1/chat/completions", Model: "qwen-plus", Policies: []string{"AiStatistics"},
+	}, a.err
+}
+
+// trials are real ones, through a gateway that is the test's.
+type trials struct {
+	*domain
+	real *trial.Trials
+}
+
+func newTrials(t *testing.T, d *domain) trials {
+	t.Helper()
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { d.gateway(w, r) }))
+	t.Cleanup(gateway.Close)
+	return trials{d, trial.New(trial.Config{APIs: d, Consumers: consumers{d}, Audit: d, Gateway: gateway.URL})}
+}
+
+func (t trials) Start(ctx context.Context, accountID, id string, spec trial.Spec) (*trial.Trial, error) {
+	t.saw(spec)
+	if err := t.own(modelapi.ErrNotFound, accountID, id); err != nil {
+		return nil, err
+	}
+	return t.real.Start(ctx, accountID, id, spec)
+}
+
+func (d *domain) Published(context.Context, string, string) (*snapshot.ModelAPI, error) {
+	return &snapshot.ModelAPI{ID: apiID, Name: "chat", Category: "Text", Protocols: []string{"OpenAI/v1"}, BasePath: "/chat", Hosts: []string{"a.example.com"}}, nil
+}
+
+func (d *domain) Decide(ctx context.Context, accountID string, question modelapi.Question) (modelapi.Decision, error) {
+	asked := d.asked
+	defer func() { d.asked = asked }()
+	return apis{d}.Decide(ctx, accountID, question)
+}
+
+func (d *domain) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return d.db.Exec(ctx, sql, args...)
+}
+
+// say answers as a model that streams.
+func say(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(w, `data: {"choices":[{"delta":{"content":"hello","reasoning":"hm"},"finish_reason":"stop"}],`+
+		`"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}`+"\n\ndata: [DONE]\n\n")
 }
 
 // document says everything that a document can say.
@@ -477,10 +540,10 @@ func someAPI() modelapi.API {
 // serve answers with a domain that the test may bend.
 func serve(t *testing.T) (*apitest.Server, *domain) {
 	t.Helper()
-	d := &domain{api: someAPI()}
+	d := &domain{api: someAPI(), gateway: say}
 	product, err := apig.Product(apig.Config{
 		APIs: apis{d}, Routes: routes{d}, Gateways: entrance{d}, Environments: entrance{d}, Domains: entrance{d},
-		Services: services{d}, Consumers: consumers{d}, Groups: consumers{d}, Rules: consumers{d}, Resources: resources{d},
+		Services: services{d}, Consumers: consumers{d}, Groups: consumers{d}, Rules: consumers{d}, Resources: resources{d}, Trials: newTrials(t, d),
 	})
 	require.NoError(t, err)
 	s := apitest.New(t, product)

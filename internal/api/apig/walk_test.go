@@ -96,8 +96,11 @@ func TestEveryOperationIsCompletelyDescribed(t *testing.T) {
 				require.NotEmpty(t, property.Value.Description, name)
 			}
 		}
-		success := op.Responses.Status(http.StatusOK).Value.Content.Get("application/json")
-		require.NotNil(t, success.Example)
+		if success := op.Responses.Status(http.StatusOK).Value.Content; success["text/event-stream"] == nil {
+			require.NotNil(t, success.Get("application/json").Example)
+		} else {
+			require.NotEmpty(t, success["text/event-stream"].Schema.Value.Properties, "the events by their names")
+		}
 		require.NotNil(t, op.Responses.Default())
 		require.Len(t, op.Responses.Map(), 2, "errors are the default response only")
 	})
@@ -121,11 +124,27 @@ func TestEveryOperationAnswersAsTheDocumentSays(t *testing.T) {
 	each(t, func(t *testing.T, op described) {
 		a := s.Call(apitest.RootKey, op.OperationID, op.method, op.target, op.body)
 		require.Equal(t, 200, a.Status, a.Body)
+		if stream := op.Responses.Status(http.StatusOK).Value.Content["text/event-stream"]; stream != nil {
+			requireEvents(t, stream.Schema.Value, a)
+			return
+		}
 		answers := op.Responses.Status(http.StatusOK).Value.Content.Get("application/json").Schema.Value
 		require.NoError(t, answers.VisitJSON(a.Body, openapi3.VisitAsResponse()))
 		requireDeclared(t, answers, a.Body, "")
 		require.Equal(t, []any{"Ok", "success", a.Header.Get("x-acs-request-id")}, []any{a.Body["code"], a.Body["message"], a.Body["requestId"]})
 	})
+}
+
+// requireEvents holds if every event is as the document says of the member of its name.
+func requireEvents(t *testing.T, schema *openapi3.Schema, a apitest.Answer) {
+	t.Helper()
+	require.NotEmpty(t, a.Events)
+	require.NotEmpty(t, a.Header.Get("x-acs-request-id"))
+	for _, event := range a.Events {
+		require.Contains(t, schema.Properties, event.Name)
+		require.NoError(t, schema.Properties[event.Name].Value.VisitJSON(event.Data, openapi3.VisitAsResponse()))
+		requireDeclared(t, schema.Properties[event.Name].Value, event.Data, event.Name)
+	}
 }
 
 // requireDeclared holds if the document declares every member of an answer.

@@ -112,6 +112,13 @@ type Answer struct {
 	Header http.Header
 	Code   string // of an error
 	Body   map[string]any
+	Events []Event // of an answer that is a stream
+}
+
+// Event is one server-sent event.
+type Event struct {
+	Name string
+	Data map[string]any
 }
 
 // JSON calls POST /action with a JSON body; a string is sent as it stands.
@@ -159,9 +166,26 @@ func (s *Server) Send(r *http.Request) Answer {
 	body, err := io.ReadAll(response.Body)
 	require.NoError(s.t, err)
 	a := Answer{Status: response.StatusCode, Header: response.Header}
+	if response.Header.Get("Content-Type") == "text/event-stream" {
+		a.Events = s.events(string(body))
+		return a
+	}
 	require.NoError(s.t, json.NewDecoder(bytes.NewReader(body)).Decode(&a.Body), "every answer is JSON: %s", body)
 	a.Code, _ = a.Body["Code"].(string)
 	return a
+}
+
+// events are named, with an object each.
+func (s *Server) events(stream string) (events []Event) {
+	s.t.Helper()
+	for block := range strings.SplitSeq(strings.TrimSuffix(stream, "\n\n"), "\n\n") {
+		name, data, found := strings.Cut(strings.TrimPrefix(block, "event: "), "\ndata: ")
+		require.True(s.t, found, block)
+		event := Event{Name: name}
+		require.NoError(s.t, json.Unmarshal([]byte(data), &event.Data))
+		events = append(events, event)
+	}
+	return events
 }
 
 // Call calls an operation of a path-style product. A body of nil is none, a string is sent as it stands.

@@ -18,6 +18,24 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for DescribeRouteDecisionRequestScheme.
+const (
+	Http  DescribeRouteDecisionRequestScheme = "http"
+	Https DescribeRouteDecisionRequestScheme = "https"
+)
+
+// Valid indicates whether the value is a known member of the DescribeRouteDecisionRequestScheme enum.
+func (e DescribeRouteDecisionRequestScheme) Valid() bool {
+	switch e {
+	case Http:
+		return true
+	case Https:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HttpApiDocumentFormat.
 const (
 	EngineshedModelApiv1 HttpApiDocumentFormat = "engineshed.model-api/v1"
@@ -1011,6 +1029,182 @@ type CreatedServices struct {
 	ServiceIds []ServiceId `json:"serviceIds"`
 }
 
+// DebugContent A piece of the answer.
+type DebugContent struct {
+	// Reasoning What the model thinks, where it tells.
+	//
+	// Example: The user greets.
+	Reasoning *string `json:"reasoning,omitempty"`
+
+	// Text What the model says.
+	//
+	// Example: Hello
+	Text *string `json:"text,omitempty"`
+}
+
+// DebugEvent One of its members, which names the event.
+type DebugEvent struct {
+	// Content A piece of the answer.
+	Content *DebugContent `json:"content,omitempty"`
+
+	// Decision What gateways do with a request.
+	Decision *RouteDecision `json:"decision,omitempty"`
+
+	// Result How it went.
+	Result *DebugResult `json:"result,omitempty"`
+}
+
+// DebugHttpApiRequest defines model for DebugHttpApiRequest.
+type DebugHttpApiRequest struct {
+	// Body A whole request, which the other members are written into.
+	Body *map[string]interface{} `json:"body,omitempty"`
+
+	// ConsumerId The consumer to be; required when the API is for consumers only.
+	//
+	// Example: cs-0123456789abcdefghij
+	ConsumerId *string `json:"consumerId,omitempty"`
+
+	// Domain The host to ask; absent is one of the API's own.
+	//
+	// Example: models.example.com
+	Domain *string `json:"domain,omitempty"`
+
+	// Messages The conversation; absent is that of the body.
+	Messages *[]map[string]interface{} `json:"messages,omitempty"`
+
+	// Model The model to name; absent is none or the one of the body.
+	//
+	// Example: qwen-plus
+	Model *string `json:"model,omitempty"`
+
+	// Params Further members of the request, such as temperature.
+	//
+	// Example: {"temperature":0.5}
+	Params *map[string]interface{} `json:"params,omitempty"`
+
+	// Stream Ask for the answer as it is made.
+	//
+	// Example: true
+	Stream *bool `json:"stream,omitempty"`
+}
+
+// DebugResult How it went.
+type DebugResult struct {
+	// CompletionTokens The tokens that were answered, as the service counts.
+	//
+	// Example: 12
+	CompletionTokens *int64 `json:"completionTokens,omitempty"`
+
+	// Error What went wrong; absent when nothing did.
+	//
+	// Example: The answer broke off.
+	Error *string `json:"error,omitempty"`
+
+	// FinishReason Why the model stopped.
+	//
+	// Example: stop
+	FinishReason *string `json:"finishReason,omitempty"`
+
+	// FirstContentMs Milliseconds until the first content; absent when none came.
+	//
+	// Example: 120
+	FirstContentMs *int64 `json:"firstContentMs,omitempty"`
+
+	// PromptTokens The tokens that were asked, as the service counts.
+	//
+	// Example: 9
+	PromptTokens *int64 `json:"promptTokens,omitempty"`
+
+	// RequestId The id of the request in the gateway's log.
+	//
+	// Example: 0123456789abcdef0123456789abcdef
+	RequestId *string `json:"requestId,omitempty"`
+
+	// Status The status that the gateway answered; absent when the request was not sent or not answered.
+	//
+	// Example: 200
+	Status *int32 `json:"status,omitempty"`
+
+	// TotalMs Milliseconds until the end.
+	//
+	// Example: 900
+	TotalMs int64 `json:"totalMs"`
+
+	// TotalTokens Both, as the service counts.
+	//
+	// Example: 21
+	TotalTokens *int64 `json:"totalTokens,omitempty"`
+}
+
+// DecidedHttpApi The Model API that answers.
+type DecidedHttpApi struct {
+	// BasePath Where the API begins below its domains.
+	//
+	// Example: /chat
+	BasePath BasePath `json:"basePath"`
+
+	// HttpApiId The id of a Model API.
+	//
+	// Example: api-0123456789abcdefghij
+	HttpApiId HttpApiId `json:"httpApiId"`
+
+	// Name Its name.
+	//
+	// Example: chat
+	Name string `json:"name"`
+
+	// Revision The revision that is published.
+	//
+	// Example: 2
+	Revision int64 `json:"revision"`
+}
+
+// DecidedRoute The route that takes the request.
+type DecidedRoute struct {
+	// Name Its name.
+	//
+	// Example: chat-completions
+	Name string `json:"name"`
+
+	// Path The path behind the base path.
+	//
+	// Example: /v1/chat/completions
+	Path string `json:"path"`
+
+	// PathType Exact, Template, Prefix or Regex.
+	//
+	// Example: Exact
+	PathType string `json:"pathType"`
+
+	// Protocol The protocol that the route speaks, and that refusals are in.
+	//
+	// Example: OpenAI/v1
+	Protocol string `json:"protocol"`
+
+	// RouteId The id of a route.
+	//
+	// Example: hr-0123456789abcdefghij
+	RouteId RouteId `json:"routeId"`
+}
+
+// DecidedService The service that answers.
+type DecidedService struct {
+	// ModelServiceId The model service of ours that it stands for; absent for others.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId *string `json:"modelServiceId,omitempty"`
+
+	// Name Its name.
+	//
+	// Example: qwen
+	Name string `json:"name"`
+
+	// ServiceId The id of a service.
+	//
+	// Example: svc-0123456789abcdefghij
+	ServiceId ServiceId `json:"serviceId"`
+}
+
 // DeployHttpApiRequest defines model for DeployHttpApiRequest.
 type DeployHttpApiRequest struct {
 	// RouteId Accepted; the API is deployed whole.
@@ -1054,6 +1248,70 @@ type DeployedHttpApi struct {
 	//
 	// Example: 2
 	Revision int64 `json:"revision"`
+}
+
+// DescribeRouteDecisionRequest defines model for DescribeRouteDecisionRequest.
+type DescribeRouteDecisionRequest struct {
+	// ConsumerId The consumer whose key the request carries; absent is none.
+	//
+	// Example: cs-0123456789abcdefghij
+	ConsumerId *string `json:"consumerId,omitempty"`
+
+	// Headers The headers that routes may look at.
+	//
+	// Example: {"x-team":"search"}
+	Headers *map[string]string `json:"headers,omitempty"`
+
+	// Host What the request has in its Host header.
+	//
+	// Example: models.example.com
+	Host string `json:"host"`
+
+	// Method The method; absent is POST.
+	//
+	// Example: POST
+	Method *string `json:"method,omitempty"`
+
+	// Model The model that the request names.
+	//
+	// Example: gpt-4o
+	Model *string `json:"model,omitempty"`
+
+	// Path The path as it is sent, perhaps with a query.
+	//
+	// Example: /chat/v1/chat/completions
+	Path string `json:"path"`
+
+	// Scheme http, which absent is, or https.
+	//
+	// Example: http
+	Scheme *DescribeRouteDecisionRequestScheme `json:"scheme,omitempty"`
+}
+
+// DescribeRouteDecisionRequestScheme http, which absent is, or https.
+//
+// Example: http
+type DescribeRouteDecisionRequestScheme string
+
+// DescribeRouteDecisionResponse defines model for DescribeRouteDecisionResponse.
+type DescribeRouteDecisionResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string `json:"code"`
+
+	// Data What gateways do with a request.
+	Data RouteDecision `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"requestId"`
 }
 
 // Description A text for people.
@@ -2689,6 +2947,63 @@ type RollbackHttpApiResponse struct {
 	RequestId externalRef0.RequestId `json:"requestId"`
 }
 
+// RouteDecision What gateways do with a request.
+type RouteDecision struct {
+	// Allow The methods that the path takes instead.
+	//
+	// Example: POST
+	Allow *string `json:"allow,omitempty"`
+
+	// Authorization NotRequired, Allowed, NoKey or Forbidden; absent when it does not come to that.
+	//
+	// Example: Allowed
+	Authorization *string `json:"authorization,omitempty"`
+
+	// Code The code that gateways refuse it with; absent when it is forwarded.
+	//
+	// Example: unknown_url
+	Code *string `json:"code,omitempty"`
+
+	// HttpApi The Model API that answers.
+	HttpApi *DecidedHttpApi `json:"httpApi,omitempty"`
+
+	// Model The model that the service is asked for.
+	//
+	// Example: qwen-plus
+	Model *string `json:"model,omitempty"`
+
+	// Path The canonical path that decides; empty when there is none.
+	//
+	// Example: /chat/v1/chat/completions
+	Path string `json:"path"`
+
+	// Policies The policies in force.
+	//
+	// Example: ["AiStatistics"]
+	Policies []string `json:"policies"`
+
+	// Reason The same in words.
+	//
+	// Example: The request is forwarded to the service qwen.
+	Reason string `json:"reason"`
+
+	// Route The route that takes the request.
+	Route *DecidedRoute `json:"route,omitempty"`
+
+	// Service The service that answers.
+	Service *DecidedService `json:"service,omitempty"`
+
+	// Status 200 when it is forwarded, else the status that gateways refuse it with.
+	//
+	// Example: 200
+	Status int32 `json:"status"`
+
+	// UpstreamPath The path that the service is asked for.
+	//
+	// Example: /compatible-mode/v1/chat/completions
+	UpstreamPath *string `json:"upstreamPath,omitempty"`
+}
+
 // RouteId The id of a route.
 //
 // Example: hr-0123456789abcdefghij
@@ -3466,6 +3781,9 @@ type ImportHttpApiJSONRequestBody = ImportHttpApiRequest
 // UpdateHttpApiJSONRequestBody defines body for UpdateHttpApi for application/json ContentType.
 type UpdateHttpApiJSONRequestBody = UpdateHttpApiRequest
 
+// DebugHttpApiJSONRequestBody defines body for DebugHttpApi for application/json ContentType.
+type DebugHttpApiJSONRequestBody = DebugHttpApiRequest
+
 // DeployHttpApiJSONRequestBody defines body for DeployHttpApi for application/json ContentType.
 type DeployHttpApiJSONRequestBody = DeployHttpApiRequest
 
@@ -3480,6 +3798,9 @@ type UpdateHttpApiRouteJSONRequestBody = UpdateHttpApiRouteRequest
 
 // UndeployHttpApiJSONRequestBody defines body for UndeployHttpApi for application/json ContentType.
 type UndeployHttpApiJSONRequestBody = UndeployHttpApiRequest
+
+// DescribeRouteDecisionJSONRequestBody defines body for DescribeRouteDecision for application/json ContentType.
+type DescribeRouteDecisionJSONRequestBody = DescribeRouteDecisionRequest
 
 // CreateServiceJSONRequestBody defines body for CreateService for application/json ContentType.
 type CreateServiceJSONRequestBody = CreateServiceRequest
@@ -3609,6 +3930,9 @@ type ServerInterface interface {
 	// UpdateHttpApi Change a Model API
 	// (PUT /v1/http-apis/{httpApiId})
 	UpdateHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId)
+	// DebugHttpApi Ask a Model API something and see how it goes
+	// (POST /v1/http-apis/{httpApiId}/debug)
+	DebugHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId)
 	// DeployHttpApi Make gateways serve a Model API as it is configured now
 	// (POST /v1/http-apis/{httpApiId}/deploy)
 	DeployHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId)
@@ -3645,6 +3969,9 @@ type ServerInterface interface {
 	// UndeployHttpApi Make gateways stop serving a Model API
 	// (POST /v1/http-apis/{httpApiId}/undeploy)
 	UndeployHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId)
+	// DescribeRouteDecision Explain what gateways do with a request
+	// (POST /v1/route-decisions)
+	DescribeRouteDecision(w http.ResponseWriter, r *http.Request)
 	// ListServices List the services
 	// (GET /v1/services)
 	ListServices(w http.ResponseWriter, r *http.Request, params ListServicesParams)
@@ -5176,6 +5503,32 @@ func (siw *ServerInterfaceWrapper) UpdateHttpApi(w http.ResponseWriter, r *http.
 	handler.ServeHTTP(w, r)
 }
 
+// DebugHttpApi operation middleware
+func (siw *ServerInterfaceWrapper) DebugHttpApi(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "httpApiId" -------------
+	var httpApiId HttpApiId
+
+	err = runtime.BindStyledParameterWithOptions("simple", "httpApiId", r.PathValue("httpApiId"), &httpApiId, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "httpApiId", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DebugHttpApi(w, r, httpApiId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // DeployHttpApi operation middleware
 func (siw *ServerInterfaceWrapper) DeployHttpApi(w http.ResponseWriter, r *http.Request) {
 
@@ -5657,6 +6010,20 @@ func (siw *ServerInterfaceWrapper) UndeployHttpApi(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.UndeployHttpApi(w, r, httpApiId)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DescribeRouteDecision operation middleware
+func (siw *ServerInterfaceWrapper) DescribeRouteDecision(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DescribeRouteDecision(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -6187,6 +6554,8 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/diff", wrapper.DiffHttpApiRevision)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/export", wrapper.ExportHttpApi)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/import", wrapper.ImportHttpApi)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/route-decisions", wrapper.DescribeRouteDecision)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/debug", wrapper.DebugHttpApi)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes", wrapper.ListHttpApiRoutes)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes", wrapper.CreateHttpApiRoute)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/v1/http-apis/{httpApiId}/routes/{routeId}", wrapper.DeleteHttpApiRoute)
@@ -7767,6 +8136,75 @@ func (response UpdateHttpApidefaultJSONResponse) VisitUpdateHttpApiResponse(w ht
 	return err
 }
 
+type DebugHttpApiRequestObject struct {
+	HttpApiId HttpApiId `json:"httpApiId"`
+	Body      *DebugHttpApiJSONRequestBody
+}
+
+type DebugHttpApiResponseObject interface {
+	VisitDebugHttpApiResponse(w http.ResponseWriter) error
+}
+
+type DebugHttpApi200TexteventStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response DebugHttpApi200TexteventStreamResponse) VisitDebugHttpApiResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/event-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		// If w doesn't support flushing, fall back to io.Copy.
+		_, err := io.Copy(w, response.Body)
+		return err
+	}
+	// text/event-stream messages are typically small; use a
+	// modest buffer and flush after each chunk so clients see
+	// events immediately instead of waiting on OS buffering.
+	buf := make([]byte, 4096)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return writeErr
+			}
+			flusher.Flush()
+		}
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+type DebugHttpApidefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response DebugHttpApidefaultJSONResponse) VisitDebugHttpApiResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeployHttpApiRequestObject struct {
 	HttpApiId HttpApiId `json:"httpApiId"`
 	Body      *DeployHttpApiJSONRequestBody
@@ -8248,6 +8686,45 @@ func (response UndeployHttpApidefaultJSONResponse) VisitUndeployHttpApiResponse(
 	return err
 }
 
+type DescribeRouteDecisionRequestObject struct {
+	Body *DescribeRouteDecisionJSONRequestBody
+}
+
+type DescribeRouteDecisionResponseObject interface {
+	VisitDescribeRouteDecisionResponse(w http.ResponseWriter) error
+}
+
+type DescribeRouteDecision200JSONResponse DescribeRouteDecisionResponse
+
+func (response DescribeRouteDecision200JSONResponse) VisitDescribeRouteDecisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeRouteDecisiondefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response DescribeRouteDecisiondefaultJSONResponse) VisitDescribeRouteDecisionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListServicesRequestObject struct {
 	Params ListServicesParams
 }
@@ -8681,6 +9158,9 @@ type StrictServerInterface interface {
 	// UpdateHttpApi Change a Model API
 	// (PUT /v1/http-apis/{httpApiId})
 	UpdateHttpApi(ctx context.Context, request UpdateHttpApiRequestObject) (UpdateHttpApiResponseObject, error)
+	// DebugHttpApi Ask a Model API something and see how it goes
+	// (POST /v1/http-apis/{httpApiId}/debug)
+	DebugHttpApi(ctx context.Context, request DebugHttpApiRequestObject) (DebugHttpApiResponseObject, error)
 	// DeployHttpApi Make gateways serve a Model API as it is configured now
 	// (POST /v1/http-apis/{httpApiId}/deploy)
 	DeployHttpApi(ctx context.Context, request DeployHttpApiRequestObject) (DeployHttpApiResponseObject, error)
@@ -8717,6 +9197,9 @@ type StrictServerInterface interface {
 	// UndeployHttpApi Make gateways stop serving a Model API
 	// (POST /v1/http-apis/{httpApiId}/undeploy)
 	UndeployHttpApi(ctx context.Context, request UndeployHttpApiRequestObject) (UndeployHttpApiResponseObject, error)
+	// DescribeRouteDecision Explain what gateways do with a request
+	// (POST /v1/route-decisions)
+	DescribeRouteDecision(ctx context.Context, request DescribeRouteDecisionRequestObject) (DescribeRouteDecisionResponseObject, error)
 	// ListServices List the services
 	// (GET /v1/services)
 	ListServices(ctx context.Context, request ListServicesRequestObject) (ListServicesResponseObject, error)
@@ -9887,6 +10370,39 @@ func (sh *strictHandler) UpdateHttpApi(w http.ResponseWriter, r *http.Request, h
 	}
 }
 
+// DebugHttpApi operation middleware
+func (sh *strictHandler) DebugHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId) {
+	var request DebugHttpApiRequestObject
+
+	request.HttpApiId = httpApiId
+
+	var body DebugHttpApiJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DebugHttpApi(ctx, request.(DebugHttpApiRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DebugHttpApi")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DebugHttpApiResponseObject); ok {
+		if err := validResponse.VisitDebugHttpApiResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // DeployHttpApi operation middleware
 func (sh *strictHandler) DeployHttpApi(w http.ResponseWriter, r *http.Request, httpApiId HttpApiId) {
 	var request DeployHttpApiRequestObject
@@ -10241,6 +10757,37 @@ func (sh *strictHandler) UndeployHttpApi(w http.ResponseWriter, r *http.Request,
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(UndeployHttpApiResponseObject); ok {
 		if err := validResponse.VisitUndeployHttpApiResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DescribeRouteDecision operation middleware
+func (sh *strictHandler) DescribeRouteDecision(w http.ResponseWriter, r *http.Request) {
+	var request DescribeRouteDecisionRequestObject
+
+	var body DescribeRouteDecisionJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DescribeRouteDecision(ctx, request.(DescribeRouteDecisionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DescribeRouteDecision")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DescribeRouteDecisionResponseObject); ok {
+		if err := validResponse.VisitDescribeRouteDecisionResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
