@@ -17,25 +17,21 @@ import (
 type answerBody struct {
 	io.ReadCloser
 	err    error
-	reader *protocol.Answer // nil: nobody reads along
-	first  time.Time        // when content came
+	reader protocol.Answer
+	first  time.Time // when content came
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
 	for {
-		held := 0
-		if b.reader != nil {
-			if held = b.reader.Unhold(p); held > 0 && held == len(p) {
-				return held, nil
-			}
+		held := b.reader.Unhold(p)
+		if held > 0 && held == len(p) {
+			return held, nil
 		}
 		n, err := b.ReadCloser.Read(p[held:])
 		if err != nil && err != io.EOF {
 			b.err = err
 		}
-		if b.reader != nil {
-			n = b.look(p[:held+n], err != nil)
-		}
+		n = b.look(p[:held+n], err != nil)
 		if n > 0 || err != nil || len(p) == 0 {
 			return n, err
 		}
@@ -56,12 +52,11 @@ func (c *call) watch(resp *http.Response) {
 		return
 	}
 	header := resp.Header
-	reader := protocol.NewAnswer(header.Get("Content-Type"), header.Get("Content-Encoding"), c.strips)
-	if reader.Strips() {
+	c.answer.reader.Begin(header.Get("Content-Type"), header.Get("Content-Encoding"), c.strips)
+	if c.answer.reader.Strips() {
 		header.Del("Content-Length")
 		resp.ContentLength = -1
 	}
-	c.answer.reader = reader
 }
 
 // tellsUsageWhenAsked reports whether what is asked for tells its usage at the end of a stream only when it is asked to.
@@ -74,19 +69,17 @@ func (c *call) account() {
 	if c.asked == nil && c.service == nil {
 		return
 	}
-	rec := record.Record{
-		BeganAt: c.began, RequestID: c.id, EndState: c.endState(), Status: c.status, Total: time.Since(c.began),
-	}
-	c.describe(&rec)
+	rec := record.New()
+	rec.BeganAt, rec.RequestID, rec.EndState, rec.Status, rec.Total = c.began, c.id, c.endState(), c.status, time.Since(c.began)
+	c.describe(rec)
 	if c.request != nil {
 		rec.ModelAsked = c.request.Model
 	}
-	if reader := c.answer.reader; reader != nil {
-		reader.End()
-		rec.Usage, rec.Model, rec.Streamed = reader.Usage, reader.Model, reader.Stream
-		if reader.Stream && !c.answer.first.IsZero() {
-			rec.FirstContent = max(c.answer.first.Sub(c.began), 1)
-		}
+	reader := &c.answer.reader
+	reader.End()
+	rec.Usage, rec.Model, rec.Streamed = reader.Usage, reader.Model, reader.Stream
+	if reader.Stream && !c.answer.first.IsZero() {
+		rec.FirstContent = max(c.answer.first.Sub(c.began), 1)
 	}
 	rec.Model = cmp.Or(rec.Model, c.configuredModel(), rec.ModelAsked)
 	c.records.Add(rec)

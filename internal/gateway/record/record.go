@@ -40,6 +40,8 @@ type Record struct {
 	Total        time.Duration
 
 	Line *Line // what the log gets; nil: nothing
+
+	next *Record
 }
 
 // Line is what the log says of a request beside its record.
