@@ -45,6 +45,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	flags.StringVar(&s.GatewayID, "gateway-id", "", "serve the Model APIs of this gateway only (default all)")
 	flags.StringSliceVar(&s.AllowUpstream, "allow-upstream", nil,
 		"CIDR or ip:port that services of Model APIs may have though it is not public (repeatable, the same as the control plane's)")
+	flags.StringVar(&s.OTLPEndpoint, "otlp-endpoint", getenv("OTEL_EXPORTER_OTLP_ENDPOINT"),
+		"collector that traces of Model APIs with AI statistics are sent to, OTLP over HTTP: http://host:4318 (default OTEL_EXPORTER_OTLP_ENDPOINT)")
 	flags.DurationVar(&s.DrainTimeout, "drain-timeout", 30*time.Second, "how long running requests may take after SIGTERM")
 	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/engineshed/engineshed/internal/gateway/config"
 	"github.com/engineshed/engineshed/internal/gateway/protocol"
 	"github.com/engineshed/engineshed/internal/gateway/record"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 // answerBody passes an engine's answer on, with what its reader takes out left out. It remembers how reading ended, to
@@ -52,6 +53,9 @@ func (c *call) watch(resp *http.Response) {
 		return
 	}
 	header := resp.Header
+	if s := c.statistics(); s != nil && s.LogResponseContent {
+		c.answer.reader.Record(maxRecorded)
+	}
 	c.answer.reader.Begin(header.Get("Content-Type"), header.Get("Content-Encoding"), c.strips)
 	if c.answer.reader.Strips() {
 		header.Del("Content-Length")
@@ -81,8 +85,65 @@ func (c *call) account() {
 	if reader.Stream && !c.answer.first.IsZero() {
 		rec.FirstContent = max(c.answer.first.Sub(c.began), 1)
 	}
-	rec.Model = cmp.Or(rec.Model, c.configuredModel(), rec.ModelAsked)
+	configured := c.configuredModel()
+	rec.Model = cmp.Or(rec.Model, configured, rec.ModelAsked)
+	if s := c.statistics(); s != nil {
+		c.records.Count(rec, configured)
+		rec.Line = c.line(s)
+		c.span.End(rec, c.operation())
+	}
 	c.records.Add(rec)
+}
+
+// statistics is what the API that was asked has recorded beside the usage; nil: nothing.
+func (c *call) statistics() *snapshot.Statistics {
+	if c.asked == nil {
+		return nil
+	}
+	return c.asked.Statistics
+}
+
+// maxRecorded is how much is recorded of each part of what is asked and answered.
+const maxRecorded = 32_000
+
+// line is what the log says of the request.
+func (c *call) line(s *snapshot.Statistics) *record.Line {
+	path := c.in.URL.EscapedPath()
+	l := &record.Line{
+		Method: c.in.Method, Path: path[:min(len(path), maxLoggedPath)], TraceID: c.span.TraceID(), ChatID: c.answer.reader.ID,
+	}
+	if c.request != nil {
+		l.Turns = c.request.Turns()
+	}
+	if s.LogRequestContent && c.request != nil {
+		q := protocol.ReadQuestion(c.request.Body(), maxRecorded)
+		l.Content = append(l.Content, record.Content{Name: "question", Text: q.Text},
+			record.Content{Name: "system", Text: q.System}, record.Content{Name: "messages", Text: q.Messages})
+	}
+	if s.LogResponseContent {
+		answer, reasoning, toolCalls := c.answer.reader.Recorded()
+		l.Content = append(l.Content, record.Content{Name: "answer", Text: answer},
+			record.Content{Name: "reasoning", Text: reasoning}, record.Content{Name: "tool_calls", Text: toolCalls})
+	}
+	return l
+}
+
+const maxLoggedPath = 512
+
+// operation is what traces call the kind of the request.
+func (c *call) operation() string {
+	path := strings.TrimSuffix(c.path, "/")
+	for suffix, name := range operations {
+		if strings.HasSuffix(path, suffix) {
+			return name
+		}
+	}
+	return "request"
+}
+
+var operations = map[string]string{
+	"/chat/completions": "chat", "/messages": "chat", "/responses": "chat", "/v1/completions": "text_completion",
+	"/embeddings": "embeddings", "/rerank": "rerank", "/text-rerank": "rerank", "/images/generations": "image_generation",
 }
 
 // describe names who was asked for what.

@@ -47,6 +47,7 @@ type Record struct {
 // Line is what the log says of a request beside its record.
 type Line struct {
 	Method, Path string
+	TraceID      string
 	ChatID       string
 	Turns        int
 	Content      []Content // what was asked and answered, of APIs that have it recorded
