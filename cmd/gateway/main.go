@@ -47,6 +47,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 		"CIDR or ip:port that services of Model APIs may have though it is not public (repeatable, the same as the control plane's)")
 	flags.DurationVar(&s.DrainNotice, "drain-notice", 2*time.Second,
 		"how long requests are still taken after SIGTERM while /readyz says no: as long as load balancers need to see it")
+	flags.StringVar(&s.OTLPEndpoint, "otlp-endpoint", getenv("OTEL_EXPORTER_OTLP_ENDPOINT"),
+		"collector that traces of Model APIs with AI statistics are sent to, OTLP over HTTP: http://host:4318 (default OTEL_EXPORTER_OTLP_ENDPOINT)")
 	flags.DurationVar(&s.DrainTimeout, "drain-timeout", 30*time.Second, "how long running requests may take after SIGTERM")
 	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil

@@ -16,7 +16,7 @@ import (
 func rows(t *testing.T, s *apitest.Server) []audit.Entry {
 	t.Helper()
 	found, err := s.DB.Control.Query(t.Context(), `
-		SELECT request_id, account_id, principal, access_key_id, source_ip, action, resource, resource_id, outcome, code
+		SELECT request_id, account_id, principal, access_key_id, source_ip, action, resource, resource_id, outcome, code, detail
 		FROM audit_event ORDER BY id`)
 	require.NoError(t, err)
 	entries, err := pgx.CollectRows(found, pgx.RowToStructByPos[audit.Entry])

@@ -33,6 +33,7 @@ type Entry struct {
 	ResourceID  string
 	Outcome     Outcome // Done unless a step says otherwise
 	Code        string  // the error code of a call that was denied or failed
+	Detail      string  // what a call that was done changed, where that is to be found again
 }
 
 type contextKey struct{}
@@ -57,13 +58,13 @@ type Execer interface {
 
 const insert = `
 	INSERT INTO audit_event (request_id, account_id, principal, access_key_id, source_ip, action, resource,
-		resource_id, outcome, code)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		resource_id, outcome, code, detail)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 	ON CONFLICT (request_id) DO NOTHING`
 
 func (e *Entry) values() []any {
 	return []any{
-		e.RequestID, e.AccountID, e.Principal, e.AccessKeyID, e.SourceIP, e.Action, e.Resource, e.ResourceID, e.Outcome, e.Code,
+		e.RequestID, e.AccountID, e.Principal, e.AccessKeyID, e.SourceIP, e.Action, e.Resource, e.ResourceID, e.Outcome, e.Code, e.Detail,
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/engineshed/engineshed/internal/gateway/config"
 	"github.com/engineshed/engineshed/internal/gateway/protocol"
 	"github.com/engineshed/engineshed/internal/gateway/record"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 // answerBody passes an engine's answer on, with what its reader takes out left out. It remembers how reading ended, to
@@ -17,25 +18,21 @@ import (
 type answerBody struct {
 	io.ReadCloser
 	err    error
-	reader *protocol.Answer // nil: nobody reads along
-	first  time.Time        // when content came
+	reader protocol.Answer
+	first  time.Time // when content came
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
 	for {
-		held := 0
-		if b.reader != nil {
-			if held = b.reader.Unhold(p); held > 0 && held == len(p) {
-				return held, nil
-			}
+		held := b.reader.Unhold(p)
+		if held > 0 && held == len(p) {
+			return held, nil
 		}
 		n, err := b.ReadCloser.Read(p[held:])
 		if err != nil && err != io.EOF {
 			b.err = err
 		}
-		if b.reader != nil {
-			n = b.look(p[:held+n], err != nil)
-		}
+		n = b.look(p[:held+n], err != nil)
 		if n > 0 || err != nil || len(p) == 0 {
 			return n, err
 		}
@@ -56,12 +53,14 @@ func (c *call) watch(resp *http.Response) {
 		return
 	}
 	header := resp.Header
-	reader := protocol.NewAnswer(header.Get("Content-Type"), header.Get("Content-Encoding"), c.strips)
-	if reader.Strips() {
+	if s := c.statistics(); s != nil && s.LogResponseContent {
+		c.answer.reader.Record(maxRecorded)
+	}
+	c.answer.reader.Begin(header.Get("Content-Type"), header.Get("Content-Encoding"), c.strips)
+	if c.answer.reader.Strips() {
 		header.Del("Content-Length")
 		resp.ContentLength = -1
 	}
-	c.answer.reader = reader
 }
 
 // tellsUsageWhenAsked reports whether what is asked for tells its usage at the end of a stream only when it is asked to.
@@ -74,22 +73,77 @@ func (c *call) account() {
 	if c.asked == nil && c.service == nil {
 		return
 	}
-	rec := record.Record{
-		BeganAt: c.began, RequestID: c.id, EndState: c.endState(), Status: c.status, Total: time.Since(c.began),
-	}
-	c.describe(&rec)
+	rec := record.New()
+	rec.BeganAt, rec.RequestID, rec.EndState, rec.Status, rec.Total = c.began, c.id, c.endState(), c.status, time.Since(c.began)
+	c.describe(rec)
 	if c.request != nil {
 		rec.ModelAsked = c.request.Model
 	}
-	if reader := c.answer.reader; reader != nil {
-		reader.End()
-		rec.Usage, rec.Model, rec.Streamed = reader.Usage, reader.Model, reader.Stream
-		if reader.Stream && !c.answer.first.IsZero() {
-			rec.FirstContent = max(c.answer.first.Sub(c.began), 1)
+	reader := &c.answer.reader
+	reader.End()
+	rec.Usage, rec.Model, rec.Streamed = reader.Usage, reader.Model, reader.Stream
+	if reader.Stream && !c.answer.first.IsZero() {
+		rec.FirstContent = max(c.answer.first.Sub(c.began), 1)
+	}
+	configured := c.configuredModel()
+	rec.Model = cmp.Or(rec.Model, configured, rec.ModelAsked)
+	if s := c.statistics(); s != nil {
+		c.records.Count(rec, configured)
+		rec.Line = c.line(s)
+		c.span.End(rec, c.operation())
+	}
+	c.records.Add(rec)
+}
+
+// statistics is what the API that was asked has recorded beside the usage; nil: nothing.
+func (c *call) statistics() *snapshot.Statistics {
+	if c.asked == nil {
+		return nil
+	}
+	return c.asked.Statistics
+}
+
+// maxRecorded is how much is recorded of each part of what is asked and answered.
+const maxRecorded = 32_000
+
+// line is what the log says of the request.
+func (c *call) line(s *snapshot.Statistics) *record.Line {
+	path := c.in.URL.EscapedPath()
+	l := &record.Line{
+		Method: c.in.Method, Path: path[:min(len(path), maxLoggedPath)], TraceID: c.span.TraceID(), ChatID: c.answer.reader.ID,
+	}
+	if c.request != nil {
+		l.Turns = c.request.Turns()
+	}
+	if s.LogRequestContent && c.request != nil {
+		q := protocol.ReadQuestion(c.request.Body(), maxRecorded)
+		l.Content = append(l.Content, record.Content{Name: "question", Text: q.Text},
+			record.Content{Name: "system", Text: q.System}, record.Content{Name: "messages", Text: q.Messages})
+	}
+	if s.LogResponseContent {
+		answer, reasoning, toolCalls := c.answer.reader.Recorded()
+		l.Content = append(l.Content, record.Content{Name: "answer", Text: answer},
+			record.Content{Name: "reasoning", Text: reasoning}, record.Content{Name: "tool_calls", Text: toolCalls})
+	}
+	return l
+}
+
+const maxLoggedPath = 512
+
+// operation is what traces call the kind of the request.
+func (c *call) operation() string {
+	path := strings.TrimSuffix(c.path, "/")
+	for suffix, name := range operations {
+		if strings.HasSuffix(path, suffix) {
+			return name
 		}
 	}
-	rec.Model = cmp.Or(rec.Model, c.configuredModel(), rec.ModelAsked)
-	c.records.Add(rec)
+	return "request"
+}
+
+var operations = map[string]string{
+	"/chat/completions": "chat", "/messages": "chat", "/responses": "chat", "/v1/completions": "text_completion",
+	"/embeddings": "embeddings", "/rerank": "rerank", "/text-rerank": "rerank", "/images/generations": "image_generation",
 }
 
 // describe names who was asked for what.

@@ -31,6 +31,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/gateway"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 // The benchmarks measure processes, not functions: this test binary starts itself again in one of these roles.
@@ -101,7 +102,8 @@ func serveUntil(ctx context.Context, h http.Handler) error {
 	return nil
 }
 
-var benchText = `{"choices":[{"message":{"role":"assistant","content":"` + strings.Repeat("a", 900) + `"}}]}`
+var benchText = `{"choices":[{"message":{"role":"assistant","content":"` + strings.Repeat("a", 820) +
+	`"}}],"usage":{"prompt_tokens":240,"completion_tokens":210,"total_tokens":450}}`
 
 func benchAnswer(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
@@ -289,7 +291,7 @@ func BenchmarkBesideReverseProxy(b *testing.B) {
 	s := g.service(upstream.addr)
 	outside := g.outside("http://" + upstream.addr)
 	a := apiOf(outside.ID, chatRoute)
-	a.Auth, a.Targets[0].Model = true, "written over"
+	a.Auth, a.Targets[0].Model, a.Statistics = true, "written over", &snapshot.Statistics{}
 	g.serveAll(s, outside, a, consumer(callerKey, "Default", "", a.ID))
 	binary := filepath.Join(b.TempDir(), "gateway")
 	out, err := exec.Command("go", "build", "-o", binary, "github.com/engineshed/engineshed/cmd/gateway").CombinedOutput()
@@ -323,7 +325,7 @@ func BenchmarkBesideReverseProxy(b *testing.B) {
 	b.Logf("  bare ReverseProxy %s", spread("%.0f", theirs))
 	b.Logf("  gateway           %s", spread("%.0f", ours))
 	b.Logf("  ratio             %s, floor %.2f", spread("%.3f", ratios), floor)
-	b.Logf("  Model API         %s (key, route, model written over)", spread("%.0f", apis))
+	b.Logf("  Model API         %s (key, route, model written over, usage, metrics, log)", spread("%.0f", apis))
 	b.Logf("  ratio             %s, floor %.2f", spread("%.3f", apiRatios), apiFloor)
 	b.ReportMetric(median(ours), "req/cpu-s")
 	b.ReportMetric(median(theirs), "bare-req/cpu-s")

@@ -43,6 +43,7 @@ type Settings struct {
 	DrainNotice     time.Duration // how long requests are taken when the end is announced, until nobody sends more
 	DrainTimeout    time.Duration // how long the requests under way may then take
 	GatewayID       string        // the one gateway whose Model APIs are served; "": all
+	OTLPEndpoint    string        // of a collector of traces: http://host:4318; "": none
 	AllowUpstream   []string      // addresses that are not public and may be reached: CIDR or ip:port
 }
 
@@ -52,6 +53,7 @@ type Gateway struct {
 	log        *slog.Logger
 	store      *config.Store
 	records    *record.Recorder
+	tracer     *record.Tracer
 	running    atomic.Int64
 	servers    []server
 	adminAddr  string
@@ -101,7 +103,13 @@ func Open(s Settings, log *slog.Logger) (*Gateway, error) {
 		store.Close()
 		return nil, err
 	}
-	g := &Gateway{settings: s, log: log, store: store, records: records}
+	tracer, err := record.NewTracer(s.OTLPEndpoint, store.ProcessID(), log)
+	if err != nil {
+		store.Close()
+		records.Close()
+		return nil, err
+	}
+	g := &Gateway{settings: s, log: log, store: store, records: records, tracer: tracer}
 	g.requests, g.endAll = context.WithCancel(context.Background())
 	if err := g.listen(); err != nil {
 		g.close()
@@ -121,6 +129,11 @@ func (s Settings) validate() error {
 	}
 	if s.Addr == "" {
 		complain("--addr is required")
+	}
+	if s.OTLPEndpoint != "" {
+		if err := record.CheckEndpoint(s.OTLPEndpoint); err != nil {
+			complain("--otlp-endpoint: %w", err)
+		}
 	}
 	if s.SnapshotKeyFile == "" {
 		complain("--snapshot-key-file is required: the file that the control plane publishes under")
@@ -162,7 +175,7 @@ func (g *Gateway) listen() error {
 		}
 		h := &handler{
 			current: g.store.Current, public: l.use != privateUse, apis: l.use != publicUse, httpsPort: httpsPort,
-			maxBody: g.settings.MaxBody, nobody: nobody, log: bounded, records: g.records, running: &g.running,
+			maxBody: g.settings.MaxBody, nobody: nobody, log: bounded, records: g.records, tracer: g.tracer, running: &g.running,
 			websockets: &g.websockets, ending: g.requests,
 		}
 		if err := g.serveOn(l.use, l.addr, h); err != nil {
@@ -364,7 +377,10 @@ func (g *Gateway) awaitWebSockets(ctx context.Context) error {
 	}
 }
 
-const cutTimeout = 2 * time.Second
+const (
+	cutTimeout    = 2 * time.Second
+	tracesTimeout = 3 * time.Second
+)
 
 // cut ends the requests that are left and waits until they are accounted for.
 func (g *Gateway) cut() {
@@ -388,4 +404,7 @@ func (g *Gateway) close() {
 	}
 	g.store.Close()
 	g.records.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), tracesTimeout)
+	defer cancel()
+	g.tracer.Close(ctx)
 }

@@ -36,6 +36,7 @@ type handler struct {
 	nobody    *config.Traffic // what nobody is charged for
 	log       *boundedLog
 	records   *record.Recorder
+	tracer    *record.Tracer
 
 	running    *atomic.Int64   // requests that have not ended
 	websockets *sync.WaitGroup // connections that became WebSockets
@@ -76,6 +77,7 @@ type call struct {
 	in       *http.Request
 	id       string
 	began    time.Time
+	span     *record.Span
 	asked    *config.API      // at whose place the request came, whether it may or not
 	consumer *config.Consumer // who asks, where it is known
 	api      *config.API      // nil: a model service is called directly

@@ -39,6 +39,9 @@ func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
 		return errUnknownURL
 	}
 	c.asked, c.protocol = found.API, found.API.Protocols[0]
+	if c.asked.Statistics != nil {
+		c.span = c.tracer.Start(c.in.Context(), c.in.Header, c.began)
+	}
 	switch {
 	case found.Route == nil && found.Allow != "":
 		return refuseMethod(found.Allow)
@@ -200,6 +203,7 @@ func (c *call) rewriteForAPI(p *httputil.ProxyRequest) {
 		delete(out.Header, name)
 	}
 	out.Header[requestIDHeader] = []string{c.id}
+	c.span.Inject(out.Header)
 	out.Trailer = nil
 	query := withoutKeys(out.URL.RawQuery, c.ways.Query)
 	if c.service != nil {

@@ -56,6 +56,7 @@ func (a *APIs) Create(ctx context.Context, accountID string, spec Spec) (API, er
 		if err := a.settle(ctx, tx, s, s.DeployConfig.AutoDeploy); err != nil {
 			return err
 		}
+		noteRecording(ctx, nil, s.recorded())
 		created, err = a.finish(ctx, tx, accountID, s.ID, s.ID)
 		return err
 	})
@@ -159,9 +160,11 @@ func (a *APIs) change(ctx context.Context, accountID, id string, do func(pgx.Tx,
 		if err != nil {
 			return err
 		}
+		before := s.recorded()
 		if err := do(tx, s); err != nil {
 			return err
 		}
+		noteRecording(ctx, before, s.recorded())
 		changed, err = a.finish(ctx, tx, accountID, id, id)
 		return err
 	})

@@ -258,7 +258,7 @@ func (c *DeployConfig) check() error {
 	if c.PolicyConfigs == nil {
 		c.PolicyConfigs = []PolicyConfig{}
 	}
-	return checkPolicies(c.PolicyConfigs)
+	return checkPolicies(c.PolicyConfigs, PolicyAiStatistics)
 }
 
 // checkScene returns the one spelling of the scene. Single is how reads of routes spell it.
@@ -278,8 +278,8 @@ func checkScene(scene string, services []ServiceConfig) (string, error) {
 	return SingleService, nil
 }
 
-// checkPolicies refuses a policy that is on and not served. One that is off is kept as it was sent.
-func checkPolicies(policies []PolicyConfig) error {
+// checkPolicies refuses a policy that is on and not one of the served types. One that is off is kept as it was sent.
+func checkPolicies(policies []PolicyConfig, served ...string) error {
 	for i, p := range policies {
 		if p.Type == "" {
 			return ErrDeployConfigs.Withf("The parameter policyConfigs[%d].type is required.", i)
@@ -287,8 +287,14 @@ func checkPolicies(policies []PolicyConfig) error {
 		if slices.ContainsFunc(policies[:i], func(other PolicyConfig) bool { return other.Type == p.Type }) {
 			return ErrDeployConfigs.Withf("The policyConfigs name %.40s twice.", p.Type)
 		}
-		if p.Enable {
+		if !p.Enable {
+			continue
+		}
+		if !slices.Contains(served, p.Type) {
 			return ErrUnsupported.Withf("The policy %.40s is not served here. Leave it out, or send it with enable false.", p.Type)
+		}
+		if err := p.checkStatistics(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -35,6 +35,14 @@ type ModelAPI struct {
 	Routes         []Route  `json:"routes"`
 	Targets        []Target `json:"targets"` // of every route that has none of its own
 	Scene          string   `json:"scene"`   // SingleService, …
+
+	Statistics *Statistics `json:"statistics,omitempty"` // nil: only usage records are written
+}
+
+// Statistics says that requests are counted, logged and traced, and whether bodies are in the log.
+type Statistics struct {
+	LogRequestContent  bool `json:"logRequestContent,omitempty"`
+	LogResponseContent bool `json:"logResponseContent,omitempty"`
 }
 
 // Route is one path of a Model API. Its path follows the base path.

@@ -125,8 +125,8 @@ func (r *Request) Turns() (n int) {
 	}
 }
 
-// Messages is the value of that field, nil when there is none.
-func (r *Request) Messages() []byte { return r.messages.of(r.body) }
+// Body is the body as it came.
+func (r *Request) Body() []byte { return r.body }
 
 // edit puts text in the place of a piece of the body.
 type edit struct {

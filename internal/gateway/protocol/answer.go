@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"mime"
 	"strings"
 )
 
@@ -22,8 +21,7 @@ const (
 	maxRecorded = 1 << 20
 )
 
-// Answer reads one answer. The zero value of a kind that NewAnswer does not know reads nothing. It is not for
-// concurrent use.
+// Answer reads one answer. The zero value takes it for anything. It is not for concurrent use.
 type Answer struct {
 	Usage   Usage
 	Model   string // as the answer names it
@@ -51,14 +49,14 @@ const (
 	events
 )
 
-// NewAnswer returns the reader of an answer with these headers. With strip, the event of an OpenAI stream that tells
-// the usage and nothing else is taken out.
-func NewAnswer(contentType, contentEncoding string, strip bool) *Answer {
-	a := new(Answer)
+// Begin says which headers the answer has. With strip, the event of an OpenAI stream that tells the usage and nothing
+// else is taken out.
+func (a *Answer) Begin(contentType, contentEncoding string, strip bool) {
 	if contentEncoding != "" && !strings.EqualFold(contentEncoding, "identity") {
-		return a
+		return
 	}
-	media, _, _ := mime.ParseMediaType(contentType)
+	media, _, _ := strings.Cut(contentType, ";")
+	media = strings.ToLower(strings.TrimSpace(media))
 	switch {
 	case media == "text/event-stream":
 		a.kind, a.Stream, a.strip = events, true, strip
@@ -67,7 +65,6 @@ func NewAnswer(contentType, contentEncoding string, strip bool) *Answer {
 	case media == "application/x-ndjson":
 		a.Stream = true
 	}
-	return a
 }
 
 // Record keeps what is answered, up to limit bytes of each part.

@@ -14,6 +14,12 @@ const (
 	jsonType    = "application/json"
 )
 
+func newAnswer(contentType, contentEncoding string, strip bool) *Answer {
+	a := new(Answer)
+	a.Begin(contentType, contentEncoding, strip)
+	return a
+}
+
 // pass sends text through a in pieces of size bytes, as a gateway does, and returns what a client gets.
 func pass(a *Answer, text string, size int) string {
 	var out strings.Builder
@@ -74,7 +80,7 @@ func TestTokensModelAndID(t *testing.T) {
 			if size < 100 && len(c.text) > 1<<16 {
 				size = 100
 			}
-			a := NewAnswer(c.contentType, "", false)
+			a := newAnswer(c.contentType, "", false)
 			require.Equal(t, c.text, pass(a, c.text, size), c.name)
 			require.Equal(t, c.usage, a.Usage, "%s in pieces of %d", c.name, size)
 			require.Equal(t, c.model, a.Model, c.name)
@@ -82,7 +88,7 @@ func TestTokensModelAndID(t *testing.T) {
 			require.Equal(t, c.content, a.Content, c.name)
 		}
 	}
-	compressed := NewAnswer(jsonType, "gzip", false)
+	compressed := newAnswer(jsonType, "gzip", false)
 	pass(compressed, `{"usage":{"prompt_tokens":5}}`, 100)
 	require.False(t, compressed.Usage.Known, "what is compressed is not read")
 }
@@ -91,18 +97,18 @@ func TestUsageEventThatWasAskedForByTheGatewayIsTakenOut(t *testing.T) {
 	t.Parallel()
 	const done = "data: [DONE]\n\n"
 	for size := 1; size < 600; size++ {
-		a := NewAnswer(eventStream, "", true)
+		a := newAnswer(eventStream, "", true)
 		require.Equal(t, openAIStream+done, pass(a, openAIStream+usageEvent+done, size), "pieces of %d", size)
 		require.EqualValues(t, 12, a.Usage.Total)
 	}
 	crlf := strings.NewReplacer("\n", "\r\n")
-	a := NewAnswer(eventStream, "", true)
+	a := newAnswer(eventStream, "", true)
 	require.Equal(t, crlf.Replace(openAIStream+done), pass(a, crlf.Replace(openAIStream+usageEvent+done), 7))
 
-	a = NewAnswer(eventStream, "", true)
+	a = newAnswer(eventStream, "", true)
 	withChoice := "data: {\"choices\":[{\"delta\":{}}],\"usage\":{\"prompt_tokens\":1}}\n\n"
 	require.Equal(t, withChoice, pass(a, withChoice, 9), "an event that says more stays")
-	a = NewAnswer(eventStream, "", true)
+	a = newAnswer(eventStream, "", true)
 	filtered := "data: {\"choices\":[],\"prompt_filter_results\":[{}]}\n\n"
 	require.Equal(t, filtered, pass(a, filtered, 9))
 }
@@ -122,10 +128,10 @@ func TestNothingButAPossibleUsageEventIsHeldBack(t *testing.T) {
 		"data: {" + strings.Repeat(" ", maxHeld): false,
 		openAIStream:                             false,
 	} {
-		a := NewAnswer(eventStream, "", true)
+		a := newAnswer(eventStream, "", true)
 		passed := a.Read([]byte(piece), false)
 		require.Equal(t, held, passed < len(piece), piece)
-		a = NewAnswer(eventStream, "", true)
+		a = newAnswer(eventStream, "", true)
 		require.Equal(t, len(piece), a.Read([]byte(piece), true), "the end holds nothing back")
 	}
 }
@@ -149,7 +155,7 @@ func TestContentIsSeenWhenItComes(t *testing.T) {
 		`{"output":{"choices":[{"message":{"content":[{"text":"x"}]}}]}}`:                            true,
 		`[DONE]`: false,
 	} {
-		a := NewAnswer(eventStream, "", false)
+		a := newAnswer(eventStream, "", false)
 		pass(a, "data: "+data+"\n\n", 1<<20)
 		require.Equal(t, content, a.Content, data)
 	}
@@ -165,13 +171,13 @@ func TestAnswerIsRecordedWithinItsBounds(t *testing.T) {
 		{eventStream, "data:{\"output\":{\"text\":\"a\"}}\n\ndata:{\"output\":{\"text\":\"ab\"}}\n\n", "ab", "", ""},
 		{jsonType, `{"data":[1]}`, `{"data":[1]}`, "", ""},
 	} {
-		a := NewAnswer(c.contentType, "", false)
+		a := newAnswer(c.contentType, "", false)
 		a.Record(1000)
 		pass(a, c.text, 5)
 		answer, reasoning, calls := a.Recorded()
 		require.Equal(t, []string{c.answer, c.reasoning, c.calls}, []string{answer, reasoning, calls})
 	}
-	a := NewAnswer(eventStream, "", false)
+	a := newAnswer(eventStream, "", false)
 	a.Record(100)
 	pass(a, strings.Repeat("data: {\"choices\":[{\"delta\":{\"content\":\"0123456789\"}}]}\n\n", 1000), 4096)
 	answer, _, _ := a.Recorded()
@@ -187,7 +193,7 @@ func TestCutKeepsBothEnds(t *testing.T) {
 
 func TestQuietStreamKeepsLittle(t *testing.T) {
 	t.Parallel()
-	a := NewAnswer(eventStream, "", false)
+	a := newAnswer(eventStream, "", false)
 	long := []byte("data: " + strings.Repeat("x", maxLine-100))
 	for range 3 {
 		a.Read(long, false)
@@ -210,10 +216,10 @@ func FuzzAnswer(f *testing.F) {
 		if asDocument {
 			contentType = jsonType
 		}
-		pieces := NewAnswer(contentType, "", strip)
+		pieces := newAnswer(contentType, "", strip)
 		pieces.Record(64)
 		got := pass(pieces, string(text), int(size)%4096+1+len(text)/1000)
-		whole := NewAnswer(contentType, "", strip)
+		whole := newAnswer(contentType, "", strip)
 		whole.Record(64)
 		want := pass(whole, string(text), 32<<10)
 		if !strip || asDocument {
@@ -248,7 +254,7 @@ func requireLines(t *testing.T, text, got string) {
 
 func BenchmarkStream(b *testing.B) {
 	event := []byte(fmt.Sprintf("data: {\"id\":\"c1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":%q}}]}\n\n", "word"))
-	a := NewAnswer(eventStream, "", true)
+	a := newAnswer(eventStream, "", true)
 	buffer := bytes.Clone(event)
 	b.SetBytes(int64(len(event)))
 	b.ReportAllocs()
@@ -262,7 +268,7 @@ func BenchmarkDocument(b *testing.B) {
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		a := NewAnswer(jsonType, "", false)
+		a := newAnswer(jsonType, "", false)
 		a.Read(body, true)
 		a.End()
 	}

@@ -10,7 +10,11 @@ func (r *Record) write(log *slog.Logger) {
 	if r.Line == nil {
 		return
 	}
-	log.LogAttrs(context.Background(), slog.LevelInfo, "request",
+	var trace slog.Attr // the empty one is left out
+	if r.Line.TraceID != "" {
+		trace = slog.String("traceId", r.Line.TraceID)
+	}
+	log.LogAttrs(context.Background(), slog.LevelInfo, "request", trace,
 		slog.String("requestId", r.RequestID), slog.Time("beganAt", r.BeganAt),
 		slog.String("method", r.Line.Method), slog.String("path", r.Line.Path), slog.Int("status", r.Status),
 		slog.String("endState", string(r.EndState)), slog.String("api", r.API), slog.String("route", r.Route),

@@ -40,11 +40,14 @@ type Record struct {
 	Total        time.Duration
 
 	Line *Line // what the log gets; nil: nothing
+
+	next *Record
 }
 
 // Line is what the log says of a request beside its record.
 type Line struct {
 	Method, Path string
+	TraceID      string
 	ChatID       string
 	Turns        int
 	Content      []Content // what was asked and answered, of APIs that have it recorded

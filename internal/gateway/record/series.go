@@ -51,13 +51,17 @@ type series struct {
 	models map[string]bool // that were let in though no configuration names them
 }
 
-// Count counts a request of an API that has statistics. configured says that the record's model is a name out of a
-// configuration. Requests whose usage is not known are not counted, so that averages are right.
-func (r *Recorder) Count(rec *Record, configured bool) {
+// Count counts a request of an API that has statistics, for the model that is configured, or else for the one that
+// served it. Requests whose usage is not known are not counted, so that averages are right.
+func (r *Recorder) Count(rec *Record, configured string) {
 	if !rec.Usage.Known {
 		return
 	}
-	c := r.series.of(labels{rec.APIName, rec.ServiceName, clean(rec.Model), rec.consumerLabel()}, configured)
+	l := labels{rec.APIName, rec.ServiceName, configured, rec.consumerLabel()}
+	if configured == "" {
+		l.model = clean(rec.loggedModel())
+	}
+	c := r.series.of(l, configured != "")
 	c.add(uint64(rec.Usage.Input), uint64(rec.Usage.Output), uint64(rec.Usage.Total), //nolint:gosec // never negative
 		uint64(rec.Total.Milliseconds()), 1) //nolint:gosec // never negative
 	if rec.Streamed && rec.FirstContent > 0 {

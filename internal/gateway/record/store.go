@@ -1,12 +1,12 @@
 package record
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,10 +31,18 @@ type store struct {
 	total   atomic.Uint64
 	wake    chan struct{}
 
-	mu      sync.Mutex
-	pending []Record
+	added atomic.Pointer[chunk] // the newest
 
-	away bool // of the goroutine of run
+	// These belong to the goroutine of run.
+	pending []*Record
+	away    bool
+	rows    []byte
+}
+
+// chunk is what was added at once.
+type chunk struct {
+	records []*Record
+	before  *chunk
 }
 
 func (s *store) open(url string) error {
@@ -49,14 +57,16 @@ func (s *store) open(url string) error {
 	return err
 }
 
-func (s *store) add(records []Record) {
-	if len(records) == 0 {
-		return
+// add takes records without waiting for those that are being written. One goroutine adds.
+func (s *store) add(records []*Record) {
+	c := &chunk{records: records}
+	for {
+		c.before = s.added.Load()
+		if s.added.CompareAndSwap(c.before, c) {
+			break
+		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pending = append(s.pending, records...)
-	if len(s.pending) >= maxBatch {
+	if len(records) >= maxBatch {
 		select {
 		case s.wake <- struct{}{}:
 		default:
@@ -107,40 +117,65 @@ func (s *store) rest(ctx context.Context, wait time.Duration) {
 // finish writes what is left and returns how much of it could not be written.
 func (s *store) finish(ctx context.Context) (lost int) {
 	_ = s.writeAll(ctx) // what is lost says enough
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	lost, s.pending = len(s.pending), nil
-	return lost
+	return len(s.pending)
 }
 
 // writeAll writes what there is at the moment.
 func (s *store) writeAll(ctx context.Context) error {
-	s.mu.Lock()
-	records := s.pending
-	s.pending = nil
-	s.mu.Unlock()
-	var kept []Record
+	records := s.take()
+	var kept []*Record
 	var failed error
 	for batch := range slices.Chunk(records, maxBatch) {
 		if failed != nil {
 			kept = append(kept, batch...)
 			continue
 		}
-		var left []Record
+		if s.copy(ctx, batch) == nil {
+			continue
+		}
+		var left []*Record // nobody knows whether a copy that failed was committed
 		left, failed = s.write(ctx, batch)
 		kept = append(kept, left...)
 	}
-	if len(kept) > 0 {
-		s.mu.Lock()
-		s.pending = append(kept, s.pending...)
-		s.mu.Unlock()
-	}
+	s.pending = kept
 	return failed
+}
+
+// take returns what is left of earlier writes and what was added since, in its order.
+func (s *store) take() []*Record {
+	var chunks [][]*Record
+	for c := s.added.Swap(nil); c != nil; c = c.before {
+		chunks = append(chunks, c.records)
+	}
+	slices.Reverse(chunks)
+	return slices.Concat(append([][]*Record{s.pending}, chunks...)...)
+}
+
+// copy writes a batch in the cheapest way, which can only be taken once: it does not leave out what is there already.
+func (s *store) copy(ctx context.Context, batch []*Record) error {
+	bounded, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	conn, err := s.pool.Acquire(bounded)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	s.rows = s.rows[:0]
+	for _, rec := range batch {
+		s.rows = appendRow(s.rows, s.process, rec)
+	}
+	if _, err := conn.Conn().PgConn().CopyFrom(bounded, bytes.NewReader(s.rows), copyRecords); err != nil {
+		return err
+	}
+	s.total.Add(uint64(len(batch)))
+	s.written(written, len(batch))
+	release(batch)
+	return nil
 }
 
 // write writes a batch and returns what is to be tried again. A record that Postgres does not take is found by halving,
 // so that it does not keep all others from being written.
-func (s *store) write(ctx context.Context, batch []Record) (left []Record, err error) {
+func (s *store) write(ctx context.Context, batch []*Record) (left []*Record, err error) {
 	bounded, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	err = s.insert(bounded, batch)
@@ -149,6 +184,7 @@ func (s *store) write(ctx context.Context, batch []Record) (left []Record, err e
 	case err == nil:
 		s.total.Add(uint64(len(batch)))
 		s.written(written, len(batch))
+		release(batch)
 		return nil, nil
 	case !isRefused || !isAboutRows(refused):
 		return batch, err
@@ -165,6 +201,7 @@ func (s *store) write(ctx context.Context, batch []Record) (left []Record, err e
 	}
 	s.log.Error("a usage record is refused by the database and dropped", "requestId", batch[0].RequestID, "error", err)
 	s.written(droppedBad, 1)
+	release(batch)
 	return nil, nil
 }
 
@@ -175,18 +212,22 @@ func isAboutRows(err *pgconn.PgError) bool {
 	return len(err.Code) == 5 && (err.Code[:2] == "22" || err.Code[:2] == "23")
 }
 
+const columns = `gateway_process, began_at, request_id, account_id, http_api_id, http_api_name, route,
+		service_id, service_name, model_asked, model, consumer_id, consumer_name, end_state, status, streamed,
+		input_tokens, output_tokens, total_tokens, cached_tokens, reasoning_tokens, first_content_ms, total_ms`
+
+const copyRecords = `COPY usage_record (` + columns + `) FROM STDIN`
+
 // insertRecords leaves out what is there already: a connection may break after the commit.
 const insertRecords = `
-	INSERT INTO usage_record (gateway_process, began_at, request_id, account_id, http_api_id, http_api_name, route,
-		service_id, service_name, model_asked, model, consumer_id, consumer_name, end_state, status, streamed,
-		input_tokens, output_tokens, total_tokens, cached_tokens, reasoning_tokens, first_content_ms, total_ms)
+	INSERT INTO usage_record (` + columns + `)
 	SELECT $1, * FROM unnest($2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
 		$8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::integer[],
 		$16::boolean[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[],
 		$23::bigint[])
 	ON CONFLICT DO NOTHING`
 
-func (s *store) insert(ctx context.Context, batch []Record) error {
+func (s *store) insert(ctx context.Context, batch []*Record) error {
 	texts := func(of func(*Record) string) []string { return column(batch, of) }
 	counts := func(of func(*Record) int64) []*int64 {
 		return column(batch, func(r *Record) *int64 {
@@ -229,10 +270,10 @@ func (s *store) insert(ctx context.Context, batch []Record) error {
 	return err
 }
 
-func column[T any](batch []Record, of func(*Record) T) []T {
+func column[T any](batch []*Record, of func(*Record) T) []T {
 	values := make([]T, len(batch))
-	for i := range batch {
-		values[i] = of(&batch[i])
+	for i, rec := range batch {
+		values[i] = of(rec)
 	}
 	return values
 }

@@ -1,0 +1,121 @@
+package record
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/engineshed/engineshed/internal/gateway/protocol"
+)
+
+// away is a recorder whose database is not there.
+func away(t *testing.T) *Recorder {
+	t.Helper()
+	r, err := Open("postgres://nobody@127.0.0.1:1/none", "test", slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(r.Close)
+	return r
+}
+
+func metrics(t *testing.T, r *Recorder) map[string]float64 {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	require.NoError(t, registry.Register(r))
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	values := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetValue())
+			}
+			values[strings.TrimSuffix(f.GetName()+" "+strings.Join(labels, "/"), " ")] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return values
+}
+
+func TestRecordsThatAreTooManyAreDroppedAndCounted(t *testing.T) {
+	t.Parallel()
+	r := away(t)
+	for range maxWaiting + 10 {
+		r.Add(New())
+	}
+	got := metrics(t, r)
+	require.EqualValues(t, 10, got["engineshed_gateway_usage_dropped_total full"])
+	require.EqualValues(t, maxWaiting, got["engineshed_gateway_usage_waiting"])
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, r.Run(ctx))
+	require.EqualValues(t, maxWaiting, metrics(t, r)["engineshed_gateway_usage_dropped_total ended"])
+	require.EqualValues(t, 0, metrics(t, r)["engineshed_gateway_usage_waiting"])
+}
+
+func TestRefusalsAreRecordedWithinASecondsBound(t *testing.T) {
+	t.Parallel()
+	r := away(t)
+	before := time.Now().Unix()
+	for range 5 * maxRefused {
+		rec := New()
+		rec.EndState = Refused
+		r.Add(rec)
+	}
+	seconds := time.Now().Unix() - before + 1
+	got := metrics(t, r)
+	require.LessOrEqual(t, got["engineshed_gateway_usage_waiting"], float64(maxRefused*seconds))
+	require.GreaterOrEqual(t, got["engineshed_gateway_usage_dropped_total refusals"], float64(maxRefused*(5-seconds)))
+}
+
+func TestContentThatWaitsIsBounded(t *testing.T) {
+	t.Parallel()
+	r := away(t)
+	text := strings.Repeat("x", maxContent/4)
+	for range 10 {
+		rec := New()
+		rec.Line = &Line{Content: []Content{{"question", text}}}
+		r.Add(rec)
+	}
+	require.LessOrEqual(t, r.content.Load(), int64(maxContent+10*100), "but for the marks in its place")
+}
+
+func TestSeriesAreBounded(t *testing.T) {
+	t.Parallel()
+	r := away(t)
+	count := func(route, model, configured string) {
+		r.Count(&Record{APIName: route, ServiceName: "s", Model: model, Usage: protocol.Usage{Known: true, Total: 1}}, configured)
+	}
+	for i := range maxModels + 50 {
+		count("a", fmt.Sprint("model-", i), "")
+	}
+	const prefix = "route_upstream_model_consumer_metric_total_token "
+	got := metrics(t, r)
+	require.EqualValues(t, 1, got[prefix+"s/none/model-0/a"])
+	require.EqualValues(t, 50, got[prefix+"s/none/other/a"])
+	count("a", "new", "configured")
+	require.EqualValues(t, 1, metrics(t, r)[prefix+"s/none/configured/a"], "a configured name is always told apart")
+
+	for i := range maxSeries {
+		count(fmt.Sprint("route-", i), "", "m")
+	}
+	got = metrics(t, r)
+	require.EqualValues(t, maxModels+2, got[prefix+"other/other/other/other"])
+	count("a", "x\xff", "") // no name of a label, but for its bytes
+	r.Count(&Record{APIName: "unseen"}, "m")
+	require.NotContains(t, metrics(t, r), prefix+"s/none/m/unseen", "a request that does not tell its usage is not counted")
+}
+
+func TestRowIsEscaped(t *testing.T) {
+	t.Parallel()
+	row := string(appendRow(nil, "p\t\\", &Record{Route: "a\nb\rc", Total: 1500 * time.Millisecond}))
+	require.True(t, strings.HasPrefix(row, `p\t\\`+"\t"))
+	require.Contains(t, row, `a\nb\rc`)
+	require.True(t, strings.HasSuffix(row, "\t\\N\t1500\n"))
+}
