@@ -14,7 +14,6 @@ var link = regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
 
 func TestLinksOfThePagesLeadSomewhere(t *testing.T) {
 	t.Parallel()
-	const root = "../.."
 	pages, err := filepath.Glob(root + "/*.md")
 	require.NoError(t, err)
 	more, err := filepath.Glob(root + "/docs/*.md")
