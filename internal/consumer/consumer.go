@@ -27,6 +27,7 @@ var (
 		"The consumer group does not exist. Call ListConsumerGroups for the ids of this account.")
 	ErrGroupNameTaken = fault.New(fault.Conflict, "Conflict.ConsumerGroupNameDuplicate",
 		"The account has a consumer group of this name already. Choose another name.")
+	ErrUnsupported  = fault.New(fault.Invalid, "UnsupportedParameter", "The parameter has a value that is not supported.")
 	ErrRuleNotFound = fault.New(fault.NotFound, "NotFound.ConsumerAuthorizationRuleNotFound",
 		"The authorization rule does not exist. Call QueryConsumerAuthorizationRules for the ids of this account.")
 	ErrRuleExists = fault.New(fault.Conflict, "Conflict.ConsumerAuthorizationForbidden",

@@ -60,11 +60,11 @@ func checkRules(specs []RuleSpec) error {
 		case (spec.ConsumerID == "") == (spec.GroupID == ""):
 			return fault.InvalidParameter("authorizationRules", "a rule names a consumerId or a consumerGroupId, and not both.")
 		case spec.ResourceType != ModelAPI:
-			return fault.InvalidParameter("resourceType", "only LLM, a Model API, is supported.")
+			return ErrUnsupported.Withf("The parameter resourceType has a value that is not supported: only LLM, a Model API, is.")
 		case spec.APIID == "":
 			return fault.MissingParameter("resourceIdentifier.resourceId")
 		case spec.ExpireMode != "" && spec.ExpireMode != "LongTerm":
-			return fault.InvalidParameter("expireMode", "only LongTerm is supported; delete the rule to revoke it.")
+			return ErrUnsupported.Withf("The parameter expireMode has a value that is not supported: only LongTerm is. Delete the rule to revoke it.")
 		}
 	}
 	return nil

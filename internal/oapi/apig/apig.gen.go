@@ -354,7 +354,7 @@ type ConsumerAuthorizationRuleSpec struct {
 	// Example: LongTerm
 	ExpireMode *string `json:"expireMode,omitempty"`
 
-	// PrincipalType Consumer, or ConsumerGroup.
+	// PrincipalType Consumer, or ConsumerGroup; which of the ids is given decides.
 	//
 	// Example: Consumer
 	PrincipalType *string `json:"principalType,omitempty"`
