@@ -146,8 +146,10 @@ func TestADecisionSaysWhyARequestGoesNowhere(t *testing.T) {
 		"no base path":      {Question{Host: "api.example.com", Path: "/chatter"}, 404, "unknown_url", "No Model API"},
 		"an unused host":    {Question{Host: "some.example.com", Path: chatPath, Scheme: "https"}, 404, "unknown_url", "rooted has no route"},
 		"a stranger's host": {Question{Host: "theirs.example.com", Path: "/v1/completions"}, 404, "unknown_url", "No Model API of this account"},
-		"a stranger's environment": {Question{Host: w.foreign.DeployConfig.EnvironmentID + ".example.test", Path: "/v1/completions"},
-			404, "unknown_url", "No Model API of this account"},
+		"a stranger's environment": {
+			Question{Host: w.foreign.DeployConfig.EnvironmentID + ".example.test", Path: "/v1/completions"},
+			404, "unknown_url", "No Model API of this account",
+		},
 		"no route":        {Question{Host: "api.example.com", Path: "/chat/v1/embeddings"}, 404, "unknown_url", "has no route for /v1/embeddings"},
 		"another method":  {Question{Host: "api.example.com", Method: "GET", Path: chatPath}, 405, "method_not_allowed", "POST"},
 		"another query":   {Question{Host: "api.example.com", Method: "GET", Path: "/chat/v1/files?team=b", Headers: map[string]string{"x-tier": "gold"}}, 404, "unknown_url", "no route"},

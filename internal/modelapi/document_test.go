@@ -338,15 +338,18 @@ func TestADifferenceIsAsDeepAsBothAreAlike(t *testing.T) {
 		"added, removed": {object{"a": 1}, object{"b": "x"}, []Change{{"a", json.Number("1"), nil}, {"b", nil, "x"}}},
 		"plain lists":    {object{"a": []any{"x"}}, object{"a": []any{"y"}}, []Change{{"a", []any{"x"}, []any{"y"}}}},
 		"named items": {
-			object{"a": []any{item("x", "1"), item("y", "1")}}, object{"a": []any{item("y", "2"), item("x", "1")}},
+			object{"a": []any{item("x", "1"), item("y", "1")}},
+			object{"a": []any{item("y", "2"), item("x", "1")}},
 			[]Change{{"a[y].more", "1", "2"}},
 		},
 		"another order": {
-			object{"a": []any{item("x", "1"), item("y", "1")}}, object{"a": []any{item("y", "1"), item("x", "1")}},
+			object{"a": []any{item("x", "1"), item("y", "1")}},
+			object{"a": []any{item("y", "1"), item("x", "1")}},
 			[]Change{{"a", []any{item("x", "1"), item("y", "1")}, []any{item("y", "1"), item("x", "1")}}},
 		},
 		"the same name twice": {
-			object{"a": []any{item("x", "1"), item("x", "2")}}, object{"a": []any{item("x", "1"), item("x", "3")}},
+			object{"a": []any{item("x", "1"), item("x", "2")}},
+			object{"a": []any{item("x", "1"), item("x", "3")}},
 			[]Change{{"a", []any{item("x", "1"), item("x", "2")}, []any{item("x", "1"), item("x", "3")}}},
 		},
 	} {
