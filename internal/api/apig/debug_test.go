@@ -78,6 +78,22 @@ func open(ctx context.Context, t *testing.T, s *apitest.Server) io.Reader {
 	return response.Body
 }
 
+func TestADebugMayTakeLongerThanOtherCalls(t *testing.T) {
+	t.Parallel()
+	const timeout = time.Second
+	s, d := serveWithin(t, timeout)
+	d.gateway = func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(timeout + timeout/2): // longer than the call would have been given
+			say(w, r)
+		case <-r.Context().Done():
+		}
+	}
+	a := s.Call(apitest.RootKey, "DebugHttpApi", "POST", debugTarget, `{"messages":[{}],"stream":true}`)
+	require.Len(t, a.Events, 3)
+	require.NotContains(t, a.Events[2].Data, "error")
+}
+
 func TestADebugIsShownAsItGoes(t *testing.T) {
 	t.Parallel()
 	s, d := serve(t)

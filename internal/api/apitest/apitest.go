@@ -54,6 +54,12 @@ type Server struct {
 // New serves products. Calls go to the first one.
 func New(t testing.TB, products ...api.Product) *Server {
 	t.Helper()
+	return Within(t, 0, products...)
+}
+
+// Within is New with a bound on the time of one call; 0: the usual one.
+func Within(t testing.TB, timeout time.Duration, products ...api.Product) *Server {
+	t.Helper()
 	db := pgtest.New(t)
 	box, err := secret.NewBox()
 	require.NoError(t, err)
@@ -66,6 +72,7 @@ func New(t testing.TB, products ...api.Product) *Server {
 		Authorizer: access.NewAuthorizer(s.store, box, log),
 		Audit:      db.Control,
 		Log:        log,
+		Timeout:    timeout,
 	})
 	require.NoError(t, err)
 	server := httptest.NewServer(handler)
