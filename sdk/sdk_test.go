@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/sdk"
+	"github.com/engineshed/engineshed/sdk/apig"
 	"github.com/engineshed/engineshed/sdk/gpdb"
 )
 
@@ -160,4 +161,39 @@ func TestChatWaitsForTheGatewayToLearnOfAService(t *testing.T) {
 	service := &gpdb.DescribeModelServiceResponse{PrivateConnectUrl: url}
 	require.NoError(t, client.Chat(t.Context(), service, nil, func(string) error { return nil }))
 	require.Equal(t, 3, asked)
+}
+
+func TestADebugEndsWithItsResult(t *testing.T) {
+	t.Parallel()
+	var answer string
+	client, _ := server(t, func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, "DebugHttpApi", r.Header.Get("x-acs-action"))
+		if answer == "" {
+			w.WriteHeader(http.StatusConflict)
+			_, _ = io.WriteString(w, `{"RequestId":"R","Code":"Conflict.HttpApiNotDeployed","Message":"no"}`)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, answer)
+	})
+	debug := func() (told []apig.DebugEvent, err error) {
+		err = client.DebugHttpApi(t.Context(), "api-1", apig.DebugHttpApiRequest{}, func(e apig.DebugEvent) error {
+			told = append(told, e)
+			return nil
+		})
+		return told, err
+	}
+	_, err := debug()
+	refused, ok := errors.AsType[*sdk.Error](err)
+	require.True(t, ok, err)
+	require.Equal(t, "Conflict.HttpApiNotDeployed", refused.Code)
+
+	answer = "event: decision\ndata: {\"status\":200}\n\nevent: content\ndata: {\"text\":\"hi\"}\n\n"
+	told, err := debug()
+	require.ErrorContains(t, err, "before it was complete")
+	require.Len(t, told, 2)
+	answer += "event: result\ndata: {\"totalMs\":7}\n\n"
+	told, err = debug()
+	require.NoError(t, err)
+	require.Equal(t, []any{int32(200), "hi", int64(7)}, []any{told[0].Decision.Status, *told[1].Content.Text, told[2].Result.TotalMs})
 }

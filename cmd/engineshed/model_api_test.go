@@ -66,7 +66,8 @@ func TestAModelAPIIsEditedComparedAndRolledBack(t *testing.T) {
 	require.EqualValues(t, 3, api().DeployedRevision)
 	difference := inJSON[apig.HttpApiDifference](t, i.ok("model-api", "diff", "chat", "--from", "2", "--to", "3", "-o", "json"))
 	require.Equal(t, []apig.HttpApiChange{
-		{Path: "basePath", Before: "/chat", After: "/talk"}, {Path: "removeBasePathOnForward", Before: true, After: false},
+		{Path: "basePath", Before: "/chat", After: "/talk"},
+		{Path: "removeBasePathOnForward", Before: true, After: false},
 		{Path: "services[" + service.ModelServiceId + "].modelName", Before: "Qwen3-0.6B"},
 	}, difference.Changes)
 

@@ -20,7 +20,7 @@ type call struct {
 	resources []string // what was authorized
 	err       error    // what the handler returned
 
-	client    context.Context //nolint:containedctx // ends when the client leaves; of streams
+	client    context.Context // ends when the client leaves
 	writer    http.ResponseWriter
 	streaming bool // the answer is on its way
 }

@@ -26,7 +26,7 @@ func (s *server) stream(ctx context.Context, c *call, r *http.Request) error {
 // outlasting is a context with the values of another, whose deadline does not count.
 type outlasting struct {
 	context.Context
-	values context.Context //nolint:containedctx // it is one
+	values context.Context
 }
 
 func (o outlasting) Value(key any) any { return o.values.Value(key) }

@@ -77,7 +77,7 @@ func (a *APIs) decide(ctx context.Context, tx pgx.Tx, accountID string, q Questi
 	d.Path = path
 	switch {
 	case !ok:
-		d.refuse(400, "invalid_url", "The path has no canonical form: it does not begin with /, or has empty or dot segments or control characters, however they are escaped.")
+		d.refuse(400, "invalid_url", "The path has no canonical form: it does not begin with /, or has a broken escape, empty or dot segments or control characters, however they are escaped.")
 		return d, nil
 	case route.Reserved(path):
 		d.refuse(404, "unknown_url", "Model APIs are not served at this path: it is reserved, as for model services.")

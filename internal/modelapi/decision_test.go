@@ -146,8 +146,10 @@ func TestADecisionSaysWhyARequestGoesNowhere(t *testing.T) {
 		"no base path":      {Question{Host: "api.example.com", Path: "/chatter"}, 404, "unknown_url", "No Model API"},
 		"an unused host":    {Question{Host: "some.example.com", Path: chatPath, Scheme: "https"}, 404, "unknown_url", "rooted has no route"},
 		"a stranger's host": {Question{Host: "theirs.example.com", Path: "/v1/completions"}, 404, "unknown_url", "No Model API of this account"},
-		"a stranger's environment": {Question{Host: w.foreign.DeployConfig.EnvironmentID + ".example.test", Path: "/v1/completions"},
-			404, "unknown_url", "No Model API of this account"},
+		"a stranger's environment": {
+			Question{Host: w.foreign.DeployConfig.EnvironmentID + ".example.test", Path: "/v1/completions"},
+			404, "unknown_url", "No Model API of this account",
+		},
 		"no route":        {Question{Host: "api.example.com", Path: "/chat/v1/embeddings"}, 404, "unknown_url", "has no route for /v1/embeddings"},
 		"another method":  {Question{Host: "api.example.com", Method: "GET", Path: chatPath}, 405, "method_not_allowed", "POST"},
 		"another query":   {Question{Host: "api.example.com", Method: "GET", Path: "/chat/v1/files?team=b", Headers: map[string]string{"x-tier": "gold"}}, 404, "unknown_url", "no route"},
@@ -191,7 +193,16 @@ func TestADecisionIsAboutWhatIsPublished(t *testing.T) {
 			'{routes,0,policyConfigs}', '[{"type":"C","enable":true},{"type":"A","enable":true}]') WHERE http_api_id = $1`, w.chat.ID)
 	require.NoError(t, err)
 	require.Equal(t, []string{"A", "C"}, w.decide(t, q).Policies)
+	_, err = w.apis.Undeploy(t.Context(), account, w.chat.ID)
+	require.NoError(t, err)
+	w.publish(t)
+	require.Equal(t, 404, w.decide(t, q).Status)
+	published, err := w.apis.Published(t.Context(), account, w.chat.ID)
+	require.NoError(t, err)
+	require.Nil(t, published)
 	require.NoError(t, w.apis.Delete(t.Context(), account, w.chat.ID))
 	w.publish(t)
 	require.Equal(t, 404, w.decide(t, q).Status)
+	_, err = w.apis.Published(t.Context(), account, w.chat.ID)
+	require.ErrorIs(t, err, ErrNotFound)
 }

@@ -190,9 +190,17 @@ func TestAnImportChangesWhatItsDocumentSays(t *testing.T) {
 	require.Equal(t, api.Routes[1].ID, got.Routes[1].ID, "a route that stays keeps its id")
 	require.Equal(t, []string{"alice", "bob"}, w.callers(t, api.ID), "alice by her group")
 
-	doc.ConsumerGroups = nil
+	doc.ConsumerGroups, doc.Environment = nil, "staging"
+	w.take(t, doc)
+	var environments []string
+	require.NoError(t, w.Owner.QueryRow(t.Context(), `SELECT array_agg(environment_id) FROM authorization_rule`).Scan(&environments))
+	require.Equal(t, []string{w.staging}, environments, "rules go with their API")
+	doc.Consumers = []string{"alice"}
+	require.EqualValues(t, 4, w.take(t, doc).Revision, "who may call is no part of a revision")
+	require.Equal(t, []string{"alice"}, w.callers(t, api.ID))
+	doc.Consumers = []string{"bob"}
 	result = w.take(t, doc)
-	require.EqualValues(t, 3, result.Revision, "who may call is no part of a revision")
+	require.EqualValues(t, 4, result.Revision)
 	require.Equal(t, []string{"bob"}, w.callers(t, api.ID))
 }
 
@@ -338,15 +346,18 @@ func TestADifferenceIsAsDeepAsBothAreAlike(t *testing.T) {
 		"added, removed": {object{"a": 1}, object{"b": "x"}, []Change{{"a", json.Number("1"), nil}, {"b", nil, "x"}}},
 		"plain lists":    {object{"a": []any{"x"}}, object{"a": []any{"y"}}, []Change{{"a", []any{"x"}, []any{"y"}}}},
 		"named items": {
-			object{"a": []any{item("x", "1"), item("y", "1")}}, object{"a": []any{item("y", "2"), item("x", "1")}},
+			object{"a": []any{item("x", "1"), item("y", "1")}},
+			object{"a": []any{item("y", "2"), item("x", "1")}},
 			[]Change{{"a[y].more", "1", "2"}},
 		},
 		"another order": {
-			object{"a": []any{item("x", "1"), item("y", "1")}}, object{"a": []any{item("y", "1"), item("x", "1")}},
+			object{"a": []any{item("x", "1"), item("y", "1")}},
+			object{"a": []any{item("y", "1"), item("x", "1")}},
 			[]Change{{"a", []any{item("x", "1"), item("y", "1")}, []any{item("y", "1"), item("x", "1")}}},
 		},
 		"the same name twice": {
-			object{"a": []any{item("x", "1"), item("x", "2")}}, object{"a": []any{item("x", "1"), item("x", "3")}},
+			object{"a": []any{item("x", "1"), item("x", "2")}},
+			object{"a": []any{item("x", "1"), item("x", "3")}},
 			[]Change{{"a", []any{item("x", "1"), item("x", "2")}, []any{item("x", "1"), item("x", "3")}}},
 		},
 	} {

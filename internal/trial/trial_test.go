@@ -200,7 +200,9 @@ func TestWhatGoesWrongIsPartOfTheResult(t *testing.T) {
 		"not JSON":         {answer(200, "application/json", "hello"), "no chat completion", ""},
 		"cut":              {answer(200, events, "data: {\"choices\":[{\"delta\":{\"content\":\"half\"}}]}\n\n"), "ended without [DONE]", "half"},
 		"an error between": {answer(200, events, "data: {\"choices\":[{\"delta\":{\"content\":\"half\"}}]}\n\ndata: {\"error\":{\"message\":\"overloaded\"}}\n\n"), "stopped answering: overloaded", "half"},
-		"a redirect":       {func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "http://127.0.0.1:1/", 302) }, "302 Found", ""},
+		"a redirect": {func(rw http.ResponseWriter, r *http.Request) {
+			http.Redirect(rw, r, "http://127.0.0.1:1/", http.StatusFound)
+		}, "302 Found", ""},
 		"broken": {func(rw http.ResponseWriter, _ *http.Request) {
 			rw.Header().Set("Content-Type", events)
 			_, _ = io.WriteString(rw, "data: {}\n\n")

@@ -65,7 +65,7 @@ func TestADebugThatCannotBeginIsRefusedAsAnyCall(t *testing.T) {
 }
 
 // open starts a debug and returns its answer while it is on its way.
-func open(t *testing.T, ctx context.Context, s *apitest.Server) *http.Response { //nolint:revive // t is first, as everywhere
+func open(ctx context.Context, t *testing.T, s *apitest.Server) io.Reader {
 	t.Helper()
 	r, err := http.NewRequestWithContext(ctx, "POST", s.URL+debugTarget, strings.NewReader(`{"messages":[{}],"stream":true}`))
 	require.NoError(t, err)
@@ -75,7 +75,23 @@ func open(t *testing.T, ctx context.Context, s *apitest.Server) *http.Response {
 	response, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
 	t.Cleanup(func() { response.Body.Close() })
-	return response
+	return response.Body
+}
+
+func TestADebugMayTakeLongerThanOtherCalls(t *testing.T) {
+	t.Parallel()
+	const timeout = time.Second
+	s, d := serveWithin(t, timeout)
+	d.gateway = func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(timeout + timeout/2): // longer than the call would have been given
+			say(w, r)
+		case <-r.Context().Done():
+		}
+	}
+	a := s.Call(apitest.RootKey, "DebugHttpApi", "POST", debugTarget, `{"messages":[{}],"stream":true}`)
+	require.Len(t, a.Events, 3)
+	require.NotContains(t, a.Events[2].Data, "error")
 }
 
 func TestADebugIsShownAsItGoes(t *testing.T) {
@@ -96,7 +112,7 @@ func TestADebugIsShownAsItGoes(t *testing.T) {
 		}
 	}
 	ctx, leave := context.WithCancel(t.Context())
-	lines := bufio.NewScanner(open(t, ctx, s).Body)
+	lines := bufio.NewScanner(open(ctx, t, s))
 	for n := 0; n < 2 && lines.Scan(); {
 		if lines.Text() == `data: {"text":"x"}` {
 			n++

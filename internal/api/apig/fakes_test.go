@@ -540,13 +540,19 @@ func someAPI() modelapi.API {
 // serve answers with a domain that the test may bend.
 func serve(t *testing.T) (*apitest.Server, *domain) {
 	t.Helper()
+	return serveWithin(t, 0)
+}
+
+// serveWithin is serve with a bound on the time of one call; 0: the usual one.
+func serveWithin(t *testing.T, timeout time.Duration) (*apitest.Server, *domain) {
+	t.Helper()
 	d := &domain{api: someAPI(), gateway: say}
 	product, err := apig.Product(apig.Config{
 		APIs: apis{d}, Routes: routes{d}, Gateways: entrance{d}, Environments: entrance{d}, Domains: entrance{d},
 		Services: services{d}, Consumers: consumers{d}, Groups: consumers{d}, Rules: consumers{d}, Resources: resources{d}, Trials: newTrials(t, d),
 	})
 	require.NoError(t, err)
-	s := apitest.New(t, product)
+	s := apitest.Within(t, timeout, product)
 	d.db = s.DB.Control
 	return s, d
 }

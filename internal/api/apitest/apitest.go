@@ -54,11 +54,22 @@ type Server struct {
 // New serves products. Calls go to the first one.
 func New(t testing.TB, products ...api.Product) *Server {
 	t.Helper()
-	return On(t, pgtest.New(t), products...)
+	return serve(t, pgtest.New(t), 0, products)
 }
 
 // On is New for products that have a database already.
 func On(t testing.TB, db *pgtest.DB, products ...api.Product) *Server {
+	t.Helper()
+	return serve(t, db, 0, products)
+}
+
+// Within is New with a bound on the time of one call.
+func Within(t testing.TB, timeout time.Duration, products ...api.Product) *Server {
+	t.Helper()
+	return serve(t, pgtest.New(t), timeout, products)
+}
+
+func serve(t testing.TB, db *pgtest.DB, timeout time.Duration, products []api.Product) *Server {
 	t.Helper()
 	box, err := secret.NewBox()
 	require.NoError(t, err)
@@ -71,6 +82,7 @@ func On(t testing.TB, db *pgtest.DB, products ...api.Product) *Server {
 		Authorizer: access.NewAuthorizer(s.store, box, log),
 		Audit:      db.Control,
 		Log:        log,
+		Timeout:    timeout,
 	})
 	require.NoError(t, err)
 	server := httptest.NewServer(handler)
