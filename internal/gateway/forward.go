@@ -35,6 +35,9 @@ func (c *call) forward(w http.ResponseWriter) *refusal {
 		BufferPool:     buffers{}, // FlushInterval stays 0: event streams and answers of unknown length are flushed at once anyway
 		ErrorLog:       silent,
 	}
+	if c.api != nil && c.in.Header["Upgrade"] != nil {
+		w = tunnelWriter{w}
+	}
 	proxy.ServeHTTP(w, c.in)
 	return c.refused
 }

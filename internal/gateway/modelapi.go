@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"mime"
 	"net/http"
@@ -255,6 +256,9 @@ func (c *call) askOutside(out *http.Request) (*http.Response, error) {
 func (c *call) upgraded(resp *http.Response) error {
 	if resp.Request.Header["Upgrade"] == nil {
 		return errors.New("the connection was upgraded unasked")
+	}
+	if end, ok := resp.Body.(io.ReadWriteCloser); ok {
+		resp.Body = serviceEnd{end}
 	}
 	c.websockets.Add(1)
 	c.upgrade = true

@@ -1,0 +1,50 @@
+package gateway
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// tunnelGrace is how long one end of a WebSocket may stay when the other has gone. Both protocol and proxy allow it to
+// stay for ever, and there are clients that forget to leave.
+const tunnelGrace = 5 * time.Second
+
+var errTunnelEnd = errors.New("the other end of the WebSocket has gone")
+
+// tunnelWriter gives away a client's connection that ends some time after the service's has.
+type tunnelWriter struct{ http.ResponseWriter }
+
+func (w tunnelWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w tunnelWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	return clientEnd{conn}, buffered, err
+}
+
+type clientEnd struct{ net.Conn }
+
+// CloseWrite tells the client that nothing more will come, and gives it a moment to say the same.
+func (e clientEnd) CloseWrite() error {
+	if err := e.SetReadDeadline(time.Now().Add(tunnelGrace)); err != nil {
+		return err
+	}
+	if half, ok := e.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errTunnelEnd
+}
+
+type serviceEnd struct{ io.ReadWriteCloser }
+
+// CloseWrite tells the service that nothing more will come, and gives it a moment to say the same.
+func (e serviceEnd) CloseWrite() error {
+	time.AfterFunc(tunnelGrace, func() { _ = e.Close() })
+	if half, ok := e.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errTunnelEnd
+}
