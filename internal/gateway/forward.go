@@ -101,6 +101,7 @@ func (c *call) attempt(out *http.Request) *http.Request {
 
 // answered looks at the engine's answer before any of it is passed on.
 func (c *call) answered(resp *http.Response) error {
+	c.answerModels(resp)
 	for _, name := range withheld {
 		delete(resp.Header, name)
 	}

@@ -119,9 +119,9 @@ func (c *call) limit() int64 {
 	return c.maxBody
 }
 
-// writesModel reports whether the model that the request names is not the one that is meant.
+// writesModel reports whether the model that the request names may not be the one that is meant.
 func (c *call) writesModel() bool {
-	return c.route != nil && c.route.Model != "" && c.route.Targets[0].Model != "" && c.in.ContentLength != 0
+	return c.route != nil && c.route.Model != "" && (c.route.Targets[0].Model != "" || c.defaultModel() != "") && c.in.ContentLength != 0
 }
 
 // readWhole takes the body in and writes the model.
@@ -141,7 +141,7 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 		c.in.Body = http.NoBody
 		return nil
 	}
-	spliced, err := writeModel(body.Bytes(), c.in.Header.Get("Content-Type"), c.route.Targets[0].Model)
+	spliced, err := c.write(body.Bytes())
 	if err != nil {
 		return refuseModel(err)
 	}

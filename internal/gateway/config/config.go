@@ -51,10 +51,11 @@ func (c *Config) Bad() int { return len(c.bad) }
 
 // Service is a model service, ready to serve.
 type Service struct {
-	ID       string
-	Public   bool
-	Replicas []*upstream.Replica
-	Traffic  *Traffic // the same value in every configuration that has the service
+	ID        string
+	ModelName string // what its engines run
+	Public    bool
+	Replicas  []*upstream.Replica
+	Traffic   *Traffic // the same value in every configuration that has the service
 
 	keyHash [sha256.Size]byte
 	allow   []netip.Prefix
@@ -141,12 +142,13 @@ func (b *builder) service(item Item, old *Service) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		ID:      item.ID,
-		Public:  published.Public,
-		Traffic: new(Traffic),
-		keyHash: [sha256.Size]byte(published.KeyHash),
-		allow:   unmapped(published.Allow),
-		source:  sourceOf(snapshot.KindModelService, item.ID, item),
+		ID:        item.ID,
+		ModelName: published.ModelName,
+		Public:    published.Public,
+		Traffic:   new(Traffic),
+		keyHash:   [sha256.Size]byte(published.KeyHash),
+		allow:     unmapped(published.Allow),
+		source:    sourceOf(snapshot.KindModelService, item.ID, item),
 	}
 	if old != nil {
 		s.Traffic = old.Traffic
