@@ -106,10 +106,9 @@ func (c *call) answered(resp *http.Response) error {
 		delete(resp.Header, name)
 	}
 	if c.api != nil {
-		for _, name := range withheldFromConsumers {
-			delete(resp.Header, name)
-		}
+		allowAnswerHeaders(resp)
 	}
+	dropTrailer(resp)
 	resp.Header[requestIDHeader] = []string{c.id}
 	c.status = resp.StatusCode
 	if c.status == http.StatusSwitchingProtocols {

@@ -169,11 +169,8 @@ var (
 	passedUpgrade = []string{
 		"Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Protocol", "Sec-Websocket-Extensions",
 	}
-	// withheldFromConsumers says whose account a service is used with, or speaks for its domain.
-	withheldFromConsumers = []string{
-		"Openai-Organization", "Openai-Project", "Anthropic-Organization-Id", "Strict-Transport-Security", "Clear-Site-Data",
-		"Public-Key-Pins", "Nel", "Report-To",
-	}
+	// withheldFromConsumers says whose account a service is used with, or is for pages and not for answers.
+	withheldFromConsumers = []string{"Openai-Organization", "Openai-Project", "Content-Security-Policy", "Content-Security-Policy-Report-Only"}
 )
 
 // rewriteForAPI makes the request that the service gets.

@@ -15,7 +15,7 @@ func TestModelsAreListedWhereTheServiceCannot(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
 	e := newEngine(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-From", "upstream")
+		w.Header().Set("X-Dashscope-From", "upstream")
 		switch r.URL.Path {
 		case "/404/v1/models", "/404/v1/models/qwen-plus", "/404/v1/models/a%2Fb", "/404/v1/models/other", "/404/v1/files":
 			http.Error(w, "page not found", http.StatusNotFound)
@@ -56,14 +56,14 @@ func TestModelsAreListedWhereTheServiceCannot(t *testing.T) {
 		require.Equal(t, want, got.body, path)
 		if want != "its own" {
 			require.Equal(t, "application/json", got.header.Get("Content-Type"))
-			require.Empty(t, got.header.Get("X-From"))
+			require.Empty(t, got.header.Get("X-Dashscope-From"))
 			require.Len(t, got.header["X-Request-Id"], 1)
 		}
 	}
 	for path, status := range map[string]int{"/404/v1/models/other": 404, "/404/v1/files": 404, "/401/v1/models": 401} {
 		got := ask(http.MethodGet, path)
 		require.Equal(t, status, got.status, path)
-		require.Equal(t, "upstream", got.header.Get("X-From"), "the service answers for itself")
+		require.Equal(t, "upstream", got.header.Get("X-Dashscope-From"), "the service answers for itself")
 	}
 	require.Equal(t, 404, ask(http.MethodDelete, "/404/v1/models/qwen-plus").status)
 }
