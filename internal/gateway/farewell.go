@@ -33,7 +33,7 @@ func (f *farewell) Read(p []byte) (int, error) {
 	}
 	n, err := f.ReadCloser.Read(p)
 	f.follow(p[:n])
-	if err == nil || err == io.EOF || n > 0 || f.call.ending.Err() == nil || f.tail != [2]byte{'\n', '\n'} { //nolint:errorlint // Read's own word
+	if err == nil || err == io.EOF || n > 0 || f.call.ending.Err() == nil || f.tail != [2]byte{'\n', '\n'} {
 		return n, err
 	}
 	f.said = true

@@ -75,20 +75,20 @@ func TestRequestsAreTakenUntilTheNoticeIsOver(t *testing.T) {
 	s := g.outside(e.URL)
 	g.serveAll(s, apiOf(s.ID, chatRoute))
 	keeping := &http.Client{Transport: &http.Transport{}}
-	ask := func() *http.Response {
+	closes := func() bool {
 		resp, err := keeping.Do(request(t, http.MethodPost, g.at("/v1/chat/completions"), "{}"))
 		require.NoError(t, err)
 		text, err := io.ReadAll(resp.Body)
 		require.NoError(t, resp.Body.Close())
 		require.NoError(t, err)
 		require.Equal(t, "200 hello", fmt.Sprint(resp.StatusCode, " ", string(text)))
-		return resp
+		return resp.Close
 	}
-	require.False(t, ask().Close)
+	require.False(t, closes())
 	g.stop()
 	g.await(func() bool { return g.ready() == http.StatusServiceUnavailable })
 	for range 20 {
-		require.True(t, ask().Close, "the client is to come back elsewhere")
+		require.True(t, closes(), "the client is to come back elsewhere")
 	}
 	g.halt()
 }

@@ -108,14 +108,14 @@ func setBody(r *http.Request, pieces ...[]byte) {
 
 // answered looks at the engine's answer before any of it is passed on.
 func (c *call) answered(resp *http.Response) error {
+	c.answerModels(resp)
 	for _, name := range withheld {
 		delete(resp.Header, name)
 	}
 	if c.api != nil {
-		for _, name := range withheldFromConsumers {
-			delete(resp.Header, name)
-		}
+		allowAnswerHeaders(resp)
 	}
+	dropTrailer(resp)
 	resp.Header[requestIDHeader] = []string{c.id}
 	c.status = resp.StatusCode
 	if c.status == http.StatusSwitchingProtocols {

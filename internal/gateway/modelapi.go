@@ -136,8 +136,8 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 	return nil
 }
 
-// edit writes the model that is meant, and has a stream tell its usage. A body that cannot be read
-// is passed as it came when there is nothing to write: its service may know better.
+// edit writes the model that is meant, or the service's default one where none is named, and has a stream tell its usage.
+// A body that cannot be read is passed as it came when there is nothing to write: its service may know better.
 func (c *call) edit(body []byte) (model.Splice, error) {
 	name := c.route.Written()
 	kind, parameters, _ := mime.ParseMediaType(c.in.Header.Get("Content-Type"))
@@ -153,6 +153,9 @@ func (c *call) edit(body []byte) (model.Splice, error) {
 		return model.Splice{body}, nil
 	case err != nil:
 		return model.Splice{}, err
+	}
+	if name == "" && !request.NamesModel() {
+		name = c.defaultModel()
 	}
 	c.request = request
 	c.strips = request.Stream && c.tellsUsageWhenAsked() && !request.AsksUsage()
@@ -174,11 +177,8 @@ var (
 	passedUpgrade = []string{
 		"Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Protocol", "Sec-Websocket-Extensions",
 	}
-	// withheldFromConsumers says whose account a service is used with, or speaks for its domain.
-	withheldFromConsumers = []string{
-		"Openai-Organization", "Openai-Project", "Anthropic-Organization-Id", "Strict-Transport-Security", "Clear-Site-Data",
-		"Public-Key-Pins", "Nel", "Report-To",
-	}
+	// withheldFromConsumers says whose account a service is used with, or is for pages and not for answers.
+	withheldFromConsumers = []string{"Openai-Organization", "Openai-Project", "Content-Security-Policy", "Content-Security-Policy-Report-Only"}
 )
 
 // rewriteForAPI makes the request that the service gets.

@@ -1,11 +1,16 @@
 package route
 
-import "strings"
+import (
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
 
 // Canonical is the one form of a path: escapes of unreserved characters are undone, the others are in upper case, and
 // what must be escaped is. It decides the match and is what is forwarded. An escaped slash stays one and never ends a
 // segment. A path that two readers could read in two ways has no canonical form: one that does not begin with a slash,
-// with empty or dot segments, however they are escaped, or with control characters.
+// with empty or dot segments, however they are escaped, with control characters, or with bytes that are not UTF-8, of
+// which lenient readers make dots and slashes.
 func Canonical(path string) (string, bool) {
 	if !strings.HasPrefix(path, "/") {
 		return "", false
@@ -36,6 +41,7 @@ const hexDigits = "0123456789ABCDEF"
 func escape(path string) (string, bool) {
 	var out strings.Builder
 	out.Grow(len(path) + 8)
+	foreign := false
 	for i := 0; i < len(path); i++ {
 		c := path[i]
 		switch {
@@ -62,9 +68,14 @@ func escape(path string) (string, bool) {
 		case c < ' ' || c == 0x7f || c == '\\' || c == '#' || c == '?':
 			return "", false
 		}
+		foreign = foreign || c >= 0x80
 		out.WriteByte('%')
 		out.WriteByte(hexDigits[c>>4])
 		out.WriteByte(hexDigits[c&15])
+	}
+	if foreign {
+		decoded, err := url.PathUnescape(out.String())
+		return out.String(), err == nil && utf8.ValidString(decoded)
 	}
 	return out.String(), true
 }

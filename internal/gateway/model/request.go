@@ -106,6 +106,9 @@ func (r *Request) note(key string, value extent) error {
 	return nil
 }
 
+// NamesModel reports whether the request has a field for its model, whatever is in it.
+func (r *Request) NamesModel() bool { return r.model.end > 0 }
+
 // AsksUsage reports whether a stream is to tell the usage at its end.
 func (r *Request) AsksUsage() bool {
 	var options struct {
