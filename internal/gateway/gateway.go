@@ -2,10 +2,12 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net"
@@ -40,9 +42,10 @@ type Settings struct {
 	DataDir         string // holds the snapshot file; "": none is kept
 	MaxBody         int64  // bytes of a request's body
 	DrainTimeout    time.Duration
-	GatewayID       string   // the one gateway whose Model APIs are served; "": all
-	OTLPEndpoint    string   // of a collector of traces: http://host:4318; "": none
-	AllowUpstream   []string // addresses that are not public and may be reached: CIDR or ip:port
+	GatewayID       string    // the one gateway whose Model APIs are served; "": all
+	RequestLog      io.Writer `json:"-"` // a line for each request to a Model API with AI statistics; nil: none
+	OTLPEndpoint    string    // of a collector of traces: http://host:4318; "": none
+	AllowUpstream   []string  // addresses that are not public and may be reached: CIDR or ip:port
 }
 
 // Gateway is a gateway that listens. Run serves.
@@ -96,7 +99,7 @@ func Open(s Settings, log *slog.Logger) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := record.Open(s.DatabaseURL, store.ProcessID(), log)
+	records, err := record.Open(s.DatabaseURL, store.ProcessID(), cmp.Or[io.Writer](s.RequestLog, io.Discard), log)
 	if err != nil {
 		store.Close()
 		return nil, err
