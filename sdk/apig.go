@@ -236,3 +236,10 @@ func (c *Client) RemoveConsumerAuthorizationRule(ctx context.Context, id string)
 		return c.apig.RemoveConsumerAuthorizationRule(ctx, id, sign)
 	})
 }
+
+// ListUsage shows one page of what was used, summed up.
+func (c *Client) ListUsage(ctx context.Context, params apig.ListUsageParams) (*apig.UsagePage, error) {
+	return data[apig.UsagePage](c, "ListUsage", func(sign edit) (*http.Response, error) {
+		return c.apig.ListUsage(ctx, &params, sign)
+	})
+}

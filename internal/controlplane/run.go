@@ -124,7 +124,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 		return nil, err
 	}
 	p.iam = iam.New(p.db, p.master)
-	p.usage = usage.New(p.db)
+	p.usage = usage.New(p.db, time.Now)
 	p.instances = instance.New(p.db, cfg.Region)
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
@@ -267,6 +267,7 @@ func (p *program) handler() (http.Handler, error) {
 	modelAPIs, err := apig.Product(apig.Config{
 		APIs: p.apis, Routes: p.apis, Gateways: p.ingress, Environments: p.ingress, Domains: p.ingress,
 		Services: p.upstreams, Consumers: p.consumers, Groups: p.consumers, Rules: p.consumers,
+		Usage: p.usage,
 	})
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/modelapi"
 	apigapi "github.com/engineshed/engineshed/internal/oapi/apig"
+	"github.com/engineshed/engineshed/internal/usage"
 	"github.com/engineshed/engineshed/openapi"
 )
 
@@ -103,6 +104,11 @@ type Rules interface {
 	DeleteRules(ctx context.Context, accountID string, ids []string) error
 }
 
+// Usage reads what was used.
+type Usage interface {
+	List(ctx context.Context, accountID string, query usage.Query) (sums []usage.Sum, total int, of usage.Query, err error)
+}
+
 // Config is what Product needs.
 type Config struct {
 	APIs         APIs
@@ -114,6 +120,7 @@ type Config struct {
 	Consumers    Consumers
 	Groups       Groups
 	Rules        Rules
+	Usage        Usage
 }
 
 // Server implements the generated interface.

@@ -19,6 +19,7 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/modelapi"
 	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/usage"
 )
 
 // The ids that the examples of the document name, which are those of Account.
@@ -393,6 +394,15 @@ func someAPI() modelapi.API {
 	}
 }
 
+type used struct{ *domain }
+
+func (u used) List(_ context.Context, _ string, query usage.Query) ([]usage.Sum, int, usage.Query, error) {
+	u.saw(query)
+	query.From, query.To = created.Add(-time.Hour), created
+	first := int64(310)
+	return []usage.Sum{{APIID: apiID, APIName: "chat", Model: "qwen-plus", EndState: "complete", Requests: 12, Total: 7168, FirstContent: &first}}, 1, query, u.err
+}
+
 // serve answers with a domain that the test may bend.
 func serve(t *testing.T) (*apitest.Server, *domain) {
 	t.Helper()
@@ -400,6 +410,7 @@ func serve(t *testing.T) (*apitest.Server, *domain) {
 	product, err := apig.Product(apig.Config{
 		APIs: apis{d}, Routes: routes{d}, Gateways: entrance{d}, Environments: entrance{d}, Domains: entrance{d},
 		Services: services{d}, Consumers: consumers{d}, Groups: consumers{d}, Rules: consumers{d},
+		Usage: used{d},
 	})
 	require.NoError(t, err)
 	s := apitest.New(t, product)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -47,6 +48,9 @@ func example(t *testing.T, method, path string, op *openapi3.Operation) describe
 		if parameter.Value.In == openapi3.ParameterInPath {
 			path = strings.ReplaceAll(path, "{"+parameter.Value.Name+"}", value.(string))
 			continue
+		}
+		if number, ok := value.(float64); ok {
+			value = strconv.FormatFloat(number, 'f', -1, 64)
 		}
 		query.Set(parameter.Value.Name, strings.Trim(strings.ReplaceAll(fmt.Sprint(value), " ", ","), "[]"))
 	}
