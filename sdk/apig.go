@@ -305,3 +305,10 @@ func (c *Client) ChangeResourceGroup(ctx context.Context, params apig.ChangeReso
 		return c.apig.ChangeResourceGroup(ctx, &params, sign)
 	})
 }
+
+// ListUsage shows one page of what was used, summed up.
+func (c *Client) ListUsage(ctx context.Context, params apig.ListUsageParams) (*apig.UsagePage, error) {
+	return data[apig.UsagePage](c, "ListUsage", func(sign edit) (*http.Response, error) {
+		return c.apig.ListUsage(ctx, &params, sign)
+	})
+}

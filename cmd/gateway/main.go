@@ -29,7 +29,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
-	s := gateway.Settings{DatabaseURL: getenv("GATEWAY_DATABASE_URL")}
+	s := gateway.Settings{DatabaseURL: getenv("GATEWAY_DATABASE_URL"), RequestLog: stdout}
 	flags := pflag.NewFlagSet("gateway", pflag.ContinueOnError)
 	flags.SetOutput(stdout)
 	flags.StringVar(&s.Addr, "addr", "127.0.0.1:8090", "private address: every model service is served here")

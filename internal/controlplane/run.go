@@ -128,7 +128,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 		return nil, err
 	}
 	p.iam = iam.New(p.db, p.master)
-	p.usage = usage.New(p.db)
+	p.usage = usage.New(p.db, time.Now)
 	p.instances = instance.New(p.db, cfg.Region)
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
@@ -275,6 +275,7 @@ func (p *program) handler() (http.Handler, error) {
 		Trials: trial.New(trial.Config{
 			APIs: p.apis, Consumers: p.consumers, Audit: p.db, Gateway: cmp.Or(p.cfg.DebugGatewayURL, p.cfg.GatewayURL),
 		}),
+		Usage: p.usage,
 	})
 	if err != nil {
 		return nil, err

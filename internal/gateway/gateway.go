@@ -2,10 +2,12 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net"
@@ -43,6 +45,7 @@ type Settings struct {
 	DrainNotice     time.Duration // how long requests are taken when the end is announced, until nobody sends more
 	DrainTimeout    time.Duration // how long the requests under way may then take
 	GatewayID       string        // the one gateway whose Model APIs are served; "": all
+	RequestLog      io.Writer     `json:"-"` // a line for each request to a Model API with AI statistics; nil: none
 	OTLPEndpoint    string        // of a collector of traces: http://host:4318; "": none
 	AllowUpstream   []string      // addresses that are not public and may be reached: CIDR or ip:port
 }
@@ -98,7 +101,7 @@ func Open(s Settings, log *slog.Logger) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := record.Open(s.DatabaseURL, store.ProcessID(), log)
+	records, err := record.Open(s.DatabaseURL, store.ProcessID(), cmp.Or[io.Writer](s.RequestLog, io.Discard), log)
 	if err != nil {
 		store.Close()
 		return nil, err

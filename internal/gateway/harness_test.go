@@ -79,6 +79,7 @@ func prepareRig(t testing.TB, db *pgtest.DB) *rig {
 func (r *rig) start() {
 	r.t.Helper()
 	r.logs = new(lockedBuffer)
+	r.settings.RequestLog = r.logs
 	g, err := gateway.Open(r.settings, slog.New(slog.NewJSONHandler(r.logs, nil)))
 	require.NoError(r.t, err)
 	ctx, stop := context.WithCancel(context.Background())

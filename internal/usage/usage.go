@@ -10,10 +10,13 @@ import (
 )
 
 // Usage is what was used, as far back as records are kept.
-type Usage struct{ db *pgxpool.Pool }
+type Usage struct {
+	db  *pgxpool.Pool
+	now func() time.Time
+}
 
 // New returns the usage that db holds.
-func New(db *pgxpool.Pool) *Usage { return &Usage{db} }
+func New(db *pgxpool.Pool, now func() time.Time) *Usage { return &Usage{db, now} }
 
 // Maintain makes the partitions of the coming week and drops those whose records are all older than keep. Call it often:
 // a partition that is being read is dropped by a later call.

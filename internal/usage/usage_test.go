@@ -23,7 +23,7 @@ func exists(t *testing.T, db *pgtest.DB, on time.Time) (found bool) {
 func TestPartitionsAreMadeAheadAndDroppedByAge(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	u := usage.New(db.Control)
+	u := usage.New(db.Control, time.Now)
 	now := time.Now().UTC()
 	old, kept := now.Add(-31*day), now.Add(-29*day)
 	for _, on := range []time.Time{old, kept} {
@@ -50,7 +50,7 @@ func TestPartitionsAreMadeAheadAndDroppedByAge(t *testing.T) {
 func TestPartitionThatIsReadIsDroppedLater(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	u := usage.New(db.Control)
+	u := usage.New(db.Control, time.Now)
 	reader, err := db.Owner.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = reader.Exec(t.Context(), `SELECT FROM usage_record`)

@@ -99,12 +99,12 @@ type AiServiceConfig struct {
 
 // AiStatisticsConfig What is recorded of each request.
 type AiStatisticsConfig struct {
-	// LogRequestContent Record what was asked.
+	// LogRequestContent Write what was asked into the gateways' log: whole prompts of people.
 	//
 	// Example: false
 	LogRequestContent *bool `json:"logRequestContent,omitempty"`
 
-	// LogResponseContent Record what was answered.
+	// LogResponseContent Write what was answered into the gateways' log.
 	//
 	// Example: false
 	LogResponseContent *bool `json:"logResponseContent,omitempty"`
@@ -2303,12 +2303,12 @@ type HttpApiPolicyConfig struct {
 	// AiStatisticsConfig What is recorded of each request.
 	AiStatisticsConfig *AiStatisticsConfig `json:"aiStatisticsConfig,omitempty"`
 
-	// Enable Whether the policy is in force; true is refused with UnsupportedParameter.
+	// Enable Whether the policy is in force; true is refused with UnsupportedParameter where it is not served.
 	//
 	// Example: false
 	Enable *bool `json:"enable,omitempty"`
 
-	// Type No policy is served yet: it has to be off, and that it is there is all that is kept of it, but for AiStatistics.
+	// Type AiStatistics is served, on an API; every other policy has to be off, and that it is there is all that is kept of it.
 	//
 	// Example: AiStatistics
 	Type string `json:"type"`
@@ -2876,6 +2876,25 @@ type ListTagResourcesResponse struct {
 	RequestId RequestId `json:"requestId"`
 }
 
+// ListUsageResponse defines model for ListUsageResponse.
+type ListUsageResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string    `json:"code"`
+	Data UsagePage `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"requestId"`
+}
+
 // ModelCategory The scenario: Text, Image, Video, Audio, Embedding, Rerank or Others.
 //
 // Example: Text
@@ -3397,6 +3416,135 @@ type UpdateServiceRequest struct {
 	AiServiceConfig *AiServiceConfig `json:"aiServiceConfig,omitempty"`
 }
 
+// UsagePage defines model for UsagePage.
+type UsagePage struct {
+	// EndTime A time in milliseconds since 1970.
+	//
+	// Example: 1772357400000
+	EndTime Timestamp `json:"endTime"`
+
+	// Items The sums of this page.
+	Items []UsageSum `json:"items"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber PageNumber `json:"pageNumber"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 10
+	PageSize ItemsPerPage `json:"pageSize"`
+
+	// StartTime A time in milliseconds since 1970.
+	//
+	// Example: 1772357400000
+	StartTime Timestamp `json:"startTime"`
+
+	// TotalSize How many there are in all.
+	//
+	// Example: 1
+	TotalSize TotalSize `json:"totalSize"`
+}
+
+// UsageSum defines model for UsageSum.
+type UsageSum struct {
+	// AverageDuration Milliseconds that a request took.
+	//
+	// Example: 2140
+	AverageDuration int64 `json:"averageDuration"`
+
+	// AverageFirstContent Milliseconds until the first content of a stream; absent when there was none.
+	//
+	// Example: 310
+	AverageFirstContent *int64 `json:"averageFirstContent,omitempty"`
+
+	// CachedTokens Tokens that a service had in its cache.
+	//
+	// Example: 1024
+	CachedTokens int64 `json:"cachedTokens"`
+
+	// ConsumerId With groupBy consumer; empty: nobody had to say who they are.
+	//
+	// Example: cs-0123456789abcdefghij
+	ConsumerId *string `json:"consumerId,omitempty"`
+
+	// ConsumerName Its name at the time.
+	//
+	// Example: alice
+	ConsumerName *string `json:"consumerName,omitempty"`
+
+	// Day With groupBy day: the day in UTC.
+	//
+	// Example: 2026-03-01
+	Day *string `json:"day,omitempty"`
+
+	// EndState With groupBy endState: complete, client_gone, upstream_cut or refused.
+	//
+	// Example: complete
+	EndState *string `json:"endState,omitempty"`
+
+	// HttpApiId With groupBy api; empty: model services that were called directly.
+	//
+	// Example: api-0123456789abcdefghij
+	HttpApiId *string `json:"httpApiId,omitempty"`
+
+	// HttpApiName Its name at the time.
+	//
+	// Example: chat
+	HttpApiName *string `json:"httpApiName,omitempty"`
+
+	// InputTokens Tokens that were read, as services count them.
+	//
+	// Example: 5120
+	InputTokens int64 `json:"inputTokens"`
+
+	// Model With groupBy model.
+	//
+	// Example: qwen-plus
+	Model *string `json:"model,omitempty"`
+
+	// OutputTokens Tokens that were written.
+	//
+	// Example: 2048
+	OutputTokens int64 `json:"outputTokens"`
+
+	// ReasoningTokens Tokens that were written before the answer, to think.
+	//
+	// Example: 0
+	ReasoningTokens int64 `json:"reasoningTokens"`
+
+	// RequestCount How many requests there were.
+	//
+	// Example: 12
+	RequestCount int64 `json:"requestCount"`
+
+	// ServiceId With groupBy service; the service or model service that answered.
+	//
+	// Example: svc-0123456789abcdefghij
+	ServiceId *string `json:"serviceId,omitempty"`
+
+	// ServiceName Its name at the time.
+	//
+	// Example: qwen
+	ServiceName *string `json:"serviceName,omitempty"`
+
+	// StreamCount How many of them were answered as a stream.
+	//
+	// Example: 10
+	StreamCount int64 `json:"streamCount"`
+
+	// TotalTokens Tokens in all.
+	//
+	// Example: 7168
+	TotalTokens int64 `json:"totalTokens"`
+
+	// UnknownCount How many of them did not tell their tokens.
+	//
+	// Example: 1
+	UnknownCount int64 `json:"unknownCount"`
+}
+
 // ClientTokenParam Makes the call happen once. Sent again with the same parameters it answers the same resource; sent with other parameters it is refused with IdempotentParameterMismatch. Tokens are kept for at least 24 hours.
 //
 // Example: 0c593ea1-3bea-11e9-b96b-88e9fe637760
@@ -3732,6 +3880,36 @@ type ListTagResourcesParams struct {
 
 	// NextToken The NextToken of the answer before.
 	NextToken *string `form:"NextToken,omitempty" json:"NextToken,omitempty"`
+}
+
+// ListUsageParams defines parameters for ListUsage.
+type ListUsageParams struct {
+	// StartTime Requests that came at this time or later; the default is a day before endTime.
+	StartTime *Timestamp `form:"startTime,omitempty" json:"startTime,omitempty"`
+
+	// EndTime Requests that came before this time; the default is now.
+	EndTime *int64 `form:"endTime,omitempty" json:"endTime,omitempty"`
+
+	// HttpApi Only requests to the Model API with this id or name.
+	HttpApi *FilterText `form:"httpApi,omitempty" json:"httpApi,omitempty"`
+
+	// Service Only requests to the service with this id or name.
+	Service *FilterText `form:"service,omitempty" json:"service,omitempty"`
+
+	// Model Only requests that this model served.
+	Model *FilterText `form:"model,omitempty" json:"model,omitempty"`
+
+	// Consumer Only requests of the consumer with this id or name.
+	Consumer *FilterText `form:"consumer,omitempty" json:"consumer,omitempty"`
+
+	// GroupBy What sums are made for, some of api, service, model, consumer, endState and day (UTC); the default is one sum of all.
+	GroupBy *[]string `form:"groupBy,omitempty" json:"groupBy,omitempty"`
+
+	// PageNumber The page to answer, from 1.
+	PageNumber *PageNumberParam `form:"pageNumber,omitempty" json:"pageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	PageSize *PageSizeParam `form:"pageSize,omitempty" json:"pageSize,omitempty"`
 }
 
 // CreateConsumerAuthorizationRulesJSONRequestBody defines body for CreateConsumerAuthorizationRules for application/json ContentType.
@@ -4528,6 +4706,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/tags (the `TagResources` operationId).
 	TagResources(ctx context.Context, body TagResourcesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListUsage List what was used
+	//
+	// Sums up the usage records of requests to Model APIs, and to model services that were called directly, as far back as records are kept. A record is there about a second after its request ended.
+	//
+	// Corresponds with GET /v1/usage (the `ListUsage` operationId).
+	ListUsage(ctx context.Context, params *ListUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ChangeResourceGroup Put a resource into another resource group
@@ -6026,6 +6211,23 @@ func (c *Client) TagResourcesWithBody(ctx context.Context, contentType string, b
 // Corresponds with POST /v1/tags (the `TagResources` operationId).
 func (c *Client) TagResources(ctx context.Context, body TagResourcesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewTagResourcesRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListUsage List what was used
+//
+// Sums up the usage records of requests to Model APIs, and to model services that were called directly, as far back as records are kept. A record is there about a second after its request ended.
+//
+// Corresponds with GET /v1/usage (the `ListUsage` operationId).
+func (c *Client) ListUsage(ctx context.Context, params *ListUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListUsageRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -9449,6 +9651,156 @@ func NewTagResourcesRequestWithBody(server string, contentType string, body io.R
 	return req, nil
 }
 
+// NewListUsageRequest constructs an http.Request for the ListUsage method
+func NewListUsageRequest(server string, params *ListUsageParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/usage")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.StartTime != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "startTime", *params.StartTime, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.EndTime != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "endTime", *params.EndTime, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.HttpApi != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "httpApi", *params.HttpApi, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Service != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "service", *params.Service, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Model != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "model", *params.Model, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Consumer != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "consumer", *params.Consumer, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.GroupBy != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "groupBy", *params.GroupBy, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageNumber != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageNumber", *params.PageNumber, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageSize != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageSize", *params.PageSize, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -10210,6 +10562,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/tags (the `TagResources` operationId).
 	TagResourcesWithResponse(ctx context.Context, body TagResourcesJSONRequestBody, reqEditors ...RequestEditorFn) (*TagResourcesResult, error)
+
+	// ListUsageWithResponse List what was used
+	//
+	// Sums up the usage records of requests to Model APIs, and to model services that were called directly, as far back as records are kept. A record is there about a second after its request ended.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/usage (the `ListUsage` operationId).
+	ListUsageWithResponse(ctx context.Context, params *ListUsageParams, reqEditors ...RequestEditorFn) (*ListUsageResult, error)
 }
 
 type ChangeResourceGroupResult struct {
@@ -13133,6 +13494,54 @@ func (r TagResourcesResult) ContentType() string {
 	return ""
 }
 
+type ListUsageResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListUsageResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *ErrorInBothSpellings
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListUsageResult) GetJSON200() *ListUsageResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ListUsageResult) GetJSONDefault() *ErrorInBothSpellings {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListUsageResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListUsageResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListUsageResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListUsageResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ChangeResourceGroupWithResponse Put a resource into another resource group
 //
 // Returns a wrapper object for the known response body format(s).
@@ -14365,6 +14774,21 @@ func (c *ClientWithResponses) TagResourcesWithResponse(ctx context.Context, body
 		return nil, err
 	}
 	return ParseTagResourcesResult(rsp)
+}
+
+// ListUsageWithResponse List what was used
+//
+// Sums up the usage records of requests to Model APIs, and to model services that were called directly, as far back as records are kept. A record is there about a second after its request ended.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/usage (the `ListUsage` operationId).
+func (c *ClientWithResponses) ListUsageWithResponse(ctx context.Context, params *ListUsageParams, reqEditors ...RequestEditorFn) (*ListUsageResult, error) {
+	rsp, err := c.ListUsage(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListUsageResult(rsp)
 }
 
 // ParseChangeResourceGroupResult parses an HTTP response from a ChangeResourceGroupWithResponse call
@@ -16356,6 +16780,39 @@ func ParseTagResourcesResult(rsp *http.Response) (*TagResourcesResult, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest Envelope
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest ErrorInBothSpellings
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListUsageResult parses an HTTP response from a ListUsageWithResponse call
+func ParseListUsageResult(rsp *http.Response) (*ListUsageResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListUsageResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListUsageResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -16,6 +16,7 @@ import (
 	apigapi "github.com/engineshed/engineshed/internal/oapi/apig"
 	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/trial"
+	"github.com/engineshed/engineshed/internal/usage"
 	"github.com/engineshed/engineshed/openapi"
 )
 
@@ -123,6 +124,11 @@ type Trials interface {
 	Start(ctx context.Context, accountID, id string, spec trial.Spec) (*trial.Trial, error)
 }
 
+// Usage reads what was used.
+type Usage interface {
+	List(ctx context.Context, accountID string, query usage.Query) (sums []usage.Sum, total int, of usage.Query, err error)
+}
+
 // Config is what Product needs.
 type Config struct {
 	APIs         APIs
@@ -136,6 +142,7 @@ type Config struct {
 	Rules        Rules
 	Resources    Resources
 	Trials       Trials
+	Usage        Usage
 }
 
 // Server implements the generated interface.

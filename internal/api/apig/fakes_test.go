@@ -26,6 +26,7 @@ import (
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 	"github.com/engineshed/engineshed/internal/trial"
+	"github.com/engineshed/engineshed/internal/usage"
 )
 
 // The ids that the examples of the document name, which are those of Account.
@@ -537,6 +538,15 @@ func someAPI() modelapi.API {
 	}
 }
 
+type used struct{ *domain }
+
+func (u used) List(_ context.Context, _ string, query usage.Query) ([]usage.Sum, int, usage.Query, error) {
+	u.saw(query)
+	query.From, query.To = created.Add(-time.Hour), created
+	first := int64(310)
+	return []usage.Sum{{APIID: apiID, APIName: "chat", Model: "qwen-plus", EndState: "complete", Requests: 12, Total: 7168, FirstContent: &first}}, 1, query, u.err
+}
+
 // serve answers with a domain that the test may bend.
 func serve(t *testing.T) (*apitest.Server, *domain) {
 	t.Helper()
@@ -550,6 +560,7 @@ func serveWithin(t *testing.T, timeout time.Duration) (*apitest.Server, *domain)
 	product, err := apig.Product(apig.Config{
 		APIs: apis{d}, Routes: routes{d}, Gateways: entrance{d}, Environments: entrance{d}, Domains: entrance{d},
 		Services: services{d}, Consumers: consumers{d}, Groups: consumers{d}, Rules: consumers{d}, Resources: resources{d}, Trials: newTrials(t, d),
+		Usage: used{d},
 	})
 	require.NoError(t, err)
 	s := apitest.Within(t, timeout, product)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -54,6 +55,9 @@ func example(t *testing.T, method, path string, op *openapi3.Operation) describe
 			require.NoError(t, err)
 			query.Set(parameter.Value.Name, string(text))
 			continue
+		}
+		if number, ok := value.(float64); ok {
+			value = strconv.FormatFloat(number, 'f', -1, 64)
 		}
 		query.Set(parameter.Value.Name, strings.Trim(strings.ReplaceAll(fmt.Sprint(value), " ", ","), "[]"))
 	}

@@ -197,7 +197,7 @@ func (a *Answer) event(line []byte) bool {
 		return false
 	}
 	a.take(&e)
-	return tells && e.Usage != nil && e.Choices != nil && len(e.Choices) == 0
+	return tells && isPresent(e.Usage) && e.Choices != nil && len(e.Choices) == 0
 }
 
 // isMistyped reports whether a field was of another type than is known; all others were read.
@@ -212,9 +212,7 @@ func (a *Answer) take(e *event) {
 			continue
 		}
 		a.name(part.Model, firstOf(part.ID, part.RequestID))
-		if part.Usage != nil {
-			a.Usage.take(part.Usage)
-		}
+		a.Usage.take(part.Usage)
 	}
 	a.Content = a.Content || e.hasContent()
 	a.text.addEvent(e)
@@ -231,12 +229,17 @@ func (a *Answer) name(model, id string) {
 
 func (a *Answer) takeFields() {
 	f := &a.document
-	var model, id string
-	_, _ = json.Unmarshal(f.model, &model), json.Unmarshal(f.id, &id) // what is no string is not said
-	a.name(model, id)
-	if f.usage != nil {
-		a.Usage.takeRaw(f.usage)
+	a.name(textOf(f.model), textOf(f.id))
+	a.Usage.take(f.usage)
+}
+
+// textOf is a string as it is meant; "" for everything else.
+func textOf(value []byte) (s string) {
+	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' && bytes.IndexByte(value, '\\') < 0 {
+		return string(value[1 : n-1])
 	}
+	_ = json.Unmarshal(value, &s) // what is no string is not said
+	return s
 }
 
 // End says that nothing follows.

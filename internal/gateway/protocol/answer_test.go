@@ -71,7 +71,7 @@ func TestTokensModelAndID(t *testing.T) {
 		{"embeddings", jsonType, `{"object":"list","data":[{"embedding":[` + strings.Repeat("0.123,", 20000) + `0]}],"model":"e","usage":{"prompt_tokens":8,"total_tokens":8}}`, Usage{Known: true, Input: 8, Total: 8}, "e", "", false},
 		{"an event longer than is kept", eventStream, "data: {\"response\":{\"id\":\"r1\",\"output\":\"" + strings.Repeat(`x\"`, maxLine) + "\",\"model\":\"m\",\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":7}}}\n\n", Usage{Known: true, Input: 5, Output: 7, Total: 12}, "m", "r1", true},
 		{"no end of line at the end", eventStream, strings.TrimSpace(usageEvent), full, "m", "c1", false},
-		{"other types than are known", eventStream, "data: {\"id\":7,\"model\":\"m\",\"message\":\"x\",\"choices\":\"none\",\"usage\":{\"prompt_tokens\":\"5\",\"completion_tokens\":{},\"total_tokens\":-1,\"prompt_tokens_details\":3}}\n\n", Usage{Known: true, Input: 5, Total: 5}, "m", "", false},
+		{"other types than are known", eventStream, "data: {\"id\":7,\"model\":\"m\",\"message\":\"x\",\"choices\":\"none\",\"usage\":{\"prompt_tokens\":\"5\",\"completion_tokens\":{\"total_tokens\":{\"input_tokens\":9}},\"total_tokens\":-1,\"prompt_tokens_details\":3}}\n\n", Usage{Known: true, Input: 5, Total: 5}, "m", "", false},
 		{"nothing", jsonType, `[1,2]`, Usage{}, "", "", false},
 		{"not JSON", jsonType, `"usage":{"}{]]`, Usage{}, "", "", false},
 		{"audio", "audio/wav", "RIFF", Usage{}, "", "", true},

@@ -8,11 +8,11 @@ import (
 
 // event is an event of a stream, or a whole answer, in any of the protocols: as far as it is of interest here.
 type event struct {
-	ID        string    `json:"id"`
-	RequestID string    `json:"request_id"`
-	Model     string    `json:"model"`
-	Usage     *reported `json:"usage"`
-	Choices   []choice  `json:"choices"` // OpenAI
+	ID        string          `json:"id"`
+	RequestID string          `json:"request_id"`
+	Model     string          `json:"model"`
+	Usage     json.RawMessage `json:"usage"`
+	Choices   []choice        `json:"choices"` // OpenAI
 
 	Type         string          `json:"type"`          // Anthropic, OpenAI's responses
 	Delta        json.RawMessage `json:"delta"`         // Anthropic: an object; OpenAI's responses: a string

@@ -1,7 +1,7 @@
 package protocol
 
 import (
-	"encoding/json"
+	"bytes"
 	"strconv"
 )
 
@@ -15,72 +15,109 @@ type Usage struct {
 // mostTokens bounds what is believed.
 const mostTokens = 1 << 40
 
-// tokens is a count in any of the forms that are met: a number, or one in quotes.
-type tokens struct {
-	n    int64
-	said bool
-}
-
-// UnmarshalJSON takes what is no count for nothing, so that the rest of the answer is still read.
-func (t *tokens) UnmarshalJSON(text []byte) error {
-	if len(text) > 1 && text[0] == '"' {
-		text = text[1 : len(text)-1]
-	}
-	if n, err := strconv.ParseFloat(string(text), 64); err == nil && n >= 0 && n <= mostTokens {
-		*t = tokens{int64(n), true}
-	}
-	return nil
-}
-
-// reported is the usage in an answer, under the names that OpenAI, Anthropic, DashScope and vLLM give it.
-type reported struct {
-	Prompt     tokens `json:"prompt_tokens"`
-	Input      tokens `json:"input_tokens"`
-	Completion tokens `json:"completion_tokens"`
-	Output     tokens `json:"output_tokens"`
-	Total      tokens `json:"total_tokens"`
-	CacheRead  tokens `json:"cache_read_input_tokens"`
-
-	PromptDetails     details `json:"prompt_tokens_details"`
-	InputDetails      details `json:"input_tokens_details"`
-	CompletionDetails details `json:"completion_tokens_details"`
-	OutputDetails     details `json:"output_tokens_details"`
-}
-
-type details struct {
-	Cached    tokens `json:"cached_tokens"`
-	Reasoning tokens `json:"reasoning_tokens"`
-}
-
-// takeRaw merges the text of a usage object.
-func (u *Usage) takeRaw(text []byte) {
-	var r reported
-	if err := json.Unmarshal(text, &r); err == nil || isMistyped(err) {
-		u.take(&r)
-	}
-}
-
-// take merges what one event says: a later one is nearer to the end. Anthropic says the input first, the output last.
-func (u *Usage) take(r *reported) {
-	u.set(&u.Input, r.Prompt, r.Input)
-	u.set(&u.Output, r.Completion, r.Output)
-	u.set(&u.Cached, r.PromptDetails.Cached, r.InputDetails.Cached, r.CacheRead)
-	u.set(&u.Reasoning, r.CompletionDetails.Reasoning, r.OutputDetails.Reasoning)
-	switch {
-	case r.Total.said:
-		u.set(&u.Total, r.Total)
-		if !r.Prompt.said && !r.Input.said && !r.Completion.said && !r.Output.said {
-			u.set(&u.Input, r.Total) // a reranking reads only
+// take merges the text of a usage object, under the names that OpenAI, Anthropic, DashScope and vLLM give its counts. A
+// later one is nearer to the end: Anthropic says the input first, the output last.
+func (u *Usage) take(text []byte) {
+	var input, output, total bool
+	eachNumber(text, func(within, name []byte, n int64) {
+		switch string(name) {
+		case "prompt_tokens", "input_tokens":
+			u.Input, input = n, true
+		case "completion_tokens", "output_tokens":
+			u.Output, output = n, true
+		case "total_tokens":
+			u.Total, total = n, true
+		case "cache_read_input_tokens":
+			u.Cached = n
+		case "cached_tokens":
+			if !bytes.HasSuffix(within, []byte("_details")) {
+				return
+			}
+			u.Cached = n
+		case "reasoning_tokens":
+			if !bytes.HasSuffix(within, []byte("_details")) {
+				return
+			}
+			u.Reasoning = n
+		default:
+			return
 		}
-	case u.Known:
+		u.Known = true
+	})
+	switch {
+	case total && !input && !output:
+		u.Input = u.Total // a reranking reads only
+	case !total && u.Known:
 		u.Total = u.Input + u.Output
 	}
 }
 
-func (u *Usage) set(to *int64, from ...tokens) {
-	for _, t := range from {
-		if t.said {
-			*to, u.Known = t.n, true
+// eachNumber yields the counts in an object and in the objects directly within it. What is not JSON yields anything or
+// nothing; numbers in quotes are numbers, too.
+func eachNumber(text []byte, yield func(within, name []byte, n int64)) {
+	var within, name []byte
+	depth, named := 0, false // named: the next value belongs to name
+	for at := 0; at < len(text); {
+		switch c := text[at]; c {
+		case '{', '[':
+			if depth++; depth == 2 {
+				within = name
+			}
+			named = false
+			at++
+		case '}', ']':
+			if depth--; depth < 2 {
+				within = nil
+			}
+			named = false
+			at++
+		case ':':
+			named = true
+			at++
+		case ',':
+			named = false
+			at++
+		case ' ', '\t', '\r', '\n':
+			at++
+		default:
+			value := token(text[at:])
+			at += len(value)
+			if c == '"' {
+				value = bytes.Trim(value, `"`)
+			}
+			if !named {
+				name = value
+			} else if n, ok := count(value); ok && depth <= 2 {
+				yield(within, name, n)
+			}
+			named = false
 		}
 	}
+}
+
+// token is the string or the number that text begins with.
+func token(text []byte) []byte {
+	if text[0] != '"' {
+		if end := bytes.IndexAny(text[1:], ",:}]{[\" \t\r\n"); end >= 0 {
+			return text[:end+1]
+		}
+		return text
+	}
+	for at := 1; at < len(text); at++ {
+		switch text[at] {
+		case '\\':
+			at++
+		case '"':
+			return text[:at+1]
+		}
+	}
+	return text
+}
+
+func count(text []byte) (int64, bool) {
+	if n, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+		return n, n >= 0 && n <= mostTokens
+	}
+	n, err := strconv.ParseFloat(string(text), 64)
+	return int64(n), err == nil && n >= 0 && n <= mostTokens
 }

@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -28,6 +29,7 @@ const (
 // Recorder takes the records of a gateway's requests. Adding one never waits.
 type Recorder struct {
 	log     *slog.Logger
+	lines   *requestLog
 	store   store
 	series  series
 	newest  atomic.Pointer[Record] // of those that were added; each knows the one before it
@@ -65,9 +67,9 @@ func release(records []*Record) {
 }
 
 // Open returns a recorder that writes with the gateway's database role. It does not connect yet. process names this
-// gateway in what it writes.
-func Open(databaseURL, process string, log *slog.Logger) (*Recorder, error) {
-	r := &Recorder{log: log}
+// gateway in what it writes; the lines of requests go to lines.
+func Open(databaseURL, process string, lines io.Writer, log *slog.Logger) (*Recorder, error) {
+	r := &Recorder{log: log, lines: newRequestLog(lines)}
 	r.store.log, r.store.process, r.store.written = log, process, r.forget
 	r.store.wake = make(chan struct{}, 1)
 	return r, r.store.open(databaseURL)
@@ -148,9 +150,9 @@ func (r *Recorder) collect() {
 		return
 	}
 	slices.Reverse(records)
+	r.lines.write(records)
 	for _, rec := range records {
 		r.content.Add(-rec.Line.size())
-		rec.write(r.log)
 		rec.Line = nil
 	}
 	r.store.add(records)

@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ import (
 // away is a recorder whose database is not there.
 func away(t *testing.T) *Recorder {
 	t.Helper()
-	r, err := Open("postgres://nobody@127.0.0.1:1/none", "test", slog.New(slog.DiscardHandler))
+	r, err := Open("postgres://nobody@127.0.0.1:1/none", "test", io.Discard, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(r.Close)
 	return r

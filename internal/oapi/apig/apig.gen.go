@@ -101,12 +101,12 @@ type AiServiceConfig struct {
 
 // AiStatisticsConfig What is recorded of each request.
 type AiStatisticsConfig struct {
-	// LogRequestContent Record what was asked.
+	// LogRequestContent Write what was asked into the gateways' log: whole prompts of people.
 	//
 	// Example: false
 	LogRequestContent *bool `json:"logRequestContent,omitempty"`
 
-	// LogResponseContent Record what was answered.
+	// LogResponseContent Write what was answered into the gateways' log.
 	//
 	// Example: false
 	LogResponseContent *bool `json:"logResponseContent,omitempty"`
@@ -2305,12 +2305,12 @@ type HttpApiPolicyConfig struct {
 	// AiStatisticsConfig What is recorded of each request.
 	AiStatisticsConfig *AiStatisticsConfig `json:"aiStatisticsConfig,omitempty"`
 
-	// Enable Whether the policy is in force; true is refused with UnsupportedParameter.
+	// Enable Whether the policy is in force; true is refused with UnsupportedParameter where it is not served.
 	//
 	// Example: false
 	Enable *bool `json:"enable,omitempty"`
 
-	// Type No policy is served yet: it has to be off, and that it is there is all that is kept of it, but for AiStatistics.
+	// Type AiStatistics is served, on an API; every other policy has to be off, and that it is there is all that is kept of it.
 	//
 	// Example: AiStatistics
 	Type string `json:"type"`
@@ -2878,6 +2878,25 @@ type ListTagResourcesResponse struct {
 	RequestId externalRef0.RequestId `json:"requestId"`
 }
 
+// ListUsageResponse defines model for ListUsageResponse.
+type ListUsageResponse struct {
+	// Code Always Ok.
+	//
+	// Example: Ok
+	Code string    `json:"code"`
+	Data UsagePage `json:"data"`
+
+	// Message Always success.
+	//
+	// Example: success
+	Message string `json:"message"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"requestId"`
+}
+
 // ModelCategory The scenario: Text, Image, Video, Audio, Embedding, Rerank or Others.
 //
 // Example: Text
@@ -3399,6 +3418,135 @@ type UpdateServiceRequest struct {
 	AiServiceConfig *AiServiceConfig `json:"aiServiceConfig,omitempty"`
 }
 
+// UsagePage defines model for UsagePage.
+type UsagePage struct {
+	// EndTime A time in milliseconds since 1970.
+	//
+	// Example: 1772357400000
+	EndTime Timestamp `json:"endTime"`
+
+	// Items The sums of this page.
+	Items []UsageSum `json:"items"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber externalRef0.PageNumber `json:"pageNumber"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 10
+	PageSize ItemsPerPage `json:"pageSize"`
+
+	// StartTime A time in milliseconds since 1970.
+	//
+	// Example: 1772357400000
+	StartTime Timestamp `json:"startTime"`
+
+	// TotalSize How many there are in all.
+	//
+	// Example: 1
+	TotalSize TotalSize `json:"totalSize"`
+}
+
+// UsageSum defines model for UsageSum.
+type UsageSum struct {
+	// AverageDuration Milliseconds that a request took.
+	//
+	// Example: 2140
+	AverageDuration int64 `json:"averageDuration"`
+
+	// AverageFirstContent Milliseconds until the first content of a stream; absent when there was none.
+	//
+	// Example: 310
+	AverageFirstContent *int64 `json:"averageFirstContent,omitempty"`
+
+	// CachedTokens Tokens that a service had in its cache.
+	//
+	// Example: 1024
+	CachedTokens int64 `json:"cachedTokens"`
+
+	// ConsumerId With groupBy consumer; empty: nobody had to say who they are.
+	//
+	// Example: cs-0123456789abcdefghij
+	ConsumerId *string `json:"consumerId,omitempty"`
+
+	// ConsumerName Its name at the time.
+	//
+	// Example: alice
+	ConsumerName *string `json:"consumerName,omitempty"`
+
+	// Day With groupBy day: the day in UTC.
+	//
+	// Example: 2026-03-01
+	Day *string `json:"day,omitempty"`
+
+	// EndState With groupBy endState: complete, client_gone, upstream_cut or refused.
+	//
+	// Example: complete
+	EndState *string `json:"endState,omitempty"`
+
+	// HttpApiId With groupBy api; empty: model services that were called directly.
+	//
+	// Example: api-0123456789abcdefghij
+	HttpApiId *string `json:"httpApiId,omitempty"`
+
+	// HttpApiName Its name at the time.
+	//
+	// Example: chat
+	HttpApiName *string `json:"httpApiName,omitempty"`
+
+	// InputTokens Tokens that were read, as services count them.
+	//
+	// Example: 5120
+	InputTokens int64 `json:"inputTokens"`
+
+	// Model With groupBy model.
+	//
+	// Example: qwen-plus
+	Model *string `json:"model,omitempty"`
+
+	// OutputTokens Tokens that were written.
+	//
+	// Example: 2048
+	OutputTokens int64 `json:"outputTokens"`
+
+	// ReasoningTokens Tokens that were written before the answer, to think.
+	//
+	// Example: 0
+	ReasoningTokens int64 `json:"reasoningTokens"`
+
+	// RequestCount How many requests there were.
+	//
+	// Example: 12
+	RequestCount int64 `json:"requestCount"`
+
+	// ServiceId With groupBy service; the service or model service that answered.
+	//
+	// Example: svc-0123456789abcdefghij
+	ServiceId *string `json:"serviceId,omitempty"`
+
+	// ServiceName Its name at the time.
+	//
+	// Example: qwen
+	ServiceName *string `json:"serviceName,omitempty"`
+
+	// StreamCount How many of them were answered as a stream.
+	//
+	// Example: 10
+	StreamCount int64 `json:"streamCount"`
+
+	// TotalTokens Tokens in all.
+	//
+	// Example: 7168
+	TotalTokens int64 `json:"totalTokens"`
+
+	// UnknownCount How many of them did not tell their tokens.
+	//
+	// Example: 1
+	UnknownCount int64 `json:"unknownCount"`
+}
+
 // ClientTokenParam Makes the call happen once. Sent again with the same parameters it answers the same resource; sent with other parameters it is refused with IdempotentParameterMismatch. Tokens are kept for at least 24 hours.
 //
 // Example: 0c593ea1-3bea-11e9-b96b-88e9fe637760
@@ -3736,6 +3884,36 @@ type ListTagResourcesParams struct {
 	NextToken *string `form:"NextToken,omitempty" json:"NextToken,omitempty"`
 }
 
+// ListUsageParams defines parameters for ListUsage.
+type ListUsageParams struct {
+	// StartTime Requests that came at this time or later; the default is a day before endTime.
+	StartTime *Timestamp `form:"startTime,omitempty" json:"startTime,omitempty"`
+
+	// EndTime Requests that came before this time; the default is now.
+	EndTime *int64 `form:"endTime,omitempty" json:"endTime,omitempty"`
+
+	// HttpApi Only requests to the Model API with this id or name.
+	HttpApi *FilterText `form:"httpApi,omitempty" json:"httpApi,omitempty"`
+
+	// Service Only requests to the service with this id or name.
+	Service *FilterText `form:"service,omitempty" json:"service,omitempty"`
+
+	// Model Only requests that this model served.
+	Model *FilterText `form:"model,omitempty" json:"model,omitempty"`
+
+	// Consumer Only requests of the consumer with this id or name.
+	Consumer *FilterText `form:"consumer,omitempty" json:"consumer,omitempty"`
+
+	// GroupBy What sums are made for, some of api, service, model, consumer, endState and day (UTC); the default is one sum of all.
+	GroupBy *[]string `form:"groupBy,omitempty" json:"groupBy,omitempty"`
+
+	// PageNumber The page to answer, from 1.
+	PageNumber *PageNumberParam `form:"pageNumber,omitempty" json:"pageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	PageSize *PageSizeParam `form:"pageSize,omitempty" json:"pageSize,omitempty"`
+}
+
 // CreateConsumerAuthorizationRulesJSONRequestBody defines body for CreateConsumerAuthorizationRules for application/json ContentType.
 type CreateConsumerAuthorizationRulesJSONRequestBody = CreateConsumerAuthorizationRulesRequest
 
@@ -3996,6 +4174,9 @@ type ServerInterface interface {
 	// TagResources Put tags on resources
 	// (POST /v1/tags)
 	TagResources(w http.ResponseWriter, r *http.Request)
+	// ListUsage List what was used
+	// (GET /v1/usage)
+	ListUsage(w http.ResponseWriter, r *http.Request, params ListUsageParams)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -6421,6 +6602,143 @@ func (siw *ServerInterfaceWrapper) TagResources(w http.ResponseWriter, r *http.R
 	handler.ServeHTTP(w, r)
 }
 
+// ListUsage operation middleware
+func (siw *ServerInterfaceWrapper) ListUsage(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListUsageParams
+
+	// ------------- Optional query parameter "startTime" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "startTime", r.URL.Query(), &params.StartTime, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "startTime"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "startTime", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "endTime" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "endTime", r.URL.Query(), &params.EndTime, runtime.BindQueryParameterOptions{Type: "integer", Format: "int64"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "endTime"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "endTime", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "httpApi" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "httpApi", r.URL.Query(), &params.HttpApi, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "httpApi"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "httpApi", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "service" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "service", r.URL.Query(), &params.Service, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "service"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "service", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "model" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "model", r.URL.Query(), &params.Model, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "model"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "model", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "consumer" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "consumer", r.URL.Query(), &params.Consumer, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "consumer"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "consumer", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "groupBy" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", false, false, "groupBy", r.URL.Query(), &params.GroupBy, runtime.BindQueryParameterOptions{Type: "array", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "groupBy"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "groupBy", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageNumber" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageNumber", r.URL.Query(), &params.PageNumber, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageNumber"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageNumber", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageSize" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageSize", r.URL.Query(), &params.PageSize, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageSize"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageSize", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListUsage(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -6602,6 +6920,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/authorization-rules", wrapper.QueryConsumerAuthorizationRules)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/v1/authorization-rules", wrapper.CreateConsumerAuthorizationRules)
 	m.HandleFunc(http.MethodDelete+" "+options.BaseURL+"/v1/authorization-rules/{consumerAuthorizationRuleId}", wrapper.RemoveConsumerAuthorizationRule)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/v1/usage", wrapper.ListUsage)
 
 	return m
 }
@@ -9039,6 +9358,45 @@ func (response TagResourcesdefaultJSONResponse) VisitTagResourcesResponse(w http
 	return err
 }
 
+type ListUsageRequestObject struct {
+	Params ListUsageParams
+}
+
+type ListUsageResponseObject interface {
+	VisitListUsageResponse(w http.ResponseWriter) error
+}
+
+type ListUsage200JSONResponse ListUsageResponse
+
+func (response ListUsage200JSONResponse) VisitListUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUsagedefaultJSONResponse struct {
+	Body       externalRef0.ErrorInBothSpellings
+	StatusCode int
+}
+
+func (response ListUsagedefaultJSONResponse) VisitListUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// ChangeResourceGroup Put a resource into another resource group
@@ -9224,6 +9582,9 @@ type StrictServerInterface interface {
 	// TagResources Put tags on resources
 	// (POST /v1/tags)
 	TagResources(ctx context.Context, request TagResourcesRequestObject) (TagResourcesResponseObject, error)
+	// ListUsage List what was used
+	// (GET /v1/usage)
+	ListUsage(ctx context.Context, request ListUsageRequestObject) (ListUsageResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -11015,6 +11376,32 @@ func (sh *strictHandler) TagResources(w http.ResponseWriter, r *http.Request) {
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(TagResourcesResponseObject); ok {
 		if err := validResponse.VisitTagResourcesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListUsage operation middleware
+func (sh *strictHandler) ListUsage(w http.ResponseWriter, r *http.Request, params ListUsageParams) {
+	var request ListUsageRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListUsage(ctx, request.(ListUsageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListUsage")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListUsageResponseObject); ok {
+		if err := validResponse.VisitListUsageResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
