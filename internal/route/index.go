@@ -15,17 +15,22 @@ type slot struct {
 	site site
 }
 
-func newIndex(sites map[string]site) *index {
+// newIndex returns an empty index with room for n texts.
+func newIndex(n int) *index {
 	size := 4
-	for size*3 < len(sites)*4 {
+	for size*3 < n*4 {
 		size *= 2
 	}
-	x := &index{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, slots: make([]slot, size)}
-	for text, s := range sites {
-		name := x.name(text)
-		*x.at(name) = slot{name, s}
-	}
-	return x
+	return &index{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, slots: make([]slot, size)}
+}
+
+// put returns the site of the text to be filled in, and whether the text is new.
+func (x *index) put(text string) (s *site, added bool) {
+	name := x.name(text)
+	to := x.at(name)
+	added = to.text[1] == 0
+	to.text = name
+	return &to.site, added
 }
 
 func (x *index) name(text string) [2]uint64 {

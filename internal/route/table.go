@@ -28,69 +28,75 @@ type bases struct {
 // NewTable returns a table of the APIs. claimed are the hosts that answer for themselves even where no API does. Of two
 // APIs in the same place the one with the smaller id is served.
 func NewTable(apis func(yield func(*API) bool), claimed []string) *Table {
-	hosts := make(map[string]*gathering, len(claimed))
-	at := func(host string) *gathering {
-		if hosts[host] == nil {
-			hosts[host] = new(gathering)
-		}
-		return hosts[host]
+	n := len(claimed)
+	for a := range apis {
+		n += len(a.Hosts)
+	}
+	t := &Table{hosts: newIndex(n)}
+	several := map[string][]*API{} // on a host
+	put := func(host string) (*site, bool) {
+		t.wildcard = t.wildcard || strings.HasPrefix(host, "*")
+		return t.hosts.put(host)
 	}
 	for _, host := range claimed {
-		at(host)
+		put(host)
 	}
-	var anywhere gathering
+	var anywhere []*API
 	for a := range apis {
 		for _, host := range a.Hosts {
-			at(host).add(a)
+			s, _ := put(host)
+			if s.api == nil {
+				*s = alone(a)
+				continue
+			}
+			if several[host] == nil {
+				several[host] = []*API{s.api}
+			}
+			several[host] = append(several[host], a)
 		}
 		if a.AnyHost {
-			anywhere.add(a)
+			anywhere = append(anywhere, a)
 		}
 	}
-	t := &Table{any: anywhere.site()}
-	sites := make(map[string]site, len(hosts))
-	for host, g := range hosts {
-		sites[host] = g.site()
-		t.wildcard = t.wildcard || strings.HasPrefix(host, "*")
+	for host, all := range several {
+		s, _ := put(host)
+		*s = together(all)
 	}
-	t.hosts = newIndex(sites)
+	t.any = together(anywhere)
 	return t
 }
 
-// gathering is a site in the making.
-type gathering struct {
-	one  *API
-	more map[string]site // all of them by base path, where there is more than one
+// alone is the site of one API.
+func alone(a *API) site {
+	if a.base == "" {
+		return site{a, a.routes}
+	}
+	return site{api: a}
 }
 
-func (g *gathering) add(a *API) {
-	switch {
-	case g.more != nil:
-	case g.one == nil || g.one.base == a.base:
-		if g.one == nil || a.ID < g.one.ID {
-			g.one = a
+// together is the site of many APIs, or none.
+func together(all []*API) site {
+	if len(all) == 0 {
+		return site{}
+	}
+	b := &bases{index: newIndex(len(all))}
+	places := 0
+	var one *API
+	for _, a := range all {
+		s, added := b.index.put(a.base)
+		if added {
+			places++
+			b.longest = max(b.longest, len(a.base))
 		}
-		return
-	default:
-		g.more = map[string]site{g.one.base: {g.one, g.one.routes}}
-	}
-	if there := g.more[a.base].api; there == nil || a.ID < there.ID {
-		g.more[a.base] = site{a, a.routes}
-	}
-}
-
-func (g *gathering) site() site {
-	switch {
-	case g.more != nil:
-		b := &bases{index: newIndex(g.more)}
-		for base := range g.more {
-			b.longest = max(b.longest, len(base))
+		if added || a.ID < s.api.ID {
+			*s = site{a, a.routes}
 		}
-		return site{api: &API{bases: b}}
-	case g.one != nil && g.one.base == "":
-		return site{g.one, g.one.routes}
+		one = s.api
 	}
-	return site{api: g.one}
+	if places == 1 {
+		return alone(one)
+	}
+	return site{api: &API{bases: b}}
 }
 
 // find returns the API with the longest base path that path lies below, its routes, and what is left of the path.

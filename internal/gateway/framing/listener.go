@@ -37,7 +37,9 @@ func Follow(nc net.Conn, state http.ConnState) {
 		return
 	}
 	c.busy.Store(state == http.StateActive)
-	c.free = c.free || state == http.StateHijacked
+	if state == http.StateHijacked {
+		c.free = true // nobody reads at this moment, as may be at the others
+	}
 }
 
 type plain struct {
