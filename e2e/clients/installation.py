@@ -158,7 +158,7 @@ def make_certificate(directory: pathlib.Path, name: str, domain: str) -> pathlib
     directory.mkdir()
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, domain)])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - datetime.timedelta(hours=1),
                                 now + datetime.timedelta(days=1))
