@@ -30,7 +30,7 @@ test: ## run the whole test suite that needs Go only
 	cd e2e && go test $(RACE) ./...
 
 .PHONY: test-clients
-test-clients: build ## call everything with the official clients (needs Python 3.10 or later)
+test-clients: build ## call everything with the official clients (needs Python 3.11 or later)
 	@e2e/clients/run
 
 .PHONY: check

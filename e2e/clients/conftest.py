@@ -1,6 +1,7 @@
 """What the tests share: one installation, what stands behind it, and the official clients of its control plane."""
 
 import importlib.metadata
+import logging
 import pathlib
 import shutil
 import threading
@@ -22,6 +23,10 @@ COOKIE = "session=a-cookie-of-the-consumer"
 
 
 CLIENTS = ("alibabacloud-apig20240327", "alibabacloud-gpdb20160503", "aliyun-python-sdk-core", "openai", "anthropic", "dashscope")
+
+
+def pytest_configure() -> None:
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it reports, at the very end, what dashscope leaves open
 
 
 def pytest_report_header() -> str:

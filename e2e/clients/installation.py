@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -81,7 +82,7 @@ class Aimock:
         config["llm"]["fixtures"] = str(HERE / "aimock-fixtures.json")
         (directory / "aimock.json").write_text(json.dumps(config))
         cli = NODE_MODULES / "@copilotkit" / "aimock" / "dist" / "aimock-cli.js"
-        self._process = Process(directory / "aimock.log", "node", str(cli), "--config", str(directory / "aimock.json"))
+        self._process = Process(directory / "aimock.log", os.environ["CLIENTS_NODE"], str(cli), "--config", str(directory / "aimock.json"))
         self.url = eventually("aimock says where it listens", self._announced)
 
     def _announced(self) -> str:
@@ -106,12 +107,12 @@ class Installation:
         shutil.copy(BIN / "vllm-sim", engine)
         engine.chmod(0o755)
         self.data = directory / "data"
-        self.https = f"127.0.0.1:{free_port()}"
+        self.https = free_address()
         self.trusted = make_certificate(directory / "certificates", CERTIFICATE, SECURE_DOMAIN)
         command = [
             str(BIN / "engineshed"), "up", "--data-dir", str(self.data), "--region", REGION,
-            "--api-addr", "127.0.0.1:0", "--gateway-addr", "127.0.0.1:0", "--public-addr", "127.0.0.1:0",
-            "--https-addr", self.https, "--cert-dir", str(self.trusted.parent),
+            "--api-addr", free_address(), "--gateway-addr", free_address(), "--public-addr", free_address(), "--https-addr", self.https,
+            "--cert-dir", str(self.trusted.parent),
         ]
         for upstream in upstreams:
             command += ["--allow-upstream", upstream]
@@ -139,10 +140,17 @@ class Installation:
         self._process.stop()
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_address() -> str:
+    """An address that nobody listens on, and whose port no outgoing connection is given before somebody does."""
+    first_given = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10_000, max(first_given, 11_000))
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return f"127.0.0.1:{port}"
 
 
 def make_certificate(directory: pathlib.Path, name: str, domain: str) -> pathlib.Path:
@@ -150,7 +158,7 @@ def make_certificate(directory: pathlib.Path, name: str, domain: str) -> pathlib
     directory.mkdir()
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, domain)])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), now - datetime.timedelta(hours=1),
                                 now + datetime.timedelta(days=1))

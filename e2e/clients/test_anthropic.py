@@ -58,6 +58,15 @@ def test_a_message_streams_each_piece(client, upstream):
     expect(upstream.only())
 
 
+def test_a_beta_is_asked_for_by_header_and_query(client, upstream):
+    answer = client().beta.messages.create(
+        model="any", max_tokens=50, messages=QUESTION, betas=["context-1m-2025-08-07"], extra_query={"beta": "true"})
+    assert answer.content[0].text == SAID
+    got = upstream.only()
+    expect(got)
+    assert (got.query, got.header("Anthropic-Beta")) == ({"beta": "true"}, "context-1m-2025-08-07")
+
+
 def test_each_piece_arrives_before_the_upstream_makes_the_next(client, permits):
     permits.release()
     with client().messages.create(model="any", max_tokens=50, messages=QUESTION, stream=True) as stream:

@@ -56,6 +56,13 @@ def test_an_image_is_synthesized_by_a_task_that_is_followed_and_cancelled(api, u
     assert expect(listed, "/api/v1/tasks", "GET").query == {"page_no": "1", "page_size": "10"}
 
 
+def test_a_workspace_of_the_consumers_stays_behind(api, upstream):
+    api("Rerank")
+    answer = dashscope.TextReRank.call(model="gte-rerank", query="q", documents=["d"], headers={"X-DashScope-WorkSpace": "llm-consumers"})
+    assert answer.status_code == 200
+    assert upstream.only().header("X-DashScope-WorkSpace") is None
+
+
 def test_an_image_is_made_from_another(api, upstream):
     api("Image")
     done = dashscope.ImageSynthesis.call(

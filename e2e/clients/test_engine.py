@@ -70,6 +70,6 @@ def test_the_engines_models_are_listed(publisher, service):
         assert ENGINE_MODEL in [m.id for m in client.models.list()]
 
 
-def test_a_model_service_in_use_by_a_service_is_shown_as_its_target(apig, service, model_service):
+def test_a_model_service_in_use_by_a_service_is_shown_as_its_target(apig, service):
     shown = apig.get_service(service).body.data
     assert (shown.source_type, shown.addresses) == ("ModelService", [])

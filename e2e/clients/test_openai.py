@@ -277,7 +277,7 @@ def test_what_the_client_says_of_itself_and_its_account_stays_behind(client, ups
         "Cookie": COOKIE, "X-Forwarded-For": "203.0.113.7", "X-Api-Key": "a-second-key", "X-Mse-Consumer": "somebody",
     }).chat.completions.create(model="any", messages=QUESTION)
     got = upstream.only()
-    for name in ("X-Forwarded-For", "X-Api-Key", "X-Mse-Consumer", "X-Stainless-Os"):
+    for name in ("OpenAI-Organization", "OpenAI-Project", "X-Forwarded-For", "X-Api-Key", "X-Mse-Consumer", "X-Stainless-Os"):
         assert got.header(name) is None, name
 
 

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
@@ -173,6 +174,9 @@ var (
 	}, forwarded...)
 	// passedPrefixes begin headers of protocols, canonical.
 	passedPrefixes = []string{"Openai-", "X-Dashscope-"}
+	// choosesAccount are those among them by which a client says which part of its account it means: here the account is
+	// the service's, and not its consumers' to choose from.
+	choosesAccount = []string{"Openai-Organization", "Openai-Project", "X-Dashscope-Workspace"}
 	// passedUpgrade belong to a WebSocket's handshake.
 	passedUpgrade = []string{
 		"Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Protocol", "Sec-Websocket-Extensions",
@@ -190,7 +194,7 @@ func (c *call) rewriteForAPI(p *httputil.ProxyRequest) {
 	}
 	for name := range client {
 		for _, prefix := range passedPrefixes {
-			if strings.HasPrefix(name, prefix) {
+			if strings.HasPrefix(name, prefix) && !slices.Contains(choosesAccount, name) {
 				copyValues(out.Header, client, name)
 			}
 		}
