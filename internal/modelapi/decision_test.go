@@ -34,8 +34,8 @@ func (w *world) decide(t *testing.T, q Question) Decision {
 type decisions struct {
 	*world
 	chat, rooted, guarded, secure, staged, foreign API
-	engine                                 string // a service that is a model service of ours
-	alice, bob, off                        string
+	engine                                         string // a service that is a model service of ours
+	alice, bob, off                                string
 }
 
 func newDecisions(t *testing.T) *decisions {
