@@ -57,7 +57,7 @@ func New(t testing.TB, products ...api.Product) *Server {
 	return Within(t, 0, products...)
 }
 
-// Within is New with a bound on the time of one call, and of reading its request; 0: the usual one, and none.
+// Within is New with a bound on the time of one call; 0: the usual one.
 func Within(t testing.TB, timeout time.Duration, products ...api.Product) *Server {
 	t.Helper()
 	db := pgtest.New(t)
@@ -75,9 +75,7 @@ func Within(t testing.TB, timeout time.Duration, products ...api.Product) *Serve
 		Timeout:    timeout,
 	})
 	require.NoError(t, err)
-	server := httptest.NewUnstartedServer(handler)
-	server.Config.ReadTimeout = timeout
-	server.Start()
+	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	s.URL = server.URL
 	s.Users(nil)
