@@ -186,12 +186,7 @@ func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, mo
 		return nil
 	}
 	d.UpstreamPath = asked
-	if d.Route.Model != "" {
-		d.Model = model
-	}
-	if written := found.Route.Written(); written != "" {
-		d.Model = written
-	}
+	d.Model = found.Route.Meant(model, service)
 	d.Status, d.Reason = 200, "The request is forwarded to the service "+service.Name+"."
 	return nil
 }
