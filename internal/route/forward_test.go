@@ -29,7 +29,8 @@ func TestWhatAServiceIsAskedFor(t *testing.T) {
 	t.Parallel()
 	api, err := route.Compile(&snapshot.ModelAPI{
 		ID: "api-1", BasePath: "/team", RemoveBasePath: true, AnyHost: true, Targets: []snapshot.Target{{}}, Routes: []snapshot.Route{
-			{Name: "chat", PathType: "Exact", Path: "/v1/chat/completions"}, {Name: "files", PathType: "Prefix", Path: "/v1/files"},
+			{Name: "chat", PathType: "Exact", Path: "/v1/chat/completions"},
+			{Name: "files", PathType: "Prefix", Path: "/v1/files"},
 			{Name: "else", PathType: "Exact", Path: "/metrics"},
 		},
 	})
