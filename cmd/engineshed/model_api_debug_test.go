@@ -40,10 +40,12 @@ func TestAModelAPIIsDebugged(t *testing.T) {
 	require.Error(t, r.err)
 	require.Contains(t, r.stderr, "consumerId")
 	consumer := i.consumer("alice")
-	r = i.verb("", nil, "model-api", "debug", "chat", "--consumer-id", consumer, "-o", "json", "hello")
-	require.Error(t, r.err)
-	all = inJSON[debugged](t, r.stdout)
-	require.Equal(t, "consumer_not_authorized", *all.Decision.Code)
+	i.await("gateways know the consumer", func() bool {
+		r = i.verb("", nil, "model-api", "debug", "chat", "--consumer-id", consumer, "-o", "json", "hello")
+		require.Error(t, r.err)
+		all = inJSON[debugged](t, r.stdout)
+		return *all.Decision.Code == "consumer_not_authorized"
+	})
 	require.Contains(t, *all.Result.Error, "was not sent")
 	i.allow(consumer, "chat")
 	i.await("the consumer may call", func() bool {

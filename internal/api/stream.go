@@ -45,8 +45,6 @@ func (w *streamed) WriteHeader(status int) {
 	w.call.streaming = true
 	w.call.identify(w.Header())
 	w.Header().Set("Cache-Control", "no-store")
-	// The deadline for reading the request would end the connection in the middle of the answer.
-	_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Time{})
 	w.ResponseWriter.WriteHeader(status)
 }
 

@@ -94,7 +94,7 @@ func (a *APIs) decide(ctx context.Context, tx pgx.Tx, accountID string, q Questi
 		d.refuse(308, "https_required", "The domain "+domain.Name+" is served over HTTPS only: the client is sent there.")
 		return d, nil
 	}
-	table, err := a.tableFor(ctx, tx, request.Host, domains)
+	table, err := a.tableFor(ctx, tx, request, domains)
 	if err != nil {
 		return d, err
 	}
@@ -186,12 +186,7 @@ func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, mo
 		return nil
 	}
 	d.UpstreamPath = asked
-	if d.Route.Model != "" {
-		d.Model = model
-	}
-	if written := found.Route.Written(); written != "" {
-		d.Model = written
-	}
+	d.Model = found.Route.Meant(model, service)
 	d.Status, d.Reason = 200, "The request is forwarded to the service "+service.Name+"."
 	return nil
 }
@@ -268,37 +263,61 @@ func publishedBodies(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([
 	return pgx.CollectRows(rows, pgx.RowTo[[]byte])
 }
 
-// tableFor is the part of a gateway's table in which the host is looked up: of all accounts, because theirs stand in
-// each other's way. A gateway that serves one gateway alone has less.
-func (a *APIs) tableFor(ctx context.Context, tx pgx.Tx, host string, domains route.Hosts[*snapshot.Domain]) (*route.Table, error) {
-	environment, _, _ := strings.Cut(host, ".")
+// tableFor is the part of a gateway's table in which the host and the path are looked up: of all accounts, because theirs
+// stand in each other's way. A gateway that serves one gateway alone has less.
+func (a *APIs) tableFor(ctx context.Context, tx pgx.Tx, r *route.Request, domains route.Hosts[*snapshot.Domain]) (*route.Table, error) {
+	environment, _, _ := strings.Cut(r.Host, ".")
 	bodies, err := publishedBodies(ctx, tx, `
 		SELECT p.body FROM published_item p
 		WHERE p.kind = $1 AND NOT p.deleted AND p.id IN (
-			SELECT h.http_api_id FROM http_api_host h LEFT JOIN domain d ON d.id = h.domain_id
-			WHERE d.name = ANY ($2) OR h.environment_id = $3
-				OR h.environment_id IN (SELECT e.id FROM environment e JOIN gateway g ON g.id = e.gateway_id WHERE e.is_default AND g.is_default))`,
-		snapshot.KindModelAPI, namesOf(host), environment)
+			SELECT h.http_api_id FROM http_api_host h
+			WHERE h.base_path = ANY ($2) AND coalesce(h.domain_id, h.environment_id) IN (
+				SELECT id FROM domain WHERE name = ANY ($3)
+				UNION ALL SELECT $4
+				UNION ALL SELECT e.id FROM environment e JOIN gateway g ON g.id = e.gateway_id WHERE e.is_default AND g.is_default))`,
+		snapshot.KindModelAPI, basePathsOf(r.Path), namesOf(r.Host), environment)
 	if err != nil {
 		return nil, fmt.Errorf("read the published Model APIs: %w", err)
 	}
-	var compiled []*route.API
-	for _, body := range bodies {
-		api := new(snapshot.ModelAPI)
-		if err := json.Unmarshal(body, api); err != nil {
-			return nil, err
-		}
-		ready, err := route.Compile(api)
-		if err != nil {
-			return nil, err
-		}
-		compiled = append(compiled, ready)
+	// A host is some API's even where none has a base path that fits.
+	claimed, err := existing(ctx, tx, `
+		SELECT $3 WHERE EXISTS (
+			SELECT FROM http_api_host h JOIN published_item p ON p.kind = $1 AND p.id = h.http_api_id AND NOT p.deleted
+			WHERE h.environment_id = $2)`, snapshot.KindModelAPI, environment, strings.ToLower(a.subDomain(environment)))
+	if err != nil {
+		return nil, err
 	}
-	claimed := make([]string, 0, len(domains))
 	for name := range domains {
 		claimed = append(claimed, name)
 	}
-	return route.NewTable(slices.Values(compiled), claimed), nil
+	compiled, err := compileAll(bodies)
+	return route.NewTable(slices.Values(compiled), claimed), err
+}
+
+// basePathsOf are the base paths that a canonical path lies below.
+func basePathsOf(path string) []string {
+	all := []string{"/"}
+	for end := 1; end <= len(path); end++ {
+		if end == len(path) || path[end] == '/' {
+			all = append(all, path[:end])
+		}
+	}
+	return all
+}
+
+func compileAll(bodies [][]byte) ([]*route.API, error) {
+	compiled := make([]*route.API, len(bodies))
+	for i, body := range bodies {
+		api := new(snapshot.ModelAPI)
+		err := json.Unmarshal(body, api)
+		if err == nil {
+			compiled[i], err = route.Compile(api)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return compiled, nil
 }
 
 // policiesInForce are the policies that are on in the revision that gateways serve, the API's and then the route's.

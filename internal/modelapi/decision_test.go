@@ -33,9 +33,9 @@ func (w *world) decide(t *testing.T, q Question) Decision {
 // decisions is a world in which something is published at many places.
 type decisions struct {
 	*world
-	chat, rooted, guarded, secure, foreign API
-	engine                                 string // a service that is a model service of ours
-	alice, bob, off                        string
+	chat, rooted, guarded, secure, staged, foreign API
+	engine                                         string // a service that is a model service of ours
+	alice, bob, off                                string
 }
 
 func newDecisions(t *testing.T) *decisions {
@@ -84,6 +84,9 @@ func newDecisions(t *testing.T) *decisions {
 	spec = w.spec("secure")
 	spec.Protocols = []string{"HTTPS"}
 	w.secure = w.create(t, spec)
+	spec = w.spec("staged")
+	spec.DeployConfigs[0].EnvironmentID = w.staging
+	w.staged = w.create(t, spec)
 	w.alice, w.bob, w.off = w.consumer(t, "alice"), w.consumer(t, "bob"), w.consumer(t, "off")
 	_, err = w.consumers.CreateRules(t.Context(), account, []consumer.RuleSpec{
 		{ConsumerID: w.alice, ResourceType: consumer.ModelAPI, APIID: w.guarded.ID}, {ConsumerID: w.off, ResourceType: consumer.ModelAPI, APIID: w.guarded.ID},
@@ -148,6 +151,10 @@ func TestADecisionSaysWhyARequestGoesNowhere(t *testing.T) {
 		"a stranger's host": {Question{Host: "theirs.example.com", Path: "/v1/completions"}, 404, "unknown_url", "No Model API of this account"},
 		"a stranger's environment": {
 			Question{Host: w.foreign.DeployConfig.EnvironmentID + ".example.test", Path: "/v1/completions"},
+			404, "unknown_url", "No Model API of this account",
+		},
+		"another's base path": {
+			Question{Host: w.staged.DeployConfig.EnvironmentID + ".example.test", Path: chatPath},
 			404, "unknown_url", "No Model API of this account",
 		},
 		"no route":        {Question{Host: "api.example.com", Path: "/chat/v1/embeddings"}, 404, "unknown_url", "has no route for /v1/embeddings"},

@@ -41,3 +41,17 @@ func (r *Route) Written() string {
 	}
 	return r.Targets[0].Model
 }
+
+// Meant is the model that the service is asked for by a request that names this one, or "": what is written over it, or
+// where none is named in JSON the service's default.
+func (r *Route) Meant(named string, of *snapshot.AIService) string {
+	switch {
+	case r.Model == "":
+		return ""
+	case r.Written() != "":
+		return r.Written()
+	case named == "" && r.Model == "json":
+		return of.DefaultModel
+	}
+	return named
+}
