@@ -251,6 +251,7 @@ func TestUsageWaitsForPostgres(t *testing.T) {
 	for range 50 {
 		require.Equal(t, 200, g.chat(`{}`).status)
 	}
+	g.await(func() bool { return strings.Contains(g.logs.String(), "usage records cannot be written") })
 	require.Contains(t, g.metrics(), "engineshed_gateway_usage_waiting 50")
 	server.Start()
 	g.usage(50)
