@@ -313,3 +313,25 @@ func TestBadRecordIsDroppedAlone(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "late", g.usage(1)[0].ModelAsked)
 }
+
+func TestUsageOfAWebSocketIsRecordedWhenItEnds(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	e := newEngine(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(io.Discard, buffered)
+	})
+	s := g.outside(e.URL)
+	g.serveAll(s, apiOf(s.ID, "ComfyUI GET Exact /ws"))
+	conn, _, status := dialWebSocket(t, g.Addr(), "/ws")
+	require.Equal(t, http.StatusSwitchingProtocols, status)
+	conn.Close()
+	row := g.usage(1)[0]
+	require.Equal(t, "complete", row.EndState)
+	require.EqualValues(t, 101, row.Status)
+}
