@@ -20,11 +20,12 @@ import (
 
 func TestComplaintsComeTogether(t *testing.T) {
 	t.Parallel()
-	err := run(t.Context(), []string{"--addr", "0.0.0.0:0", "--allow-upstream", "anywhere"}, func(string) string { return "" }, io.Discard)
+	err := run(t.Context(), []string{"--addr", "0.0.0.0:0", "--allow-upstream", "anywhere", "--otlp-endpoint", "collector"}, func(string) string { return "" }, io.Discard)
 	require.ErrorContains(t, err, "GATEWAY_DATABASE_URL")
 	require.ErrorContains(t, err, "--snapshot-key-file")
 	require.ErrorContains(t, err, "--insecure")
 	require.ErrorContains(t, err, "--allow-upstream")
+	require.ErrorContains(t, err, "--otlp-endpoint")
 }
 
 func TestVariableOfTheWrongKindIsNamed(t *testing.T) {

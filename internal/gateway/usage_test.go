@@ -251,6 +251,7 @@ func TestUsageWaitsForPostgres(t *testing.T) {
 	for range 50 {
 		require.Equal(t, 200, g.chat(`{}`).status)
 	}
+	g.await(func() bool { return strings.Contains(g.logs.String(), "usage records cannot be written") })
 	require.Contains(t, g.metrics(), "engineshed_gateway_usage_waiting 50")
 	server.Start()
 	g.usage(50)
@@ -311,4 +312,26 @@ func TestBadRecordIsDroppedAlone(t *testing.T) {
 	_, err = g.owner.Exec(t.Context(), `SELECT maintain_usage_partitions('30 days')`)
 	require.NoError(t, err)
 	require.Equal(t, "late", g.usage(1)[0].ModelAsked)
+}
+
+func TestUsageOfAWebSocketIsRecordedWhenItEnds(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	e := newEngine(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(io.Discard, buffered)
+	})
+	s := g.outside(e.URL)
+	g.serveAll(s, apiOf(s.ID, "ComfyUI GET Exact /ws"))
+	conn, _, status := dialWebSocket(t, g.Addr(), "/ws")
+	require.Equal(t, http.StatusSwitchingProtocols, status)
+	conn.Close()
+	row := g.usage(1)[0]
+	require.Equal(t, "complete", row.EndState)
+	require.EqualValues(t, 101, row.Status)
 }

@@ -37,11 +37,23 @@ func WriteJSON(body []byte, name string) (Splice, error) {
 }
 
 func quote(name string) []byte {
+	if isPlain(name) { // as names are; an encoder would cost more than all else here
+		return append(append(append(make([]byte, 0, len(name)+2), '"'), name...), '"')
+	}
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(name) // strings never fail
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+}
+
+func isPlain(name string) bool {
+	for i := range len(name) {
+		if c := name[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // scanner walks over JSON. It is strict about the outermost object; what is inside the values only has to be balanced,

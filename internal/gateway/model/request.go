@@ -148,7 +148,7 @@ func (r *Request) CheckModel() error {
 // Splice is the body with the model name in place of its own, unless name is nil, and with the usage asked for at the
 // end of the stream. Every other byte stays.
 func (r *Request) Splice(name *string, usage bool) Splice {
-	var edits []edit
+	edits := make([]edit, 0, 2)
 	if name != nil {
 		edits = append(edits, r.field("model", r.model, quote(*name)))
 	}

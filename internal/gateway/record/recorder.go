@@ -69,7 +69,7 @@ func release(records []*Record) {
 // Open returns a recorder that writes with the gateway's database role. It does not connect yet. process names this
 // gateway in what it writes; the lines of requests go to lines.
 func Open(databaseURL, process string, lines io.Writer, log *slog.Logger) (*Recorder, error) {
-	r := &Recorder{log: log, lines: newRequestLog(lines)}
+	r := &Recorder{log: log, lines: &requestLog{to: lines}}
 	r.store.log, r.store.process, r.store.written = log, process, r.forget
 	r.store.wake = make(chan struct{}, 1)
 	return r, r.store.open(databaseURL)

@@ -1,7 +1,9 @@
 package record
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -119,4 +121,26 @@ func TestRowIsEscaped(t *testing.T) {
 	require.True(t, strings.HasPrefix(row, `p\t\\`+"\t"))
 	require.Contains(t, row, `a\nb\rc`)
 	require.True(t, strings.HasSuffix(row, "\t\\N\t1500\n"))
+}
+
+func TestLineIsJSONWhateverIsInIt(t *testing.T) {
+	t.Parallel()
+	r := &Record{
+		APIName: "a\"b\\\n", Model: "<ü\xff>", RequestID: "id", Status: 200, Streamed: true, FirstContent: time.Millisecond,
+		Line: &Line{Path: "/\x00", TraceID: "t", Content: []Content{{"question", "\u2028 \"q\""}, {"answer", ""}}},
+	}
+	var out bytes.Buffer
+	(&requestLog{to: &out}).write([]*Record{r, {}, r})
+	require.Equal(t, 2, strings.Count(out.String(), "\n"), "a record without a line has none")
+	for text := range strings.Lines(out.String()) {
+		var read struct {
+			Msg, RequestID, TraceID, Path string
+			AI                            map[string]any `json:"ai_log"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(text), &read), text)
+		require.Equal(t, []string{"request", "id", "t", "/\x00"}, []string{read.Msg, read.RequestID, read.TraceID, read.Path})
+		require.Equal(t, []any{"a\"b\\\n", "<ü\ufffd>", "\u2028 \"q\"", "stream"},
+			[]any{read.AI["api"], read.AI["model"], read.AI["question"], read.AI["response_type"]})
+		require.NotContains(t, read.AI, "answer")
+	}
 }
