@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -26,28 +25,6 @@ func allowAnswerHeaders(resp *http.Response) {
 			delete(resp.Header, name)
 		}
 	}
-}
-
-// dropTrailer takes away the headers that come after an answer. They come when the body ends.
-func dropTrailer(resp *http.Response) {
-	resp.Trailer = nil
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		resp.Body = &withoutTrailer{resp.Body, resp}
-	}
-}
-
-// withoutTrailer forgets the trailer at the end.
-type withoutTrailer struct {
-	io.ReadCloser
-	resp *http.Response
-}
-
-func (b *withoutTrailer) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil {
-		b.resp.Trailer = nil
-	}
-	return n, err
 }
 
 func passesToConsumer(name string, upgrade bool) bool {

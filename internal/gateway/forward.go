@@ -3,9 +3,10 @@ package gateway
 import (
 	"errors"
 	"io"
-	"log"
+	"iter"
 	"net/http"
-	"net/http/httputil"
+	"net/textproto"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -18,48 +19,128 @@ var (
 	forwarded = []string{"Accept", "Content-Type", "Traceparent", "Tracestate", "User-Agent"}
 	// withheld are headers of an engine that do not reach a client: what it is, where it listens, its cookies.
 	withheld = []string{"Server", "Set-Cookie", "Location", "Via", "Alt-Svc"}
-
-	silent = log.New(io.Discard, "", 0) // the call reports its own errors
 )
 
-// forward passes the request to an engine and its answer to the client as it comes. It panics with
+// forward passes the request to a service and its answer to the client as it comes. It panics with
 // http.ErrAbortHandler when the answer breaks off, so that the client never sees a clean end.
 func (c *call) forward(w http.ResponseWriter) *refusal {
 	c.traffic.InFlight.Add(1)
 	defer c.traffic.InFlight.Add(-1)
-	proxy := httputil.ReverseProxy{
-		Rewrite:        c.rewrite,
-		Transport:      c,
-		ModifyResponse: c.answered,
-		ErrorHandler:   c.failed,
-		BufferPool:     buffers{}, // FlushInterval stays 0: event streams and answers of unknown length are flushed at once anyway
-		ErrorLog:       silent,
+	if c.api != nil && c.asksForWebSocket() {
+		c.tunnel(w)
+		return c.refused
 	}
-	if c.api != nil && c.in.Header["Upgrade"] != nil {
-		w = tunnelWriter{w}
+	out := c.outgoing()
+	resp, err := c.RoundTrip(out)
+	if err != nil {
+		c.failed(err)
+		return c.refused
 	}
-	proxy.ServeHTTP(w, c.in)
-	return c.refused
+	defer resp.Body.Close()
+	if err := c.answered(resp); err != nil {
+		c.failed(err)
+		return c.refused
+	}
+	c.pass(w, resp)
+	return nil
 }
 
-// rewrite makes the engine's request from nothing, so that nothing of the client's passes unseen.
-func (c *call) rewrite(p *httputil.ProxyRequest) {
-	out := p.Out
+// outgoing makes the service's request from nothing, so that nothing of the client's passes unseen.
+func (c *call) outgoing() *http.Request {
+	out := &http.Request{
+		Method: c.in.Method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: c.in.Body, ContentLength: c.in.ContentLength,
+	}
+	if out.ContentLength == 0 || out.Body == http.NoBody {
+		out.Body, out.ContentLength = nil, 0
+	}
+	c.address(out)
+	return out
+}
+
+// address fills in what a service is asked for, and the headers that it sees.
+func (c *call) address(out *http.Request) {
 	if c.api != nil {
-		c.rewriteForAPI(p)
+		c.addressForAPI(out)
 		return
 	}
-	decoded := p.In.URL.Path[len(servicesPath)+len(c.service.ID):]
-	out.URL = upstream.Path(decoded, c.path, out.URL.RawQuery)
+	decoded := c.in.URL.Path[len(servicesPath)+len(c.service.ID):]
+	out.URL = upstream.Path(decoded, c.path, c.in.URL.RawQuery)
 	out.Header = make(http.Header, len(forwarded)+2)
 	for _, name := range forwarded {
-		if values := p.In.Header[name]; values != nil {
-			out.Header[name] = values
-		}
+		copyValues(out.Header, c.in.Header, name)
 	}
 	out.Header[requestIDHeader] = []string{c.id}
-	out.Trailer = nil
 }
+
+// pass sends an answer on. An event stream, and one of unknown length, goes on as it comes.
+func (c *call) pass(w http.ResponseWriter, resp *http.Response) {
+	header := w.Header()
+	for name, values := range resp.Header {
+		if !hopByHop[name] {
+			header[name] = values
+		}
+	}
+	for name := range optionsOf(resp.Header["Connection"]) {
+		delete(header, name)
+	}
+	w.WriteHeader(resp.StatusCode)
+	if err := copyAnswer(w, resp); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// hopByHop are headers about one connection.
+var hopByHop = map[string]bool{
+	"Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
+	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+}
+
+// optionsOf are the headers that a Connection header says are about the connection, too.
+func optionsOf(connection []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, value := range connection {
+			for name := range strings.SplitSeq(value, ",") {
+				if !yield(textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name))) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// copyAnswer copies through a buffer that is lent. The head of a stream and each piece of it go out at once.
+func copyAnswer(w http.ResponseWriter, resp *http.Response) error {
+	buffer := pool.Get().(*[bufferSize]byte)
+	defer pool.Put(buffer)
+	if resp.ContentLength >= 0 {
+		_, err := io.CopyBuffer(onlyWriter{w}, resp.Body, buffer[:])
+		return err
+	}
+	controller := http.NewResponseController(w)
+	if err := controller.Flush(); err != nil {
+		return err
+	}
+	for {
+		n, ended := resp.Body.Read(buffer[:])
+		if n > 0 {
+			if _, err := w.Write(buffer[:n]); err != nil {
+				return err
+			}
+			if err := controller.Flush(); err != nil {
+				return err
+			}
+		}
+		switch {
+		case ended == io.EOF:
+			return nil
+		case ended != nil:
+			return ended
+		}
+	}
+}
+
+// onlyWriter hides that a ResponseWriter could read by itself: it would do so through a buffer of its own.
+type onlyWriter struct{ io.Writer }
 
 // RoundTrip asks the least busy replica; one that cannot be reached hands the request to the next.
 func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
@@ -85,7 +166,7 @@ func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
 	}
 }
 
-// attempt is out for one replica. Its context is the client's alone: interim (1xx) answers of an engine end here.
+// attempt is out for one replica.
 func (c *call) attempt(out *http.Request) *http.Request {
 	attempt := out.WithContext(c.in.Context())
 	switch {
@@ -115,7 +196,6 @@ func (c *call) answered(resp *http.Response) error {
 	if c.api != nil {
 		allowAnswerHeaders(resp)
 	}
-	dropTrailer(resp)
 	resp.Header[requestIDHeader] = []string{c.id}
 	c.status = resp.StatusCode
 	if c.status == http.StatusSwitchingProtocols {
@@ -129,7 +209,7 @@ func (c *call) answered(resp *http.Response) error {
 }
 
 // failed takes note that there is no answer to pass on.
-func (c *call) failed(_ http.ResponseWriter, _ *http.Request, err error) {
+func (c *call) failed(err error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &c.refused):
@@ -160,12 +240,7 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// buffers lends the buffers that answers are copied through.
-type buffers struct{}
-
 const bufferSize = 32 << 10
 
+// pool lends the buffers that answers are copied through.
 var pool = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
-func (buffers) Get() []byte  { return pool.Get().(*[bufferSize]byte)[:] }
-func (buffers) Put(b []byte) { pool.Put((*[bufferSize]byte)(b)) }

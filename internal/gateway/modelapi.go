@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"mime"
 	"net/http"
-	"net/http/httputil"
 	"slices"
 	"strings"
 
@@ -185,9 +184,9 @@ var (
 	withheldFromConsumers = []string{"Openai-Organization", "Openai-Project", "Content-Security-Policy", "Content-Security-Policy-Report-Only"}
 )
 
-// rewriteForAPI makes the request that the service gets.
-func (c *call) rewriteForAPI(p *httputil.ProxyRequest) {
-	out, client := p.Out, p.Out.Header
+// addressForAPI is address for the service of a Model API.
+func (c *call) addressForAPI(out *http.Request) {
+	client := c.in.Header
 	out.Header = make(http.Header, 16)
 	for _, name := range passed {
 		copyValues(out.Header, client, name)
@@ -199,7 +198,7 @@ func (c *call) rewriteForAPI(p *httputil.ProxyRequest) {
 			}
 		}
 	}
-	if c.in.Method == http.MethodGet && strings.EqualFold(client.Get("Upgrade"), "websocket") {
+	if c.asksForWebSocket() {
 		for _, name := range passedUpgrade {
 			copyValues(out.Header, client, name)
 		}
@@ -207,16 +206,17 @@ func (c *call) rewriteForAPI(p *httputil.ProxyRequest) {
 	for _, name := range c.ways.Headers {
 		delete(out.Header, name)
 	}
+	for name := range optionsOf(client["Connection"]) {
+		if name != "Upgrade" {
+			delete(out.Header, name)
+		}
+	}
 	out.Header[requestIDHeader] = []string{c.id}
 	c.span.Inject(out.Header)
-	out.Trailer = nil
-	query := withoutKeys(out.URL.RawQuery, c.ways.Query)
+	out.URL = upstream.Escaped(c.path, withoutKeys(c.in.URL.RawQuery, c.ways.Query))
 	if c.service != nil {
-		out.URL = upstream.Escaped(c.path, query)
 		return
 	}
-	out.Host = ""
-	out.URL.RawQuery = query
 	for name, value := range c.upstream.Headers { // what the client says itself is meant: it reads answers of that version
 		if name = http.CanonicalHeaderKey(name); out.Header[name] == nil {
 			out.Header[name] = []string{value}

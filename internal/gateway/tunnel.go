@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"strings"
 	"time"
 )
 
@@ -14,6 +17,24 @@ import (
 const tunnelGrace = 5 * time.Second
 
 var errTunnelEnd = errors.New("the other end of the WebSocket has gone")
+
+func (c *call) asksForWebSocket() bool {
+	return c.in.Method == http.MethodGet && strings.EqualFold(c.in.Header.Get("Upgrade"), "websocket")
+}
+
+// tunnel passes a WebSocket's handshake, and then what both ends say.
+func (c *call) tunnel(w http.ResponseWriter) {
+	proxy := httputil.ReverseProxy{
+		Rewrite:        func(p *httputil.ProxyRequest) { p.Out.Host, p.Out.Trailer = "", nil; c.address(p.Out) },
+		Transport:      c,
+		ModifyResponse: c.answered,
+		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { c.failed(err) },
+		ErrorLog:       silent,
+	}
+	proxy.ServeHTTP(tunnelWriter{w}, c.in)
+}
+
+var silent = log.New(io.Discard, "", 0) // the call reports its own errors
 
 // tunnelWriter gives away a client's connection that ends some time after the service's has.
 type tunnelWriter struct{ http.ResponseWriter }

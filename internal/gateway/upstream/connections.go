@@ -42,6 +42,9 @@ func (c *connections) RoundTrip(r *http.Request) (*http.Response, error) {
 	if c.plain != nil && r.Header["Upgrade"] == nil {
 		return c.plain.RoundTrip(r)
 	}
+	if r.Header["User-Agent"] == nil {
+		r.Header["User-Agent"] = []string{""} // or net/http's own is sent
+	}
 	return c.transport().RoundTrip(r)
 }
 

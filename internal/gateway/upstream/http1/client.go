@@ -168,7 +168,7 @@ func broken(format string, args ...any) error { return &ProtocolError{fmt.Sprint
 
 // ended makes an end in the middle an error.
 func ended(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

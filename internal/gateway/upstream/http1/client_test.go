@@ -105,7 +105,7 @@ func TestRequestsReachTheServerAsTheyAre(t *testing.T) {
 		r := request(t, "POST", "/v1/chat%2Fx?a=b%20c", body.of())
 		r.ContentLength = body.length
 		r.Header = http.Header{"A": {"1"}, "Content-Type": {"application/json"}, "Connection": {"close"}, "Transfer-Encoding": {"gzip"}}
-		response, got := send(t, c, r)
+		response, got := send(t, c, r) //nolint:bodyclose // send has closed it
 		require.Equal(t, body.want, got, name)
 		require.Equal(t, "POST /v1/chat%2Fx?a=b%20c engine.example 1 application/json", response.Header.Get("Seen"), name)
 	}
@@ -146,7 +146,7 @@ func TestAnswersAreRead(t *testing.T) {
 				}
 			})
 			for range 2 {
-				response, body := send(t, c, request(t, test.method, "/", nil))
+				response, body := send(t, c, request(t, test.method, "/", nil)) //nolint:bodyclose // send has closed it
 				require.Equal(t, test.body, body)
 				require.Equal(t, test.length, response.ContentLength)
 				require.Empty(t, response.Header["Transfer-Encoding"])
@@ -180,7 +180,7 @@ func TestAnswersThatCanBeReadInTwoWaysAreRefused(t *testing.T) {
 			_ = conn.(*net.TCPConn).CloseWrite()
 			_, _ = io.Copy(io.Discard, conn)
 		})
-		_, err := c.RoundTrip(request(t, "GET", "/", nil))
+		_, err := c.RoundTrip(request(t, "GET", "/", nil)) //nolint:bodyclose // there is none
 		var broken *http1.ProtocolError
 		require.ErrorAs(t, err, &broken, "%.60q", answer)
 	}
