@@ -73,14 +73,31 @@ func request(t testing.TB, method, path string, body io.Reader) *http.Request {
 	return r
 }
 
-func send(t testing.TB, c *http1.Client, r *http.Request) (*http.Response, string) {
+// answer is one that has come to its end.
+type answer struct {
+	status int
+	length int64
+	header http.Header
+	body   string
+}
+
+func send(t testing.TB, c *http1.Client, r *http.Request) answer {
 	t.Helper()
 	response, err := c.RoundTrip(r)
 	require.NoError(t, err)
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
-	return response, string(body)
+	return answer{response.StatusCode, response.ContentLength, response.Header, string(body)}
+}
+
+// failure is why a request has no answer.
+func failure(c *http1.Client, r *http.Request) error {
+	response, err := c.RoundTrip(r)
+	if err == nil {
+		response.Body.Close()
+	}
+	return err
 }
 
 func TestRequestsReachTheServerAsTheyAre(t *testing.T) {
@@ -105,9 +122,9 @@ func TestRequestsReachTheServerAsTheyAre(t *testing.T) {
 		r := request(t, "POST", "/v1/chat%2Fx?a=b%20c", body.of())
 		r.ContentLength = body.length
 		r.Header = http.Header{"A": {"1"}, "Content-Type": {"application/json"}, "Connection": {"close"}, "Transfer-Encoding": {"gzip"}}
-		response, got := send(t, c, r) //nolint:bodyclose // send has closed it
-		require.Equal(t, body.want, got, name)
-		require.Equal(t, "POST /v1/chat%2Fx?a=b%20c engine.example 1 application/json", response.Header.Get("Seen"), name)
+		got := send(t, c, r)
+		require.Equal(t, body.want, got.body, name)
+		require.Equal(t, "POST /v1/chat%2Fx?a=b%20c engine.example 1 application/json", got.header.Get("Seen"), name)
 	}
 	require.EqualValues(t, 1, dialled.Load(), "one connection did all of it")
 }
@@ -146,10 +163,10 @@ func TestAnswersAreRead(t *testing.T) {
 				}
 			})
 			for range 2 {
-				response, body := send(t, c, request(t, test.method, "/", nil)) //nolint:bodyclose // send has closed it
-				require.Equal(t, test.body, body)
-				require.Equal(t, test.length, response.ContentLength)
-				require.Empty(t, response.Header["Transfer-Encoding"])
+				got := send(t, c, request(t, test.method, "/", nil))
+				require.Equal(t, test.body, got.body)
+				require.Equal(t, test.length, got.length)
+				require.Empty(t, got.header["Transfer-Encoding"])
 			}
 			if test.reused {
 				require.EqualValues(t, 1, dialled.Load())
@@ -180,9 +197,8 @@ func TestAnswersThatCanBeReadInTwoWaysAreRefused(t *testing.T) {
 			_ = conn.(*net.TCPConn).CloseWrite()
 			_, _ = io.Copy(io.Discard, conn)
 		})
-		_, err := c.RoundTrip(request(t, "GET", "/", nil)) //nolint:bodyclose // there is none
 		var broken *http1.ProtocolError
-		require.ErrorAs(t, err, &broken, "%.60q", answer)
+		require.ErrorAs(t, failure(c, request(t, "GET", "/", nil)), &broken, "%.60q", answer)
 	}
 }
 
@@ -221,8 +237,7 @@ func TestAConnectionThatTheServerClosedIsNotUsed(t *testing.T) {
 	})
 	for range 3 {
 		r := request(t, "POST", "/", http1.NewBytes([]byte("x")))
-		_, body := send(t, c, r)
-		require.Equal(t, "ok", body)
+		require.Equal(t, "ok", send(t, c, r).body)
 		<-closed
 	}
 	require.EqualValues(t, 3, dialled.Load())
@@ -240,11 +255,9 @@ func TestBytesThatNobodyAskedForSpoilAConnection(t *testing.T) {
 		}
 		_, _ = io.Copy(io.Discard, conn)
 	})
-	_, body := send(t, c, request(t, "GET", "/", nil))
-	require.Equal(t, "ok", body)
+	require.Equal(t, "ok", send(t, c, request(t, "GET", "/", nil)).body)
 	<-smuggled
-	_, body = send(t, c, request(t, "GET", "/", nil))
-	require.Equal(t, "ok", body)
+	require.Equal(t, "ok", send(t, c, request(t, "GET", "/", nil)).body)
 	require.EqualValues(t, 2, dialled.Load())
 }
 
@@ -296,8 +309,7 @@ func TestTheEndOfTheContextEndsARequest(t *testing.T) {
 
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(20*time.Millisecond, func() { cancel(why) })
-	_, err := c.RoundTrip(request(t, "GET", "/silent", nil).WithContext(ctx))
-	require.ErrorIs(t, err, why)
+	require.ErrorIs(t, failure(c, request(t, "GET", "/silent", nil).WithContext(ctx)), why)
 	<-gone
 
 	ctx, cancel = context.WithCancelCause(t.Context())
@@ -323,7 +335,7 @@ func TestClosingABodyEndsTheRequest(t *testing.T) {
 		gone <- struct{}{}
 	})
 	for range 2 {
-		response, err := c.RoundTrip(request(t, "GET", "/", nil))
+		response, err := c.RoundTrip(request(t, "GET", "/", nil)) //nolint:bodyclose // what is closed is the test
 		require.NoError(t, err)
 		reading := make(chan error, 1)
 		go func() {
@@ -356,9 +368,9 @@ func TestAServerThatRefusesALongRequestIsHeard(t *testing.T) {
 			reader, length := body()
 			r := request(t, "POST", "/", reader)
 			r.ContentLength = length
-			response, got := send(t, c, r)
-			require.Equal(t, 413, response.StatusCode, name)
-			require.Equal(t, "big", got)
+			got := send(t, c, r)
+			require.Equal(t, 413, got.status, name)
+			require.Equal(t, "big", got.body)
 		}
 	}
 }
@@ -378,15 +390,13 @@ func TestAnUploadThatBreaksOffIsNoWholeRequest(t *testing.T) {
 		})
 		r := request(t, "POST", "/", io.MultiReader(strings.NewReader("half"), broken{why}))
 		r.ContentLength = length
-		_, err := c.RoundTrip(r)
-		require.ErrorIs(t, err, why)
+		require.ErrorIs(t, failure(c, r), why)
 		require.Error(t, <-seen)
 	}
 	c, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 	r := request(t, "POST", "/", io.MultiReader(strings.NewReader("longer than it says")))
 	r.ContentLength = 3
-	_, err := c.RoundTrip(r)
-	require.ErrorContains(t, err, "longer")
+	require.ErrorContains(t, failure(c, r), "longer")
 }
 
 type broken struct{ err error }
@@ -404,8 +414,7 @@ func TestWhatWouldBeAnotherRequestIsNotSent(t *testing.T) {
 	} {
 		r := request(t, "GET", "/", nil)
 		spoil(r)
-		_, err := c.RoundTrip(r)
-		require.ErrorContains(t, err, "cannot be sent", name)
+		require.ErrorContains(t, failure(c, r), "cannot be sent", name)
 	}
 	require.Zero(t, dialled.Load())
 }
@@ -416,9 +425,8 @@ func TestAServerThatIsNotThereWasNotAsked(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	c, _ := clientOf(t, l.Addr().String())
-	_, err = c.RoundTrip(request(t, "POST", "/", nil))
 	var op *net.OpError
-	require.ErrorAs(t, err, &op)
+	require.ErrorAs(t, failure(c, request(t, "POST", "/", nil)), &op)
 	require.Equal(t, "dial", op.Op)
 }
 
@@ -465,15 +473,16 @@ func TestIdleConnectionsAreBoundedAndForgotten(t *testing.T) {
 		}
 		c := http1.New(test.config)
 		for range 2 {
-			var open [2]*http.Response
+			var open [2]io.ReadCloser
 			for i := range open {
-				var err error
-				open[i], err = c.RoundTrip(request(t, "GET", "/", nil))
+				response, err := c.RoundTrip(request(t, "GET", "/", nil))
 				require.NoError(t, err)
+				open[i] = response.Body
 			}
-			for _, response := range open {
-				_, err := io.ReadAll(response.Body)
+			for _, body := range open {
+				_, err := io.ReadAll(body)
 				require.NoError(t, err)
+				body.Close()
 			}
 		}
 		require.Equal(t, test.dialled, dialled.Load(), name)
