@@ -49,6 +49,7 @@ func (p *program) modelAPI() *cobra.Command {
 type apiWish struct {
 	scenario, protocol, basePath, gateway, service, model, description string
 	keepBasePath, auth, noDeploy                                       bool
+	recording                                                          recording
 }
 
 func (p *program) createModelAPI() *cobra.Command {
@@ -70,7 +71,9 @@ func (p *program) createModelAPI() *cobra.Command {
 	flags.StringVar(&w.description, "description", "", "a note for people")
 	flags.BoolVar(&w.auth, "auth", false, "only consumers with a rule may call")
 	flags.BoolVar(&w.noDeploy, "no-deploy", false, "do not serve it yet")
+	addRecordingFlags(flags)
 	return p.clientCommand(cmd, func(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
+		w.recording = readRecording(cmd)
 		return c.createAPI(ctx, cmd, args[0], w)
 	})
 }
@@ -91,7 +94,7 @@ func (c *client) createAPI(ctx context.Context, cmd *cobra.Command, name string,
 	if err != nil {
 		return err
 	}
-	return c.printAPI(ctx, cmd.OutOrStdout(), created.HttpApiId)
+	return c.showChanged(ctx, cmd, created.HttpApiId)
 }
 
 func (w apiWish) request(name string, gateway *apig.Gateway, service string) apig.CreateHttpApiRequest {
@@ -108,6 +111,9 @@ func (w apiWish) request(name string, gateway *apig.Gateway, service string) api
 			GatewayId: &gateway.GatewayId, EnvironmentId: &gateway.Environments[0].EnvironmentId, AutoDeploy: &deploy,
 			BackendScene: &scene, ServiceConfigs: &[]apig.HttpApiServiceConfig{target},
 		}},
+	}
+	if w.recording.some() {
+		(*request.DeployConfigs)[0].PolicyConfigs = w.recording.policies(nil)
 	}
 	if w.auth {
 		authType, authMode := "Apikey", "Custom"
@@ -166,11 +172,7 @@ func (c *client) apiID(ctx context.Context, name string) (string, error) {
 	return page.Items[0].VersionedHttpApis[0].HttpApiId, nil
 }
 
-func (c *client) printAPI(ctx context.Context, out io.Writer, id string) error {
-	api, err := c.GetHttpApi(ctx, id)
-	if err != nil {
-		return err
-	}
+func (c *client) print(out io.Writer, api *apig.HttpApiApiInfo) error {
 	if c.output == "json" {
 		return printJSON(out, api)
 	}
@@ -233,7 +235,11 @@ func getModelAPI(ctx context.Context, cmd *cobra.Command, c *client, args []stri
 	if err != nil {
 		return err
 	}
-	return c.printAPI(ctx, cmd.OutOrStdout(), id)
+	api, err := c.GetHttpApi(ctx, id)
+	if err != nil {
+		return err
+	}
+	return c.print(cmd.OutOrStdout(), api)
 }
 
 func deployModelAPI(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
@@ -244,7 +250,7 @@ func deployModelAPI(ctx context.Context, cmd *cobra.Command, c *client, args []s
 	if _, err := c.DeployHttpApi(ctx, id); err != nil {
 		return err
 	}
-	return c.printAPI(ctx, cmd.OutOrStdout(), id)
+	return c.showChanged(ctx, cmd, id)
 }
 
 func undeployModelAPI(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
@@ -255,7 +261,7 @@ func undeployModelAPI(ctx context.Context, cmd *cobra.Command, c *client, args [
 	if err := c.UndeployHttpApi(ctx, id); err != nil {
 		return err
 	}
-	return c.printAPI(ctx, cmd.OutOrStdout(), id)
+	return c.showChanged(ctx, cmd, id)
 }
 
 func listModelAPIs(ctx context.Context, cmd *cobra.Command, c *client, _ []string) error {

@@ -85,6 +85,9 @@ func (c *client) importDocument(ctx context.Context, cmd *cobra.Command, documen
 	if err != nil {
 		return err
 	}
+	if warning := recordingWarning(&apig.HttpApiDeployConfigs{{PolicyConfigs: document.PolicyConfigs}}); warning != "" && !dryRun {
+		fmt.Fprintln(cmd.ErrOrStderr(), warning)
+	}
 	if c.output == "json" {
 		return printJSON(cmd.OutOrStdout(), result)
 	}

@@ -18,6 +18,7 @@ import (
 type apiEdit struct {
 	basePath, description, service, model *string
 	keepBasePath, auth                    *bool
+	recording                             recording
 	noDeploy                              bool
 }
 
@@ -35,6 +36,7 @@ saved is imported.`,
 	flags.String("model", "", "model written over the one a request names; empty passes it through")
 	flags.Bool("keep-base-path", false, "leave the base path in what the service is asked for")
 	flags.Bool("auth", false, "only consumers with a rule may call; --auth=false lets everybody")
+	addRecordingFlags(flags)
 	flags.Bool("no-deploy", false, "with other flags: gateways go on serving the revision before")
 	return p.clientCommand(cmd, func(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
 		id, err := c.apiID(ctx, args[0])
@@ -75,8 +77,9 @@ func readEdit(cmd *cobra.Command) (change apiEdit, some bool) {
 		basePath: text("base-path"), description: text("description"), service: text("service"), model: text("model"),
 		keepBasePath: truth("keep-base-path"), auth: truth("auth"),
 	}
+	change.recording = readRecording(cmd)
 	change.noDeploy, _ = flags.GetBool("no-deploy")
-	return change, some
+	return change, some || change.recording.some()
 }
 
 func (c *client) editAPI(ctx context.Context, cmd *cobra.Command, id string, change apiEdit) error {
@@ -98,23 +101,26 @@ func (c *client) editAPI(ctx context.Context, cmd *cobra.Command, id string, cha
 		authType, authMode := "Apikey", "Custom"
 		request.AuthConfig = &apig.AuthConfig{AuthType: &authType, AuthMode: &authMode}
 	}
-	if change.service != nil || change.model != nil {
-		if request.DeployConfigs, err = c.retarget(ctx, api, change); err != nil {
+	if change.service != nil || change.model != nil || change.recording.some() {
+		if request.DeployConfigs, err = c.reconfigure(ctx, api, change); err != nil {
 			return err
 		}
 	}
 	if err := c.UpdateHttpApi(ctx, id, request); err != nil {
 		return err
 	}
-	return c.printAPI(ctx, cmd.OutOrStdout(), id)
+	return c.showChanged(ctx, cmd, id)
 }
 
-// retarget is the deployConfigs of the API with another service or model.
-func (c *client) retarget(ctx context.Context, api *apig.HttpApiApiInfo, change apiEdit) (*apig.HttpApiDeployConfigs, error) {
+// reconfigure is the deployConfigs of the API with another service, model or policy.
+func (c *client) reconfigure(ctx context.Context, api *apig.HttpApiApiInfo, change apiEdit) (*apig.HttpApiDeployConfigs, error) {
 	if len(api.DeployConfigs) != 1 || api.DeployConfigs[0].ServiceConfigs == nil || len(*api.DeployConfigs[0].ServiceConfigs) != 1 {
 		return nil, errors.New("the Model API has not exactly one service: edit it without flags")
 	}
 	config := api.DeployConfigs[0]
+	if change.recording.some() {
+		config.PolicyConfigs = change.recording.policies(config.PolicyConfigs)
+	}
 	target := (*config.ServiceConfigs)[0]
 	if change.service != nil {
 		id, err := c.upstream(ctx, api.GatewayId, *change.service)

@@ -70,7 +70,7 @@ func rollbackModelAPI(ctx context.Context, cmd *cobra.Command, c *client, args [
 	if _, err := c.RollbackHttpApi(ctx, id, number); err != nil {
 		return err
 	}
-	return c.printAPI(ctx, cmd.OutOrStdout(), id)
+	return c.showChanged(ctx, cmd, id)
 }
 
 func (p *program) diffModelAPI() *cobra.Command {

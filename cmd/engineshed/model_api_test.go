@@ -71,14 +71,23 @@ func TestAModelAPIIsEditedComparedAndRolledBack(t *testing.T) {
 		{Path: "services[" + service.ModelServiceId + "].modelName", Before: "Qwen3-0.6B"},
 	}, difference.Changes)
 
+	r := i.verb("", nil, "model-api", "edit", "chat", "--log-requests")
+	require.NoError(t, r.err)
+	require.Contains(t, r.stderr, "WARNING: All requests of this API are written into the log")
+	r = i.verb("", nil, "model-api", "edit", "chat", "--log-requests=false")
+	require.NoError(t, r.err)
+	require.NotContains(t, r.stderr, "WARNING")
+	policy := (*api().DeployConfigs[0].PolicyConfigs)[0]
+	require.Equal(t, []any{"AiStatistics", true, false}, []any{policy.Type, *policy.Enable, *policy.AiStatisticsConfig.LogRequestContent})
+
 	i.ok("model-api", "rollback", "chat", "1")
-	require.Equal(t, []any{"/chat", int64(4)}, []any{api().BasePath, api().DeployedRevision})
-	i.await("the gateway serves revision 4", func() bool { return *api().ServedEverywhere })
+	require.Equal(t, []any{"/chat", int64(6)}, []any{api().BasePath, api().DeployedRevision})
+	i.await("the gateway serves revision 6", func() bool { return *api().ServedEverywhere })
 	revisions := i.ok("model-api", "revisions", "chat")
-	require.Regexp(t, `(?m)^4 +yes +1 of 1 `, revisions)
+	require.Regexp(t, `(?m)^6 +yes +1 of 1 `, revisions)
 	require.Regexp(t, `(?m)^1 +- +0 of 1 `, revisions)
-	require.Len(t, inJSON[[]apig.HttpApiRevision](t, i.ok("model-api", "revisions", "chat", "-o", "json")), 4)
-	r := i.verb("", nil, "model-api", "rollback", "chat", "9")
+	require.Len(t, inJSON[[]apig.HttpApiRevision](t, i.ok("model-api", "revisions", "chat", "-o", "json")), 6)
+	r = i.verb("", nil, "model-api", "rollback", "chat", "9")
 	require.Error(t, r.err)
 	require.Contains(t, r.stderr, "has no revision 9")
 	r = i.verb("", nil, "model-api", "rollback", "chat", "last")

@@ -1,6 +1,93 @@
 package main
 
-import "github.com/engineshed/engineshed/sdk/apig"
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/engineshed/engineshed/sdk/apig"
+)
+
+// recording is what the flags say of the policy AiStatistics; nil stays as it is.
+type recording struct{ statistics, requests, responses *bool }
+
+func addRecordingFlags(flags *pflag.FlagSet) {
+	flags.Bool("statistics", false, "count tokens, log a line for each request, and trace it where gateways have a collector")
+	flags.Bool("log-requests", false, "with --statistics: write all that people ask into the gateways' log")
+	flags.Bool("log-responses", false, "with --statistics: write all that they are answered into the gateways' log")
+}
+
+func readRecording(cmd *cobra.Command) recording {
+	given := func(name string) *bool {
+		if !cmd.Flags().Changed(name) {
+			return nil
+		}
+		value, _ := cmd.Flags().GetBool(name)
+		return &value
+	}
+	return recording{given("statistics"), given("log-requests"), given("log-responses")}
+}
+
+// some reports whether a flag was given.
+func (r recording) some() bool { return r.statistics != nil || r.requests != nil || r.responses != nil }
+
+const aiStatistics = "AiStatistics"
+
+// policies are those before with what the flags say. A content switch that is turned on turns the policy on.
+func (r recording) policies(before *apig.HttpApiPolicyConfigs) *apig.HttpApiPolicyConfigs {
+	var after apig.HttpApiPolicyConfigs
+	policy := apig.HttpApiPolicyConfig{Type: aiStatistics}
+	if before != nil {
+		for _, p := range *before {
+			if p.Type == aiStatistics {
+				policy = p
+			} else {
+				after = append(after, p)
+			}
+		}
+	}
+	config := apig.AiStatisticsConfig{}
+	if policy.AiStatisticsConfig != nil {
+		config = *policy.AiStatisticsConfig
+	}
+	config.LogRequestContent = orBefore(r.requests, config.LogRequestContent)
+	config.LogResponseContent = orBefore(r.responses, config.LogResponseContent)
+	policy.AiStatisticsConfig = &config
+	on := isOn(r.requests) || isOn(r.responses)
+	policy.Enable = orBefore(r.statistics, orBefore(unless(on), policy.Enable))
+	after = append(after, policy)
+	return &after
+}
+
+func orBefore(now, before *bool) *bool {
+	if now != nil {
+		return now
+	}
+	return before
+}
+
+func isOn(b *bool) bool { return b != nil && *b }
+
+func unless(on bool) *bool {
+	if !on {
+		return nil
+	}
+	return &on
+}
+
+// showChanged prints a Model API that was stored or deployed, and warns of what its gateways write.
+func (c *client) showChanged(ctx context.Context, cmd *cobra.Command, id string) error {
+	api, err := c.GetHttpApi(ctx, id)
+	if err != nil {
+		return err
+	}
+	if warning := recordingWarning(&api.DeployConfigs); warning != "" {
+		fmt.Fprintln(cmd.ErrOrStderr(), warning)
+	}
+	return c.print(cmd.OutOrStdout(), api)
+}
 
 // recordingWarning says what the content switches of an API's policies mean; "" when none is on. Verbs that store or
 // deploy an API print it.
