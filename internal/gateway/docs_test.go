@@ -54,12 +54,14 @@ func TestTheDocumentListsTheHeadersThatPass(t *testing.T) {
 		"| passed to | headers |", "|---|---|",
 		"| every service | "+listed(forwarded)+" |",
 		"| services of Model APIs, besides | "+listed(besides)+" |",
-		"| services of Model APIs, all that begin with | "+listed(passedPrefixes)+" |",
+		"| services of Model APIs, all that begin with | "+listed(passedPrefixes)+", but for "+listed(choosesAccount)+" |",
 		"| with a WebSocket's handshake | "+listed(passedUpgrade)+" |")
 	keep(t, "protocols.md", "answer headers",
-		"| withheld by | headers |", "|---|---|",
-		"| every service | "+listed(withheld)+" |",
-		"| services of Model APIs, besides | "+listed(withheldFromConsumers)+" |")
+		"| of | headers |", "|---|---|",
+		"| model services that are called directly | all but "+listed(withheld)+" |",
+		"| services of Model APIs | "+listed(answerNames)+" |",
+		"| services of Model APIs, all that begin with | "+listed(answerPrefixes)+", but for "+listed(withheldFromConsumers)+" |",
+		"| with a WebSocket's handshake | "+listed(answerUpgrade)+" |")
 }
 
 func TestTheDocumentListsTheErrors(t *testing.T) {
