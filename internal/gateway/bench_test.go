@@ -390,22 +390,29 @@ func contended(b *testing.B, profile string) []site {
 	b.Helper()
 	var hertz float64
 	var waits, cycles int64
-	fresh := false
+	fresh, ofRuntime := false, false
 	sums := map[string]*site{}
 	for line := range strings.Lines(profile) {
 		if value, ok := strings.CutPrefix(line, "cycles/second="); ok {
 			hertz, _ = strconv.ParseFloat(strings.TrimSpace(value), 64)
 		}
 		if _, err := fmt.Sscanf(line, "%d %d @", &cycles, &waits); err == nil {
-			fresh = true
+			fresh, ofRuntime = true, false
 			continue
 		}
 		fields := strings.Fields(line)
-		if !fresh || len(fields) < 3 || fields[0] != "#" || isLockItself(fields[2]) {
+		if !fresh || len(fields) < 3 || fields[0] != "#" {
+			continue
+		}
+		if isLockItself(fields[2]) {
+			ofRuntime = strings.HasPrefix(fields[2], "runtime.") // its own locks, of memory for example, have no other frame
 			continue
 		}
 		fresh = false
 		function, _, _ := strings.Cut(fields[2], "+0x")
+		if ofRuntime {
+			function = "Go's runtime"
+		}
 		if sums[function] == nil {
 			sums[function] = &site{function: function}
 		}

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -27,13 +26,13 @@ type Config struct {
 // Client asks one server. Use it from as many goroutines as you like.
 type Client struct {
 	config Config
-
-	mu   sync.Mutex
-	idle []*conn // the one used last is last
+	idle   pool
 }
 
 // New returns a Client without connections.
-func New(config Config) *Client { return &Client{config: config} }
+func New(config Config) *Client {
+	return &Client{config: config, idle: pool{max: int64(config.MaxIdle), maxAge: config.IdleTimeout}}
+}
 
 // RoundTrip sends a request and returns the answer once its head has come; it is an http.RoundTripper, and closes the
 // request's body. The Host of the request, else of its URL, is sent as Host. The context ends the request and the
@@ -93,7 +92,7 @@ func orCause(ctx context.Context, err error) error {
 // connection returns a connection that the server has not closed, or a new one.
 func (c *Client) connection(ctx context.Context) (cn *conn, reused bool, err error) {
 	for {
-		cn := c.take()
+		cn := c.idle.take()
 		if cn == nil {
 			break
 		}
@@ -109,49 +108,8 @@ func (c *Client) connection(ctx context.Context) (cn *conn, reused bool, err err
 	return newConn(c, socket), false, nil
 }
 
-func (c *Client) take() *conn {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.idle) == 0 {
-		return nil
-	}
-	last := len(c.idle) - 1
-	cn := c.idle[last]
-	c.idle[last] = nil
-	c.idle = c.idle[:last]
-	return cn
-}
-
-// put keeps a connection for later. Those that have been idle for too long are closed on the way.
-func (c *Client) put(cn *conn) {
-	cn.idleSince = time.Now()
-	if over := c.keep(cn); over != nil {
-		_ = over.Close()
-	}
-}
-
-// keep returns the connection that there is no room for any more: the oldest, if it is too old, or the new one.
-func (c *Client) keep(cn *conn) *conn {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case len(c.idle) > 0 && cn.idleSince.Sub(c.idle[0].idleSince) > c.config.IdleTimeout:
-		oldest := c.idle[0]
-		c.idle = append(slices.Delete(c.idle, 0, 1), cn)
-		return oldest
-	case len(c.idle) >= c.config.MaxIdle:
-		return cn
-	}
-	c.idle = append(c.idle, cn)
-	return nil
-}
-
 // CloseIdle closes the connections that no request uses.
-func (c *Client) CloseIdle() {
-	for cn := c.take(); cn != nil; cn = c.take() {
-		_ = cn.Close()
-	}
-}
+func (c *Client) CloseIdle() { c.idle.close() }
 
 func closeBody(r *http.Request) {
 	if r.Body != nil {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
@@ -501,6 +502,58 @@ func TestIdleConnectionsAreBoundedAndForgotten(t *testing.T) {
 		c.CloseIdle()
 		s.Close()
 	}
+}
+
+func TestIdleConnectionsAreClosedThoughNothingIsAsked(t *testing.T) {
+	t.Parallel()
+	var open atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	c := http1.New(http1.Config{MaxIdle: 8, IdleTimeout: 30 * time.Millisecond, Dial: func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", s.Listener.Addr().String())
+	}})
+	for range 2 { // and again after the first sweep
+		send(t, c, request(t, "GET", "/", nil))
+		require.EqualValues(t, 1, open.Load())
+		require.Eventually(t, func() bool { return open.Load() == 0 }, 10*time.Second, time.Millisecond)
+	}
+}
+
+func TestManyAtOnceShareThePool(t *testing.T) {
+	t.Parallel()
+	c, dialled := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	const clients, calls = 8, 300
+	var all sync.WaitGroup
+	var wrong atomic.Int64
+	for i := range clients {
+		all.Go(func() {
+			want := strings.Repeat(string(rune('a'+i)), 100)
+			for range calls {
+				r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://engine.example/", http1.NewBytes([]byte(want)))
+				response, err := c.RoundTrip(r)
+				if err != nil {
+					wrong.Add(1)
+					continue
+				}
+				if got, err := io.ReadAll(response.Body); err != nil || string(got) != want {
+					wrong.Add(1)
+				}
+				response.Body.Close()
+			}
+		})
+	}
+	all.Wait()
+	require.Zero(t, wrong.Load())
+	require.LessOrEqual(t, dialled.Load(), int64(2*clients))
 }
 
 func TestBytesAreReadOnceByAnybody(t *testing.T) {

@@ -105,7 +105,7 @@ func (u *use) readHead(r *http.Request) (*http.Response, error) {
 // finish gives the connection back, or closes it when it cannot be used again.
 func (u *use) finish() {
 	if u.stop() && u.reusable && u.sending.complete() && u.read.Buffered() == 0 {
-		u.client.put(u.conn)
+		u.client.idle.put(u.conn)
 		return
 	}
 	_ = u.Close()
