@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -77,11 +78,29 @@ func unless(on bool) *bool {
 	return &on
 }
 
-// showChanged prints a Model API that was stored or deployed, and warns of what its gateways write.
+// Gateways have what was deployed a moment later: so long a verb waits for them before it shows that they have not.
+const (
+	servedTimeout  = 3 * time.Second
+	servedInterval = 50 * time.Millisecond
+)
+
+// showChanged prints a Model API that was stored or deployed, when the gateways that report have it, and warns of what
+// they write.
 func (c *client) showChanged(ctx context.Context, cmd *cobra.Command, id string) error {
-	api, err := c.GetHttpApi(ctx, id)
-	if err != nil {
-		return err
+	var api *apig.HttpApiApiInfo
+	for deadline := time.Now().Add(servedTimeout); ; {
+		var err error
+		if api, err = c.GetHttpApi(ctx, id); err != nil {
+			return err
+		}
+		if isOn(api.ServedEverywhere) || api.Serving == nil || len(*api.Serving) == 0 || time.Now().After(deadline) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(servedInterval):
+		}
 	}
 	if warning := recordingWarning(&api.DeployConfigs); warning != "" {
 		fmt.Fprintln(cmd.ErrOrStderr(), warning)
