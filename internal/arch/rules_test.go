@@ -27,7 +27,7 @@ var order = []string{
 	"internal/ingress", "internal/consumer", "internal/usage",
 	"internal/modelservice", "internal/aiservice", "internal/publish", "internal/resource", "internal/instance", "internal/idempotency", "internal/audit",
 	"internal/iam", "internal/access", "internal/catalog", "internal/route", "internal/snapshot", "internal/jobs", "internal/node",
-	"internal/telemetry", "internal/postgres", "internal/child", "internal/secret", "internal/ids", "internal/fault",
+	"internal/telemetry", "internal/postgres", "internal/child", "internal/secret", "internal/ids", "internal/fault", "internal/glob",
 	"internal/config", "sdk", "openapi", "policies", "migrations",
 }
 

@@ -3,6 +3,8 @@ package ram
 import (
 	"slices"
 	"strings"
+
+	"github.com/engineshed/engineshed/internal/glob"
 )
 
 // Effect is what a statement does to the requests it matches.
@@ -46,5 +48,5 @@ func (s Statement) matchesResource(spellings []string) bool {
 }
 
 func anyMatches(patterns []string, s string) bool {
-	return slices.ContainsFunc(patterns, func(pattern string) bool { return Glob(pattern, s) })
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return glob.Match(pattern, s) })
 }

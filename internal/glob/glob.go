@@ -1,10 +1,11 @@
-package ram
+// Package glob matches names with patterns, in bounded time and whatever a stranger wrote into them.
+package glob
 
 import "unicode/utf8"
 
-// Glob reports whether pattern matches the whole of s. A * stands for any characters, also none and also : and /;
+// Match reports whether pattern matches the whole of s. A * stands for any characters, also none and also : and /;
 // a ? stands for exactly one. It takes at most len(pattern) × len(s) steps, whoever wrote the pattern.
-func Glob(pattern, s string) bool {
+func Match(pattern, s string) bool {
 	p, i := 0, 0
 	afterStar, resume := -1, 0 // behind the last * seen: where the pattern, and where s goes on if the rest does not fit
 	for i < len(s) {

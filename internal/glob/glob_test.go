@@ -1,4 +1,4 @@
-package ram_test
+package glob_test
 
 import (
 	"strings"
@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/engineshed/engineshed/internal/access/ram"
+	"github.com/engineshed/engineshed/internal/glob"
 )
 
 // naiveGlob says what a pattern means, character by character, without a thought for its cost.
@@ -58,7 +58,7 @@ func TestGlobMatchesTheWholeString(t *testing.T) {
 		{"${x}", "${x}", true},
 		{"A", "a", false},
 	} {
-		require.Equal(t, c.want, ram.Glob(c.pattern, c.s), "Glob(%q, %q)", c.pattern, c.s)
+		require.Equal(t, c.want, glob.Match(c.pattern, c.s), "Match(%q, %q)", c.pattern, c.s)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestGlobAgreesWithTheNaiveMatcher(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		pattern := rapid.StringOfN(rapid.SampledFrom([]rune("*?ab:é")), 0, 10, -1).Draw(t, "pattern")
 		s := rapid.StringOfN(rapid.SampledFrom([]rune("ab:é☃*")), 0, 10, -1).Draw(t, "s")
-		require.Equal(t, naiveGlob([]rune(pattern), []rune(s)), ram.Glob(pattern, s), "Glob(%q, %q)", pattern, s)
+		require.Equal(t, naiveGlob([]rune(pattern), []rune(s)), glob.Match(pattern, s), "Match(%q, %q)", pattern, s)
 	})
 }
 
@@ -76,7 +76,7 @@ func TestManyStarsStayFast(t *testing.T) {
 	t.Parallel()
 	pattern := strings.Repeat("a*", 40) + "b"
 	start := time.Now()
-	require.False(t, ram.Glob(pattern, strings.Repeat("a", 4000)))
+	require.False(t, glob.Match(pattern, strings.Repeat("a", 4000)))
 	require.Less(t, time.Since(start), time.Second)
 }
 
@@ -84,8 +84,8 @@ func FuzzGlob(f *testing.F) {
 	f.Add("acs:*:?", "acs:gpdb:1")
 	f.Add("a**?b*", "aéb\xff")
 	f.Fuzz(func(t *testing.T, pattern, s string) {
-		got := ram.Glob(pattern, s)
-		if !ram.Glob("*"+pattern+"*", s) && got {
+		got := glob.Match(pattern, s)
+		if !glob.Match("*"+pattern+"*", s) && got {
 			t.Fatal("a looser pattern matched less")
 		}
 		if strings.Count(pattern, "*") > 4 || len(s) > 40 || !utf8.ValidString(pattern) || !utf8.ValidString(s) {
@@ -98,6 +98,6 @@ func FuzzGlob(f *testing.F) {
 func BenchmarkGlobFortyStars(b *testing.B) {
 	pattern, s := strings.Repeat("a*", 40)+"b", strings.Repeat("a", 4000)
 	for b.Loop() {
-		ram.Glob(pattern, s)
+		glob.Match(pattern, s)
 	}
 }
