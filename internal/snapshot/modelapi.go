@@ -57,7 +57,8 @@ type Route struct {
 	Query      []ValueMatch `json:"query,omitempty"`
 	Protocol   string       `json:"protocol"`        // the one of the API's protocols this route belongs to
 	Model      string       `json:"model,omitempty"` // where the request names its model: json, multipart, or "" for nowhere
-	Targets    []Target     `json:"targets,omitempty"`
+	Targets    []Target     `json:"targets,omitempty"` // of its own; empty: the API's
+	Scene      string       `json:"scene,omitempty"`   // of its own targets
 }
 
 // ValueMatch asks something of a header or a query parameter.
@@ -70,8 +71,17 @@ type ValueMatch struct {
 // Target is a service that a request may go to.
 type Target struct {
 	ServiceID string `json:"serviceId"`
-	Model     string `json:"model,omitempty"` // written over the request's model; "": passed through
+	Model     string `json:"model,omitempty"`   // written over the request's model; "": passed through
+	Weight    int    `json:"weight,omitempty"`  // of SceneByRatio, 1 to 100; the sum is 100
+	Pattern   string `json:"pattern,omitempty"` // of SceneByModelName: what the request's model must match, with ? and *
 }
+
+// The scenes: how one of several targets is chosen.
+const (
+	SceneSingle      = "SingleService"
+	SceneByRatio     = "MultiServiceByRatio"
+	SceneByModelName = "MultiServiceByModelName" // the first in the list whose pattern matches
+)
 
 // AIService is an upstream service as a gateway sees it.
 type AIService struct {
