@@ -167,8 +167,8 @@ func (c *call) describe(rec *record.Record) {
 // configuredModel is the model that the API or the model service is set to, "" when it is the client's choice.
 func (c *call) configuredModel() string {
 	switch {
-	case c.route != nil && c.route.Written() != "":
-		return c.route.Written()
+	case c.route != nil && c.written() != "":
+		return c.written()
 	case c.service != nil:
 		return c.service.ModelName
 	}

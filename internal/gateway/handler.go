@@ -17,6 +17,7 @@ import (
 	"github.com/engineshed/engineshed/internal/gateway/record"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/route"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 const (
@@ -54,6 +55,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if refused == nil {
 		refused = c.readBody(w)
 	}
+	if refused == nil && c.isOpen() { // it has no body
+		refused = c.choose("")
+	}
 	if refused == nil {
 		refused = c.forward(w)
 	}
@@ -74,32 +78,36 @@ func (h *handler) refusedFraming(reason error) {
 // call is one request on its way through the gateway.
 type call struct {
 	*handler
-	in       *http.Request
-	id       string
-	began    time.Time
-	span     *record.Span
-	asked    *config.API      // at whose place the request came, whether it may or not
-	consumer *config.Consumer // who asks, where it is known
-	api      *config.API      // nil: a model service is called directly
-	route    *route.Route     // of api
-	ways     *config.Ways     // where a consumer's key may be
-	protocol string           // of the route: the shape of errors
-	upstream *config.Upstream // what api forwards to; nil with a service
-	service  *config.Service  // whose replica answers
-	traffic  *config.Traffic
-	path     string // what the engine is asked for
-	body     []byte // the whole body when it is small
-	spliced  *model.Splice
-	request  *model.Request // what the body says; nil where that is not read
-	strips   bool           // the gateway, not the client, asked for the usage at the end of the stream
-	upload   uploadBody     // otherwise
-	tried    []*upstream.Replica
-	replica  *upstream.Replica // counted in until the call ends
-	answer   answerBody
-	refused  *refusal // instead of an engine's answer
-	status   int
-	upgrade  bool           // the connection became a WebSocket
-	outcome  config.Outcome // Gone until the answer has come to its end
+	in        *http.Request
+	id        string
+	began     time.Time
+	span      *record.Span
+	asked     *config.API      // at whose place the request came, whether it may or not
+	consumer  *config.Consumer // who asks, where it is known
+	api       *config.API      // nil: a model service is called directly
+	route     *route.Route     // of api
+	ways      *config.Ways     // where a consumer's key may be
+	cfg       *config.Config   // of the whole call
+	canonical string           // the path that was asked for
+	match     route.Match
+	target    snapshot.Target  // of route
+	protocol  string           // of the route: the shape of errors
+	upstream  *config.Upstream // what api forwards to; nil with a service
+	service   *config.Service  // whose replica answers
+	traffic   *config.Traffic
+	path      string // what the engine is asked for
+	body      []byte // the whole body when it is small
+	spliced   *model.Splice
+	request   *model.Request // what the body says; nil where that is not read
+	strips    bool           // the gateway, not the client, asked for the usage at the end of the stream
+	upload    uploadBody     // otherwise
+	tried     []*upstream.Replica
+	replica   *upstream.Replica // counted in until the call ends
+	answer    answerBody
+	refused   *refusal // instead of an engine's answer
+	status    int
+	upgrade   bool           // the connection became a WebSocket
+	outcome   config.Outcome // Gone until the answer has come to its end
 }
 
 // admit decides whether the caller may ask for this.

@@ -63,7 +63,11 @@ func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
 	case c.route.Model != "" && c.in.Header["Content-Encoding"] != nil:
 		return errEncoded
 	}
-	return c.choose(cfg, path, found.Match)
+	c.cfg, c.canonical, c.match = cfg, path, found.Match
+	if c.route.Scene == snapshot.SceneByModelName && c.route.Model != "" {
+		return nil // the body says which
+	}
+	return c.choose("")
 }
 
 // redirect sends a client to the same place over HTTPS. The host is one of our domains, the path is canonical.
@@ -78,20 +82,23 @@ func (c *call) redirect(host, path string) *refusal {
 	}
 }
 
-// choose finds the service, and what it is asked for.
-func (c *call) choose(cfg *config.Config, path string, found route.Match) *refusal {
-	c.upstream = cfg.Upstream(c.route.Targets[0].ServiceID)
+// choose finds the service for a request that names this model, or "", and what it is asked for.
+func (c *call) choose(named string) *refusal {
+	var ok bool
+	if c.target, ok = c.api.Pick(c.route, named); !ok {
+		return errNoModel
+	}
+	c.upstream = c.cfg.Upstream(c.target.ServiceID)
 	if c.upstream == nil {
 		return errNoService
 	}
-	var ok bool
-	if c.path, ok = found.Asked(path, c.upstream.AIService); !ok {
+	if c.path, ok = c.match.Asked(c.canonical, c.upstream.AIService); !ok {
 		return errNoRoute
 	}
 	if c.upstream.ModelServiceID == "" {
 		return nil
 	}
-	if c.service = cfg.Service(c.upstream.ModelServiceID); c.service == nil {
+	if c.service = c.cfg.Service(c.upstream.ModelServiceID); c.service == nil {
 		return errNoReplica
 	}
 	return nil
@@ -108,8 +115,14 @@ func (c *call) limit() int64 {
 // readsModel reports whether the body names a model that is to be known, or is not the one that is meant.
 func (c *call) readsModel() bool {
 	return c.route != nil && c.in.ContentLength != 0 &&
-		(c.route.Model == modelInJSON || c.route.Written() != "")
+		(c.route.Model == modelInJSON || c.written() != "" || c.isOpen())
 }
+
+// isOpen reports whether the request's model decides which service it goes to, and is not known yet.
+func (c *call) isOpen() bool { return c.api != nil && c.upstream == nil }
+
+// written is the model that is written over the one the request names; "" leaves that.
+func (c *call) written() string { return c.route.Written(c.target) }
 
 // readWhole takes the body in and writes what is to be written into it.
 func (c *call) readWhole(w http.ResponseWriter) *refusal {
@@ -128,6 +141,15 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 		c.in.Body = http.NoBody
 		return nil
 	}
+	if c.isOpen() {
+		named, err := c.modelOf(body.Bytes())
+		if err != nil {
+			return refuseModel(err)
+		}
+		if refused := c.choose(named); refused != nil {
+			return refused
+		}
+	}
 	spliced, err := c.edit(body.Bytes())
 	if err != nil {
 		return refuseModel(err)
@@ -136,10 +158,24 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 	return nil
 }
 
+// modelOf is the model that a body names, "" for none. It decides where the request goes, so that it must be readable in
+// one way.
+func (c *call) modelOf(body []byte) (string, error) {
+	kind, parameters, _ := mime.ParseMediaType(c.in.Header.Get("Content-Type"))
+	if kind == "multipart/form-data" {
+		return model.ReadForm(body, parameters["boundary"])
+	}
+	request, err := model.ReadJSON(body)
+	if err != nil {
+		return "", err
+	}
+	return request.Model, request.CheckModel()
+}
+
 // edit writes the model that is meant, or the service's default one where none is named, and has a stream tell its usage.
 // A body that cannot be read is passed as it came when there is nothing to write: its service may know better.
 func (c *call) edit(body []byte) (model.Splice, error) {
-	name := c.route.Written()
+	name := c.written()
 	kind, parameters, _ := mime.ParseMediaType(c.in.Header.Get("Content-Type"))
 	if kind == "multipart/form-data" && name != "" {
 		return model.WriteForm(body, parameters["boundary"], name)

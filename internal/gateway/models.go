@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/engineshed/engineshed/internal/glob"
 )
 
 // modelsPath is where OpenAI clients ask which models there are.
@@ -36,6 +39,12 @@ func (c *call) models() (models []listedModel) {
 	cfg := c.current()
 	for _, target := range c.route.Targets {
 		name, owner := target.Model, c.api.Name
+		if target.Pattern != "" {
+			name = "" // what is asked for is another name than what is written over it
+		}
+		if !strings.ContainsAny(target.Pattern, "*?") {
+			name = cmp.Or(target.Pattern, name)
+		}
 		if u := cfg.Upstream(target.ServiceID); u != nil {
 			owner = u.Name
 			if name == "" {
@@ -44,6 +53,9 @@ func (c *call) models() (models []listedModel) {
 			if s := cfg.Service(u.ModelServiceID); s != nil && name == "" {
 				name = s.ModelName
 			}
+		}
+		if target.Pattern != "" && !glob.Match(target.Pattern, name) {
+			continue
 		}
 		if name != "" && !slices.ContainsFunc(models, func(m listedModel) bool { return m.ID == name }) {
 			models = append(models, listedModel{name, "model", 0, owner})

@@ -74,6 +74,10 @@ var (
 
 // Of Model APIs.
 var (
+	errNoModel = &refusal{
+		status: 404, kind: "invalid_request_error", code: "model_not_found",
+		message: "No service of this Model API is for the model that the request names: name another one.",
+	}
 	errNoRoute = &refusal{
 		status: 404, kind: "invalid_request_error", code: "unknown_url",
 		message: "This API has no route for the path.",

@@ -186,7 +186,7 @@ func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, mo
 		return nil
 	}
 	d.UpstreamPath = asked
-	d.Model = found.Route.Meant(model, service)
+	d.Model = found.Route.Meant(found.Route.Targets[0], model, service)
 	d.Status, d.Reason = 200, "The request is forwarded to the service "+service.Name+"."
 	return nil
 }

@@ -70,7 +70,7 @@ func compileRoutes(published *snapshot.ModelAPI) (*routing, error) {
 			return nil, fmt.Errorf("model API %s: %w", published.ID, err)
 		}
 		if len(r.Targets) == 0 {
-			r.Targets = published.Targets
+			r.Targets, r.Scene = published.Targets, published.Scene
 		}
 		all.add(r)
 	}
@@ -95,6 +95,25 @@ func (a *routing) add(r *Route) {
 		a.prefixes = append(a.prefixes, r)
 	default:
 		a.regexes = append(a.regexes, r)
+	}
+}
+
+// All yields every compiled route.
+func (a *API) All(yield func(*Route) bool) {
+	all := a.routes
+	for _, entries := range [][]entry{all.exact, all.folded} {
+		for _, e := range entries {
+			if !yield(e.route) {
+				return
+			}
+		}
+	}
+	for _, routes := range [][]*Route{all.templates, all.prefixes, all.regexes} {
+		for _, r := range routes {
+			if !yield(r) {
+				return
+			}
+		}
 	}
 }
 

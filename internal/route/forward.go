@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/engineshed/engineshed/internal/glob"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -34,22 +35,37 @@ func (m Match) Asked(path string, of *snapshot.AIService) (string, bool) {
 	return asked, of.ModelServiceID == "" || strings.HasPrefix(asked, EnginePath)
 }
 
-// Written is the model that is written over the one a request names; "" leaves that.
-func (r *Route) Written() string {
+// Pick returns the target of a request that names this model, or "": of the scene by model name the first whose pattern
+// matches, and false when none does. Of the scene by proportion all are meant, and the first stands for them. Requests
+// that name no model, because their route has no place for one, go to the first as well.
+func (r *Route) Pick(model string) (snapshot.Target, bool) {
+	if r.Scene != snapshot.SceneByModelName || r.Model == "" {
+		return r.Targets[0], true
+	}
+	for _, t := range r.Targets {
+		if glob.Match(t.Pattern, model) {
+			return t, true
+		}
+	}
+	return snapshot.Target{}, false
+}
+
+// Written is the model that is written over the one a request for the target names; "" leaves that.
+func (r *Route) Written(t snapshot.Target) string {
 	if r.Model == "" {
 		return ""
 	}
-	return r.Targets[0].Model
+	return t.Model
 }
 
 // Meant is the model that the service is asked for by a request that names this one, or "": what is written over it, or
 // where none is named in JSON the service's default.
-func (r *Route) Meant(named string, of *snapshot.AIService) string {
+func (r *Route) Meant(t snapshot.Target, named string, of *snapshot.AIService) string {
 	switch {
 	case r.Model == "":
 		return ""
-	case r.Written() != "":
-		return r.Written()
+	case r.Written(t) != "":
+		return r.Written(t)
 	case named == "" && r.Model == "json":
 		return of.DefaultModel
 	}

@@ -58,7 +58,7 @@ func (s *Shared) common(published *snapshot.ModelAPI) (*common, error) {
 	if there := s.known[key].Value(); there != nil {
 		return there, nil
 	}
-	compiled, err := compileRoutes(&snapshot.ModelAPI{ID: published.ID, Routes: c.Routes, Targets: c.Targets, Schemes: c.Schemes})
+	compiled, err := compileRoutes(&snapshot.ModelAPI{ID: published.ID, Routes: c.Routes, Targets: c.Targets, Schemes: c.Schemes, Scene: c.Scene})
 	if err != nil {
 		return nil, err
 	}

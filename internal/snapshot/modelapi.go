@@ -55,8 +55,8 @@ type Route struct {
 	Methods    []string     `json:"methods,omitempty"` // empty: all
 	Headers    []ValueMatch `json:"headers,omitempty"`
 	Query      []ValueMatch `json:"query,omitempty"`
-	Protocol   string       `json:"protocol"`        // the one of the API's protocols this route belongs to
-	Model      string       `json:"model,omitempty"` // where the request names its model: json, multipart, or "" for nowhere
+	Protocol   string       `json:"protocol"`          // the one of the API's protocols this route belongs to
+	Model      string       `json:"model,omitempty"`   // where the request names its model: json, multipart, or "" for nowhere
 	Targets    []Target     `json:"targets,omitempty"` // of its own; empty: the API's
 	Scene      string       `json:"scene,omitempty"`   // of its own targets
 }
@@ -142,11 +142,31 @@ func (a *ModelAPI) Validate() error {
 	complain(!strings.HasPrefix(a.BasePath, "/") || a.BasePath != "/" && strings.HasSuffix(a.BasePath, "/"), "the base path %q", a.BasePath)
 	complain(len(a.Hosts) == 0 && !a.AnyHost, "it has no host")
 	complain(len(a.Protocols) == 0, "it has no protocol")
+	complain(!sceneFits(a.Scene, a.Targets), "the targets do not fit the scene %s", a.Scene)
 	for _, r := range a.Routes {
+		complain(len(r.Targets) > 0 && !sceneFits(r.Scene, r.Targets), "the targets of route %s do not fit its scene %s", r.Name, r.Scene)
 		complain(!strings.HasPrefix(r.Path, "/"), "the path %q of route %s", r.Path, r.Name)
 		complain(len(a.Targets) == 0 && len(r.Targets) == 0, "route %s goes nowhere", r.Name)
 	}
 	return errors.Join(complaints...)
+}
+
+// sceneFits reports whether a target can be chosen for every request that the scene is for.
+func sceneFits(scene string, targets []Target) bool {
+	total := 0
+	for _, t := range targets {
+		if scene == SceneByModelName && t.Pattern == "" || scene == SceneByRatio && (t.Weight < 1 || t.Weight > 100) {
+			return false
+		}
+		total += t.Weight
+	}
+	switch scene {
+	case SceneByRatio:
+		return total == 100
+	case SceneByModelName:
+		return len(targets) > 0
+	}
+	return len(targets) <= 1
 }
 
 // Validate refuses what a gateway could not reach.

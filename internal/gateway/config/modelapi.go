@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/engineshed/engineshed/internal/gateway/balance"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/route"
 	"github.com/engineshed/engineshed/internal/snapshot"
@@ -15,8 +16,38 @@ import (
 // API is a Model API, ready to serve.
 type API struct {
 	*route.API
-	Traffic *Traffic // the same value in every configuration that has the API
+	Traffic *Traffic                            // the same value in every configuration that has the API
+	wheels  map[*snapshot.Target]*balance.Wheel // by the first of the targets that one shares requests out to; nil: no scene is by proportion
 	source
+}
+
+// Pick returns the target of a request for one of the API's routes that names this model, or ""; false when none is for
+// that model.
+func (a *API) Pick(r *route.Route, model string) (snapshot.Target, bool) {
+	if wheel := a.wheels[&r.Targets[0]]; wheel != nil {
+		return r.Targets[wheel.Next()], true
+	}
+	return r.Pick(model)
+}
+
+// wheelsOf are an API's own, though its routes may be compiled once for many: of their requests each has its share.
+func wheelsOf(compiled *route.API) map[*snapshot.Target]*balance.Wheel {
+	var wheels map[*snapshot.Target]*balance.Wheel
+	for r := range compiled.All {
+		first := &r.Targets[0]
+		if r.Scene != snapshot.SceneByRatio || wheels[first] != nil {
+			continue
+		}
+		weights := make([]int, len(r.Targets))
+		for i, t := range r.Targets {
+			weights[i] = t.Weight
+		}
+		if wheels == nil {
+			wheels = map[*snapshot.Target]*balance.Wheel{}
+		}
+		wheels[first] = balance.NewWheel(weights)
+	}
+	return wheels
 }
 
 // Found is what a request asks for.
@@ -58,7 +89,7 @@ func (b *builder) api(item Item, old *API) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{compiled, new(Traffic), sourceOf(snapshot.KindModelAPI, item.ID, item)}
+	a := &API{compiled, new(Traffic), wheelsOf(compiled), sourceOf(snapshot.KindModelAPI, item.ID, item)}
 	compiled.Owner = a
 	if old != nil {
 		a.Traffic = old.Traffic

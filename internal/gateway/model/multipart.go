@@ -12,36 +12,53 @@ var errNotForm = errors.New("the body is not the multipart form that its Content
 // WriteForm replaces the content of the part named model in a multipart form, or puts the part first where there is
 // none. Forms that another reader could take apart otherwise are refused.
 func WriteForm(body []byte, boundary, name string) (Splice, error) {
+	part, err := findPart(body, boundary)
+	if err != nil {
+		return Splice{}, err
+	}
+	return splice(body, []byte("--"+boundary), part.start, part.end, name), nil
+}
+
+// ReadForm returns the content of the part named model, "" where there is none. It refuses what WriteForm does.
+func ReadForm(body []byte, boundary string) (string, error) {
+	part, err := findPart(body, boundary)
+	if err != nil {
+		return "", err
+	}
+	return string(part.of(body)), nil
+}
+
+// findPart finds the content of the part named model; its end is 0 where there is none.
+func findPart(body []byte, boundary string) (found extent, err error) {
 	if boundary == "" || len(boundary) > 70 {
-		return Splice{}, errNotForm
+		return found, errNotForm
 	}
 	delimiter := []byte("--" + boundary)
 	if !bytes.HasPrefix(body, delimiter) {
-		return Splice{}, errNotForm
+		return found, errNotForm
 	}
-	var start, end int
 	for at := len(delimiter); ; {
 		switch {
 		case isEnd(body[at:]):
-			return splice(body, delimiter, start, end, name), nil
+			return found, nil
 		case !bytes.HasPrefix(body[at:], []byte("\r\n")):
-			return Splice{}, errNotForm
+			return found, errNotForm
 		}
 		at += len("\r\n")
-		headers, found := bytes.CutSuffix(body[at:at+headerLength(body[at:])], []byte("\r\n\r\n"))
+		headers, whole := bytes.CutSuffix(body[at:at+headerLength(body[at:])], []byte("\r\n\r\n"))
 		next := bytes.Index(body[at:], delimiter)
-		if !found || next < len(headers)+len("\r\n\r\n\r\n") || string(body[at+next-2:at+next]) != "\r\n" {
-			return Splice{}, errNotForm
+		if !whole || next < len(headers)+len("\r\n\r\n\r\n") || string(body[at+next-2:at+next]) != "\r\n" {
+			return found, errNotForm
 		}
 		part, err := partName(string(headers))
 		if err != nil {
-			return Splice{}, err
+			return found, err
 		}
 		if strings.EqualFold(part, "model") {
-			if end > 0 || part != "model" {
-				return Splice{}, errTwice
+			if found.end > 0 || part != "model" {
+				return found, errTwice
 			}
-			start, end = at+len(headers)+len("\r\n\r\n"), at+next-len("\r\n")
+			found = extent{at + len(headers) + len("\r\n\r\n"), at + next - len("\r\n")}
 		}
 		at += next + len(delimiter)
 	}
