@@ -15,6 +15,7 @@ import (
 
 	"github.com/engineshed/engineshed/internal/up"
 	"github.com/engineshed/engineshed/sdk"
+	"github.com/engineshed/engineshed/sdk/apig"
 	"github.com/engineshed/engineshed/sdk/gpdb"
 )
 
@@ -222,8 +223,10 @@ func (d *demo) publish(ctx context.Context) (string, error) {
 	if d.upstream, err = c.upstream(ctx, gateway.GatewayId, d.service.ModelServiceId); err != nil {
 		return "", err
 	}
-	wish := apiWish{scenario: "Text", protocol: "OpenAI/v1", model: d.service.ModelName}
-	created, err := d.client.CreateHttpApi(ctx, wish.request(demoAPI, gateway, d.upstream))
+	wish := apiWish{scenario: "Text", protocol: "OpenAI/v1"}
+	created, err := d.client.CreateHttpApi(ctx, wish.request(demoAPI, gateway, backend{singleService, []apig.HttpApiServiceConfig{
+		{ServiceId: d.upstream, ModelName: &d.service.ModelName},
+	}}))
 	if err != nil {
 		return "", err
 	}

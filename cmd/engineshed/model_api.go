@@ -47,23 +47,30 @@ func (p *program) modelAPI() *cobra.Command {
 
 // apiWish is what the flags of create say.
 type apiWish struct {
-	scenario, protocol, basePath, gateway, service, model, description string
-	keepBasePath, auth, noDeploy                                       bool
-	recording                                                          recording
+	scenario, protocol, basePath, gateway, model, description string
+	services, routes                                          []string
+	keepBasePath, auth, noDeploy                              bool
+	recording                                                 recording
 }
 
 func (p *program) createModelAPI() *cobra.Command {
 	var w apiWish
 	cmd := &cobra.Command{
-		Use: "create NAME --service ID", Short: "Make a Model API over a service and deploy it", Args: cobra.ExactArgs(1),
+		Use: "create NAME --service ID", Short: "Make a Model API over services and deploy it", Args: cobra.ExactArgs(1),
 		Long: `Makes a Model API with the default routes of its scenario and protocol, over one service: a model service of ours
-(ms-…) or an upstream service (svc-…).`,
-		Example: "  engineshed model-api create chat --scenario Text --protocol OpenAI/v1 --service ms-…",
+(ms-…) or an upstream service (svc-…). Over several services, requests are shared out in proportion, with --service
+SERVICE[/MODEL]=WEIGHT for each, where weights add up to 100; or the model that a request names decides, with --route
+PATTERN=SERVICE[/MODEL] for each: the first pattern that matches is taken, * stands for any characters and ? for one.
+MODEL is written over the one the request names.`,
+		Example: `  engineshed model-api create chat --scenario Text --protocol OpenAI/v1 --service ms-…
+  engineshed model-api create chat --service ms-…=70 --service svc-…/qwen-plus=30
+  engineshed model-api create chat --route 'qwen-*=ms-…' --route 'gpt-4?=svc-…/gpt-4o' --route '*=svc-…'`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&w.scenario, "scenario", "Text", "Text, Image, Video, Audio, Embedding, Rerank or Others")
 	flags.StringVar(&w.protocol, "protocol", "OpenAI/v1", "OpenAI/v1, Anthropic, DashScope, vLLM or ComfyUI, as the scenario allows")
-	flags.StringVar(&w.service, "service", "", "where requests go: ms-… or svc-… (required)")
+	flags.StringArrayVar(&w.services, "service", nil, "where requests go: ms-… or svc-…; with =WEIGHT and repeated, in proportion")
+	flags.StringArrayVar(&w.routes, "route", nil, "where requests go by the model they name, as PATTERN=SERVICE[/MODEL]; repeat for more, in order")
 	flags.StringVar(&w.model, "model", "", "model written over the one a request names (default: passed through)")
 	flags.StringVar(&w.basePath, "base-path", "", "path the API begins at (default: /NAME)")
 	flags.BoolVar(&w.keepBasePath, "keep-base-path", false, "leave the base path in what the service is asked for")
@@ -79,37 +86,33 @@ func (p *program) createModelAPI() *cobra.Command {
 }
 
 func (c *client) createAPI(ctx context.Context, cmd *cobra.Command, name string, w apiWish) error {
-	if w.service == "" {
-		return errors.New("say where requests go: --service ms-… or svc-…")
+	b, err := readBackend(w.services, w.routes, w.model)
+	if err != nil {
+		return err
 	}
 	gateway, err := c.gateway(ctx, w.gateway)
 	if err != nil {
 		return err
 	}
-	service, err := c.upstream(ctx, gateway.GatewayId, w.service)
-	if err != nil {
+	if err := c.resolve(ctx, gateway.GatewayId, &b); err != nil {
 		return err
 	}
-	created, err := c.CreateHttpApi(ctx, w.request(name, gateway, service))
+	created, err := c.CreateHttpApi(ctx, w.request(name, gateway, b))
 	if err != nil {
 		return err
 	}
 	return c.showChanged(ctx, cmd, created.HttpApiId)
 }
 
-func (w apiWish) request(name string, gateway *apig.Gateway, service string) apig.CreateHttpApiRequest {
+func (w apiWish) request(name string, gateway *apig.Gateway, b backend) apig.CreateHttpApiRequest {
 	basePath := or(w.basePath, "/"+name)
-	remove, deploy, scene := !w.keepBasePath, !w.noDeploy, "SingleService"
-	target := apig.HttpApiServiceConfig{ServiceId: service}
-	if w.model != "" {
-		target.ModelName = &w.model
-	}
+	remove, deploy := !w.keepBasePath, !w.noDeploy
 	request := apig.CreateHttpApiRequest{
 		Name: name, Type: "LLM", ModelCategory: &w.scenario, AiProtocols: &apig.AiProtocols{w.protocol}, BasePath: &basePath,
 		RemoveBasePathOnForward: &remove, Description: &w.description,
 		DeployConfigs: &apig.HttpApiDeployConfigs{{
 			GatewayId: &gateway.GatewayId, EnvironmentId: &gateway.Environments[0].EnvironmentId, AutoDeploy: &deploy,
-			BackendScene: &scene, ServiceConfigs: &[]apig.HttpApiServiceConfig{target},
+			BackendScene: &b.scene, ServiceConfigs: &b.services,
 		}},
 	}
 	if w.recording.some() {
@@ -193,6 +196,7 @@ func (c *client) print(out io.Writer, api *apig.HttpApiApiInfo) error {
 		for _, d := range e.CustomDomains {
 			rows = append(rows, []string{"Host", d.Name})
 		}
+		rows = append(rows, backendRows(e)...)
 	}
 	return printTable(out, append(rows, servingRows(api)...))
 }

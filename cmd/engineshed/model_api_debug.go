@@ -189,6 +189,11 @@ func decisionRows(d *apig.RouteDecision) [][]string {
 	if d.Model != nil {
 		add("Model", *d.Model)
 	}
+	if d.Shares != nil {
+		for _, share := range *d.Shares {
+			add(fmt.Sprintf("  %d %%", share.Weight), or(text(share.Name), share.ServiceId), text(share.Model))
+		}
+	}
 	if len(d.Policies) > 0 {
 		add("Policies", strings.Join(d.Policies, ", "))
 	}

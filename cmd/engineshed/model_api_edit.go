@@ -114,12 +114,18 @@ func (c *client) editAPI(ctx context.Context, cmd *cobra.Command, id string, cha
 
 // reconfigure is the deployConfigs of the API with another service, model or policy.
 func (c *client) reconfigure(ctx context.Context, api *apig.HttpApiApiInfo, change apiEdit) (*apig.HttpApiDeployConfigs, error) {
-	if len(api.DeployConfigs) != 1 || api.DeployConfigs[0].ServiceConfigs == nil || len(*api.DeployConfigs[0].ServiceConfigs) != 1 {
-		return nil, errors.New("the Model API has not exactly one service: edit it without flags")
+	if len(api.DeployConfigs) != 1 {
+		return nil, errors.New("the Model API has not exactly one deployConfig: edit it without flags")
 	}
 	config := api.DeployConfigs[0]
 	if change.recording.some() {
 		config.PolicyConfigs = change.recording.policies(config.PolicyConfigs)
+	}
+	if change.service == nil && change.model == nil {
+		return &apig.HttpApiDeployConfigs{config}, nil
+	}
+	if config.ServiceConfigs == nil || len(*config.ServiceConfigs) != 1 {
+		return nil, errors.New("the Model API has not exactly one service, so that --service and --model do not say which is meant: edit it without flags")
 	}
 	target := (*config.ServiceConfigs)[0]
 	if change.service != nil {

@@ -15,9 +15,6 @@ const (
 	TypeAi  = "Ai"  // one or more
 )
 
-// SingleService is the one backend scene that is served.
-const SingleService = "SingleService"
-
 // Deploy statuses of an API and of a route.
 const (
 	NotDeployed         = "NotDeployed"
@@ -97,7 +94,8 @@ type ServiceConfig struct {
 	ServiceID        string `json:"serviceId"`
 	Name             string `json:"-"` // of the service, in reads
 	ModelName        string `json:"modelName,omitempty"`
-	ModelNamePattern string `json:"modelNamePattern,omitempty"`
+	ModelNamePattern string `json:"modelNamePattern,omitempty"` // of ByModelName: what a request's model must match, with ? and *
+	Weight           int    `json:"weight,omitempty"`           // of ByRatio, 1 to 100; the sum is 100
 }
 
 // PolicyConfig is one policy of an API or of a route.
@@ -217,7 +215,7 @@ type ValueMatch struct {
 	Value string `json:"value"`
 }
 
-// Backend is where a route of one's own leads.
+// Backend is where requests go: the services, and how one of them is chosen.
 type Backend struct {
 	Scene    string          `json:"scene"`
 	Services []ServiceConfig `json:"services"`

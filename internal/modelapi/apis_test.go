@@ -313,7 +313,7 @@ func TestBadInputIsRefusedByNameAndLeavesNothingBehind(t *testing.T) {
 		"no service":         {config(func(c *DeployConfig) { c.Services = nil }), "InvalidParameter.DeployConfigs"},
 		"two services":       {config(func(c *DeployConfig) { c.Services = append(c.Services, c.Services[0]) }), "InvalidParameter.DeployConfigs"},
 		"a pattern":          {config(func(c *DeployConfig) { c.Services[0].ModelNamePattern = "qwen-*" }), "InvalidParameter.DeployConfigs"},
-		"by ratio":           {config(func(c *DeployConfig) { c.BackendScene = "MultiServiceByRatio" }), "UnsupportedParameter"},
+		"another scene":      {config(func(c *DeployConfig) { c.BackendScene = "SemanticRouter" }), "UnsupportedParameter"},
 		"fallback":           {config(func(c *DeployConfig) { c.PolicyConfigs = []PolicyConfig{{Type: "AiFallback", Enable: true}} }), "UnsupportedParameter: The policy AiFallback"},
 		"fields of one's own": {config(func(c *DeployConfig) {
 			c.PolicyConfigs = []PolicyConfig{{Type: "AiStatistics", Enable: true, Raw: json.RawMessage(`{"aiStatisticsConfig":{"pathFieldConfigs":[{}]}}`)}}
@@ -575,6 +575,7 @@ func TestRoutesAreServedOnceTheAPIIsDeployed(t *testing.T) {
 		ID: r.ID, Name: "mine", PathType: "Regex", Path: "/v[0-9]+/rerank", IgnoreCase: true, Methods: []string{"POST"},
 		Headers: []snapshot.ValueMatch{{Name: "x-tier", Type: "Exact", Value: "gold"}}, Query: []snapshot.ValueMatch{{Name: "debug", Type: "Prefix", Value: "1"}},
 		Protocol: "OpenAI/v1", Model: "json", Targets: []snapshot.Target{{ServiceID: w.service2, Model: "rerank-1"}},
+		Scene: SingleService,
 	}, got.Routes[3])
 
 	r, err = w.apis.UpdateRoute(t.Context(), account, api.ID, r.ID, RouteUpdate{Description: to("changed"), Backend: &Backend{}})

@@ -251,31 +251,15 @@ func (c *DeployConfig) check() error {
 		}
 	}
 	c.EnvDomainIDs = slices.Compact(slices.Clone(c.EnvDomainIDs))
-	var err error
-	if c.BackendScene, err = checkScene(c.BackendScene, c.Services); err != nil {
+	backend, err := Backend{c.BackendScene, c.Services}.checked("serviceConfigs")
+	if err != nil {
 		return err
 	}
+	c.BackendScene, c.Services = backend.Scene, backend.Services
 	if c.PolicyConfigs == nil {
 		c.PolicyConfigs = []PolicyConfig{}
 	}
 	return checkPolicies(c.PolicyConfigs, PolicyAiStatistics)
-}
-
-// checkScene returns the one spelling of the scene. Single is how reads of routes spell it.
-func checkScene(scene string, services []ServiceConfig) (string, error) {
-	if scene != SingleService && scene != "Single" {
-		return "", ErrUnsupported.Withf("The scene %.40q is not served; %s is.", scene, SingleService)
-	}
-	if len(services) != 1 {
-		return "", ErrDeployConfigs.Withf("%d services are given; the scene %s has exactly one.", len(services), SingleService)
-	}
-	if services[0].ModelNamePattern != "" {
-		return "", ErrDeployConfigs.Withf("A modelNamePattern is given; the scene %s has none.", SingleService)
-	}
-	if len(services[0].ModelName) > maxValue {
-		return "", ErrDeployConfigs.Withf("The modelName is longer than %d bytes.", maxValue)
-	}
-	return SingleService, nil
 }
 
 // checkPolicies refuses a policy that is on and not one of the served types. One that is off is kept as it was sent.
@@ -315,11 +299,11 @@ func (r *RouteDefinition) check(basePath string) error {
 		r.Backend = nil
 	}
 	if r.Backend != nil {
-		scene, err := checkScene(r.Backend.Scene, r.Backend.Services)
+		backend, err := r.Backend.checked("backendConfig.services")
 		if err != nil {
 			return err
 		}
-		r.Backend = &Backend{scene, r.Backend.Services}
+		r.Backend = &backend
 	}
 	if r.PolicyConfigs == nil {
 		r.PolicyConfigs = []PolicyConfig{}

@@ -81,7 +81,7 @@ func render(api *snapshot.ModelAPI, d *Definition) {
 func targets(services []ServiceConfig) []snapshot.Target {
 	rendered := make([]snapshot.Target, len(services))
 	for i, s := range services {
-		rendered[i] = snapshot.Target{ServiceID: s.ServiceID, Model: s.ModelName}
+		rendered[i] = snapshot.Target{ServiceID: s.ServiceID, Model: s.ModelName, Weight: s.Weight, Pattern: s.ModelNamePattern}
 	}
 	return rendered
 }
@@ -91,12 +91,10 @@ func (d *Definition) renderRoute(r *RouteDefinition) snapshot.Route {
 		ID: r.ID, Name: r.Name, PathType: r.Match.Path.Type, Path: r.Match.Path.Value, IgnoreCase: r.Match.IgnoreURICase,
 		Methods: r.Match.Methods, Headers: renderMatches(r.Match.Headers), Query: renderMatches(r.Match.QueryParams),
 	}
-	services := d.DeployConfig.Services
 	if r.Backend != nil {
-		services = r.Backend.Services
-		rendered.Targets = targets(services)
+		rendered.Scene, rendered.Targets = r.Backend.Scene, targets(r.Backend.Services)
 	}
-	rendered.Protocol, rendered.Model = d.speaks(r, services)
+	rendered.Protocol, rendered.Model = d.speaks(r)
 	return rendered
 }
 
@@ -109,9 +107,9 @@ func renderMatches(matches []ValueMatch) []snapshot.ValueMatch {
 }
 
 // speaks returns the protocol of a route and where its requests name their model. A route of one's own is what the
-// default route with its path is; any other speaks the API's first protocol, and has a model in JSON if one is to be
-// written there.
-func (d *Definition) speaks(r *RouteDefinition, services []ServiceConfig) (protocol, model string) {
+// default route with its path is; any other speaks the API's first protocol, and has a model in JSON if its
+// backend wants one.
+func (d *Definition) speaks(r *RouteDefinition) (protocol, model string) {
 	if r.Builtin {
 		defaults, _ := defaultsOf(d.ModelCategory, d.AIProtocols) // checked when it was stored
 		for _, known := range defaults {
@@ -127,7 +125,7 @@ func (d *Definition) speaks(r *RouteDefinition, services []ServiceConfig) (proto
 		}
 		return protocol, known.Model
 	}
-	if slices.ContainsFunc(services, func(s ServiceConfig) bool { return s.ModelName != "" }) {
+	if d.backendOf(r).readsModel(r.Match.Methods) {
 		return protocol, modelInJSON
 	}
 	return protocol, modelNowhere

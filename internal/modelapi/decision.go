@@ -47,9 +47,18 @@ type Decision struct {
 	Route         *snapshot.Route
 	Authorization string // "": it did not come to that
 	Service       *snapshot.AIService
+	Shares        []Share  // of ByRatio: all services, of which Service is the first
 	UpstreamPath  string   // what the service is asked for
 	Model         string   // that the service is asked for; "": the request names none, or its route does not look
 	Policies      []string // in force for the route
+}
+
+// Share is one of the services that requests are shared out between.
+type Share struct {
+	ServiceID string
+	Name      string // "": the service is not published
+	Model     string // that the service is asked for; "": the request names none, or its route does not look
+	Weight    int    // percent
 }
 
 // Decide explains what gateways do with a request to one of the account's APIs. It looks at what is published alone,
@@ -170,13 +179,19 @@ func (d *Decision) authorize(who *snapshot.Consumer, consumerID string) bool {
 
 // forward finds the service and what it is asked for.
 func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, model string) error {
+	target, ok := found.Route.Pick(model)
+	if !ok {
+		d.refuse(404, "model_not_found", fmt.Sprintf("The model %.128q matches no modelNamePattern of the route; those are %s.",
+			model, strings.Join(patterns(found.Route.Targets), ", ")))
+		return nil
+	}
 	service := new(snapshot.AIService)
-	known, err := published(ctx, tx, snapshot.KindAIService, d.Route.Targets[0].ServiceID, service)
+	known, err := published(ctx, tx, snapshot.KindAIService, target.ServiceID, service)
 	if err != nil {
 		return err
 	}
 	if !known {
-		d.refuse(503, "service_not_found", "The service "+d.Route.Targets[0].ServiceID+" behind the route is not published.")
+		d.refuse(503, "service_not_found", "The service "+target.ServiceID+" behind the route is not published.")
 		return nil
 	}
 	d.Service = service
@@ -186,8 +201,36 @@ func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, mo
 		return nil
 	}
 	d.UpstreamPath = asked
-	d.Model = found.Route.Meant(found.Route.Targets[0], model, service)
+	d.Model = found.Route.Meant(target, model, service)
 	d.Status, d.Reason = 200, "The request is forwarded to the service "+service.Name+"."
+	switch {
+	case target.Weight > 0 && len(found.Route.Targets) > 1:
+		d.Reason = fmt.Sprintf("The request is forwarded to one of %d services, in proportion to their weights; this is about the first, %s.",
+			len(found.Route.Targets), service.Name)
+		return d.share(ctx, tx, found.Route, model)
+	case target.Pattern != "" && found.Route.Model != "":
+		d.Reason = "The request is forwarded to the service " + service.Name + ", the first whose modelNamePattern the model matches: " + target.Pattern + "."
+	}
+	return nil
+}
+
+func patterns(targets []snapshot.Target) []string {
+	all := make([]string, len(targets))
+	for i, t := range targets {
+		all[i] = t.Pattern
+	}
+	return all
+}
+
+// share lists the services that requests are shared out between.
+func (d *Decision) share(ctx context.Context, tx pgx.Tx, r *route.Route, model string) error {
+	for _, t := range r.Targets {
+		service := new(snapshot.AIService)
+		if _, err := published(ctx, tx, snapshot.KindAIService, t.ServiceID, service); err != nil {
+			return err
+		}
+		d.Shares = append(d.Shares, Share{t.ServiceID, service.Name, r.Meant(t, model, service), t.Weight})
+	}
 	return nil
 }
 

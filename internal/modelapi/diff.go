@@ -117,13 +117,11 @@ func compare(path string, before, after any, found *[]Change) {
 			return
 		}
 	}
-	if old, ok := named(before); ok {
-		if next, ok := named(after); ok {
-			already := len(*found)
-			compareMembers(old, next, func(name string) string { return path + "[" + name + "]" }, found)
-			if len(*found) > already {
-				return // otherwise they differ in their order, if at all
-			}
+	if old, next, ok := named(before, after); ok {
+		already := len(*found)
+		compareMembers(old.items, next.items, func(name string) string { return path + "[" + name + "]" }, found)
+		if len(*found) > already && (!old.ranked || old.ordered(next)) {
+			return // otherwise they differ in their order, if at all
 		}
 	}
 	if !reflect.DeepEqual(before, after) {
@@ -139,27 +137,87 @@ func compareMembers(before, after map[string]any, path func(name string) string,
 	}
 }
 
-// named returns a list's items by what tells them apart, if it is a list of such items.
-func named(value any) (map[string]any, bool) {
+// namedList is a list's items by what tells them apart.
+type namedList struct {
+	items  map[string]any
+	names  []string // in the order of the list
+	ranked bool     // the order decides: the first whose pattern matches is taken
+}
+
+// ordered reports whether what is in both lists is in the same order.
+func (l namedList) ordered(other namedList) bool {
+	common := func(names []string, in map[string]any) []string {
+		return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return in[name] == nil })
+	}
+	return slices.Equal(common(l.names, other.items), common(other.names, l.items))
+}
+
+// named returns the items of two lists by what tells them apart, if both are lists of such items: their names, and where
+// one of the lists has a name more than once, also what each is there for.
+func named(before, after any) (old, next namedList, ok bool) {
+	first, ok := members(before)
+	if !ok {
+		return old, next, false
+	}
+	second, ok := members(after)
+	if !ok {
+		return old, next, false
+	}
+	several := map[string]bool{}
+	for _, list := range [][]map[string]any{first, second} {
+		seen := map[string]bool{}
+		for _, item := range list {
+			name := nameOf(item)
+			several[name] = several[name] || seen[name]
+			seen[name] = true
+		}
+	}
+	old, ok = byName(first, several)
+	if !ok {
+		return old, next, false
+	}
+	next, ok = byName(second, several)
+	return old, next, ok
+}
+
+// members returns the items of a list of objects that have names.
+func members(value any) ([]map[string]any, bool) {
 	list, ok := value.([]any)
 	if !ok {
 		return nil, false
 	}
-	byName := make(map[string]any, len(list))
-	for _, item := range list {
-		members, ok := item.(map[string]any)
-		if !ok {
+	items := make([]map[string]any, len(list))
+	for i := range list {
+		if items[i], ok = list[i].(map[string]any); !ok || items[i]["name"] == nil && items[i]["type"] == nil {
 			return nil, false
 		}
-		name, ok := members["name"]
-		if !ok {
-			name = members["type"]
-		}
-		key := fmt.Sprint(name)
-		if _, twice := byName[key]; twice || name == nil {
-			return nil, false
-		}
-		byName[key] = item
 	}
-	return byName, true
+	return items, true
+}
+
+func nameOf(item map[string]any) string { return fmt.Sprint(either(item["name"], item["type"])) }
+
+func either(a, b any) any {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// byName keys items by their names, and those of which there are several by their pattern or model too. It returns false
+// when some are alike even then.
+func byName(items []map[string]any, several map[string]bool) (namedList, bool) {
+	l := namedList{items: make(map[string]any, len(items))}
+	for _, item := range items {
+		name := nameOf(item)
+		if purpose := either(item["modelNamePattern"], item["modelName"]); several[name] && purpose != nil {
+			name += ":" + fmt.Sprint(purpose)
+		}
+		if l.items[name] != nil {
+			return l, false
+		}
+		l.items[name], l.names = item, append(l.names, name)
+		l.ranked = l.ranked || item["modelNamePattern"] != nil
+	}
+	return l, true
 }

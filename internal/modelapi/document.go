@@ -45,6 +45,7 @@ type ServiceDocument struct {
 	Name             string `json:"name"`
 	ModelName        string `json:"modelName,omitempty"`
 	ModelNamePattern string `json:"modelNamePattern,omitempty"`
+	Weight           int    `json:"weight,omitempty"`
 }
 
 // RouteDocument is one route.
@@ -168,7 +169,7 @@ func (n names) document(d *Definition) Document {
 func (n names) services(configs []ServiceConfig) []ServiceDocument {
 	services := make([]ServiceDocument, len(configs))
 	for i, c := range configs {
-		services[i] = ServiceDocument{n.of(c.ServiceID), c.ModelName, c.ModelNamePattern}
+		services[i] = ServiceDocument{n.of(c.ServiceID), c.ModelName, c.ModelNamePattern, c.Weight}
 	}
 	return services
 }

@@ -296,7 +296,9 @@ func resolveServices(ctx context.Context, tx pgx.Tx, gatewayID string, services 
 	}
 	configs := make([]ServiceConfig, len(services))
 	for i, s := range services {
-		configs[i] = ServiceConfig{ServiceID: found[i], Name: s.Name, ModelName: s.ModelName, ModelNamePattern: s.ModelNamePattern}
+		configs[i] = ServiceConfig{
+			ServiceID: found[i], Name: s.Name, ModelName: s.ModelName, ModelNamePattern: s.ModelNamePattern, Weight: s.Weight,
+		}
 	}
 	return configs, nil
 }

@@ -230,7 +230,7 @@ func (d *Definition) checkRoutes() error {
 		}
 	}
 	sortRoutes(d)
-	return nil
+	return d.checkModels()
 }
 
 // syncRoutes writes what differs between two states of an API's routes.

@@ -41,7 +41,7 @@ func TestCreateHttpApiTakesWhatOfficialClientsSend(t *testing.T) {
 		FirstByteTimeout: 1500,
 		DeployConfigs: []modelapi.DeployConfig{{
 			GatewayID: "gw-1", EnvironmentID: "env-1", BackendScene: "SingleService", AutoDeploy: true,
-			Services: []modelapi.ServiceConfig{{ServiceID: "svc-1", ModelName: "qwen-plus"}},
+			Services: []modelapi.ServiceConfig{{ServiceID: "svc-1", ModelName: "qwen-plus", Weight: 100}},
 			PolicyConfigs: []modelapi.PolicyConfig{
 				{Type: "AiStatistics", Enable: true, AiStatistics: &modelapi.AiStatistics{LogRequestContent: true}}, {Type: "AiCache"},
 			},
@@ -100,8 +100,9 @@ func TestAModelAPIIsShownAsOfficialClientsReadIt(t *testing.T) {
 		}},
 		"environments": []any{object{
 			"environmentId": environmentID, "name": "staging", "alias": "", "deployStatus": "Deployed", "backendScene": "SingleService",
-			"gatewayInfo":   object{"gatewayId": gatewayID, "name": "models"},
-			"customDomains": []any{object{"domainId": domainID, "name": "models.example.com", "protocol": "HTTPS"}},
+			"serviceConfigs": []any{object{"serviceId": serviceID, "name": "qwen"}},
+			"gatewayInfo":    object{"gatewayId": gatewayID, "name": "models"},
+			"customDomains":  []any{object{"domainId": domainID, "name": "models.example.com", "protocol": "HTTPS"}},
 			"subDomains": []any{object{
 				"domainId": environmentID, "name": environmentID + ".localhost", "protocol": "HTTP", "networkType": "Internet",
 			}},

@@ -34,7 +34,10 @@ func toDocument(document apigapi.HttpApiDocument) modelapi.Document {
 }
 
 func toDocumentService(service apigapi.HttpApiDocumentService) modelapi.ServiceDocument {
-	return modelapi.ServiceDocument{Name: service.Name, ModelName: orZero(service.ModelName)}
+	return modelapi.ServiceDocument{
+		Name: service.Name, ModelName: orZero(service.ModelName), ModelNamePattern: orZero(service.ModelNamePattern),
+		Weight: int(orZero(service.Weight)),
+	}
 }
 
 func toDocumentRoute(route apigapi.HttpApiDocumentRoute) modelapi.RouteDocument {
@@ -86,7 +89,10 @@ func fromDocument(document modelapi.Document) apigapi.HttpApiDocument {
 }
 
 func fromDocumentService(service modelapi.ServiceDocument) apigapi.HttpApiDocumentService {
-	return apigapi.HttpApiDocumentService{Name: service.Name, ModelName: unlessEmpty(service.ModelName)}
+	return apigapi.HttpApiDocumentService{
+		Name: service.Name, ModelName: unlessEmpty(service.ModelName), ModelNamePattern: unlessEmpty(service.ModelNamePattern),
+		Weight: unlessZero(int64(service.Weight)),
+	}
 }
 
 func fromDocumentRoute(route modelapi.RouteDocument) apigapi.HttpApiDocumentRoute {

@@ -65,6 +65,7 @@ func toDeployConfig(config apigapi.HttpApiDeployConfig) modelapi.DeployConfig {
 func toServiceConfig(config apigapi.HttpApiServiceConfig) modelapi.ServiceConfig {
 	return modelapi.ServiceConfig{
 		ServiceID: config.ServiceId, ModelName: orZero(config.ModelName), ModelNamePattern: orZero(config.ModelNamePattern),
+		Weight: int(orZero(config.Weight)),
 	}
 }
 
@@ -170,7 +171,10 @@ func fromDeployConfig(config modelapi.DeployConfig) apigapi.HttpApiDeployConfig 
 }
 
 func fromServiceConfig(config modelapi.ServiceConfig) apigapi.HttpApiServiceConfig {
-	return apigapi.HttpApiServiceConfig{ServiceId: config.ServiceID, Name: unlessEmpty(config.Name), ModelName: unlessEmpty(config.ModelName)}
+	return apigapi.HttpApiServiceConfig{
+		ServiceId: config.ServiceID, Name: unlessEmpty(config.Name), ModelName: unlessEmpty(config.ModelName),
+		ModelNamePattern: unlessEmpty(config.ModelNamePattern), Weight: unlessZero(int64(config.Weight)),
+	}
 }
 
 func unlessEmpty(text string) *string {
@@ -193,14 +197,15 @@ func fromPolicyConfig(policy modelapi.PolicyConfig) apigapi.HttpApiPolicyConfig 
 func fromAPIEnvironment(found modelapi.API) apigapi.HttpApiEnvironment {
 	config := found.DeployConfig
 	environment := apigapi.HttpApiEnvironment{
-		EnvironmentId: config.EnvironmentID,
-		Name:          found.EnvironmentName,
-		Alias:         found.EnvironmentAlias,
-		DeployStatus:  found.DeployStatus,
-		BackendScene:  config.BackendScene,
-		GatewayInfo:   apigapi.GatewayInfo{GatewayId: config.GatewayID, Name: found.GatewayName},
-		CustomDomains: mapped(found.CustomDomains, fromBoundDomain),
-		SubDomains:    []apigapi.SubDomainInfo{},
+		EnvironmentId:  config.EnvironmentID,
+		Name:           found.EnvironmentName,
+		Alias:          found.EnvironmentAlias,
+		DeployStatus:   found.DeployStatus,
+		BackendScene:   config.BackendScene,
+		ServiceConfigs: mapped(config.Services, fromServiceConfig),
+		GatewayInfo:    apigapi.GatewayInfo{GatewayId: config.GatewayID, Name: found.GatewayName},
+		CustomDomains:  mapped(found.CustomDomains, fromBoundDomain),
+		SubDomains:     []apigapi.SubDomainInfo{},
 	}
 	if len(config.EnvDomainIDs) > 0 {
 		environment.SubDomains = append(environment.SubDomains, fromSubDomain(config.EnvironmentID, found.SubDomain))

@@ -42,5 +42,15 @@ func fromDecision(decision modelapi.Decision) apigapi.RouteDecision {
 			ServiceId: service.ID, Name: service.Name, ModelServiceId: unlessEmpty(service.ModelServiceID),
 		}
 	}
+	if decision.Shares != nil {
+		shares := mapped(decision.Shares, fromShare)
+		converted.Shares = &shares
+	}
 	return converted
+}
+
+func fromShare(share modelapi.Share) apigapi.DecidedShare {
+	return apigapi.DecidedShare{
+		ServiceId: share.ServiceID, Name: unlessEmpty(share.Name), Model: unlessEmpty(share.Model), Weight: int64(share.Weight),
+	}
 }

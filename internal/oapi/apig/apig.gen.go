@@ -1205,6 +1205,29 @@ type DecidedService struct {
 	ServiceId ServiceId `json:"serviceId"`
 }
 
+// DecidedShare A service with its share of the requests.
+type DecidedShare struct {
+	// Model The model that it is asked for.
+	//
+	// Example: qwen-plus
+	Model *string `json:"model,omitempty"`
+
+	// Name Its name; absent when it is not published.
+	//
+	// Example: qwen
+	Name *string `json:"name,omitempty"`
+
+	// ServiceId The id of a service.
+	//
+	// Example: svc-0123456789abcdefghij
+	ServiceId ServiceId `json:"serviceId"`
+
+	// Weight The share in percent.
+	//
+	// Example: 70
+	Weight int64 `json:"weight"`
+}
+
 // DeployHttpApiRequest defines model for DeployHttpApiRequest.
 type DeployHttpApiRequest struct {
 	// RouteId Accepted; the API is deployed whole.
@@ -1950,7 +1973,7 @@ type HttpApiChange struct {
 	// Example: /talk
 	Before interface{} `json:"before,omitempty"`
 
-	// Path Where in the document; items of a list by their names.
+	// Path Where in the document; items of a list by their names, and services that are in it more than once by name:modelNamePattern or name:modelName.
 	//
 	// Example: services[qwen].modelName
 	Path string `json:"path"`
@@ -1963,7 +1986,7 @@ type HttpApiDeployConfig struct {
 	// Example: true
 	AutoDeploy *bool `json:"autoDeploy,omitempty"`
 
-	// BackendScene SingleService.
+	// BackendScene SingleService: one service. MultiServiceByRatio: requests are shared out by weight. MultiServiceByModelName: the first whose modelNamePattern the request's model matches; MultiServiceByContent means it, too.
 	//
 	// Example: SingleService
 	BackendScene *string `json:"backendScene,omitempty"`
@@ -2044,7 +2067,7 @@ type HttpApiDocument struct {
 	// Example: true
 	AutoDeploy *bool `json:"autoDeploy,omitempty"`
 
-	// BackendScene SingleService.
+	// BackendScene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names.
 	//
 	// Example: SingleService
 	BackendScene string `json:"backendScene"`
@@ -2146,7 +2169,7 @@ type HttpApiDocumentFormat string
 
 // HttpApiDocumentBackend What answers requests of this route; absent is what answers for the API.
 type HttpApiDocumentBackend struct {
-	// Scene SingleService.
+	// Scene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names.
 	//
 	// Example: SingleService
 	Scene string `json:"scene"`
@@ -2189,10 +2212,20 @@ type HttpApiDocumentService struct {
 	// Example: qwen-plus
 	ModelName *string `json:"modelName,omitempty"`
 
+	// ModelNamePattern With MultiServiceByModelName: what the model that a request names must match.
+	//
+	// Example: qwen-*
+	ModelNamePattern *string `json:"modelNamePattern,omitempty"`
+
 	// Name The name of the service on the gateway.
 	//
 	// Example: qwen
 	Name string `json:"name"`
+
+	// Weight With MultiServiceByRatio: the share of requests in percent.
+	//
+	// Example: 70
+	Weight *int64 `json:"weight,omitempty"`
 }
 
 // HttpApiDomainInfo defines model for HttpApiDomainInfo.
@@ -2220,7 +2253,7 @@ type HttpApiEnvironment struct {
 	// Example: production
 	Alias string `json:"alias"`
 
-	// BackendScene SingleService.
+	// BackendScene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names.
 	//
 	// Example: SingleService
 	BackendScene string `json:"backendScene"`
@@ -2243,6 +2276,9 @@ type HttpApiEnvironment struct {
 	//
 	// Example: default-gw-0123456789abcdefghij
 	Name string `json:"name"`
+
+	// ServiceConfigs The services that answer.
+	ServiceConfigs []HttpApiServiceConfig `json:"serviceConfigs"`
 
 	// SubDomains The environment's sub-domains that the API answers on.
 	SubDomains []SubDomainInfo `json:"subDomains"`
@@ -2406,7 +2442,9 @@ type HttpApiServiceConfig struct {
 	// Example: qwen-plus
 	ModelName *string `json:"modelName,omitempty"`
 
-	// ModelNamePattern Refused with SingleService.
+	// ModelNamePattern With MultiServiceByModelName required, else refused: what the whole model name must match, with * for any characters and ? for one; case counts. At most 256 bytes, and no pattern twice.
+	//
+	// Example: qwen-*
 	ModelNamePattern *string `json:"modelNamePattern,omitempty"`
 
 	// Name The name of the service, in answers.
@@ -2418,6 +2456,11 @@ type HttpApiServiceConfig struct {
 	//
 	// Example: svc-0123456789abcdefghij
 	ServiceId ServiceId `json:"serviceId"`
+
+	// Weight With MultiServiceByRatio required: 1 to 100, the share of requests in percent; the weights add up to 100. Otherwise not kept.
+	//
+	// Example: 70
+	Weight *int64 `json:"weight,omitempty"`
 }
 
 // HttpApiServing What one gateway process serves of the API.
@@ -2497,7 +2540,7 @@ type HttpRoute struct {
 
 // HttpRouteBackend What answers requests of this route, if not what answers for the API.
 type HttpRouteBackend struct {
-	// Scene SingleService.
+	// Scene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names.
 	//
 	// Example: SingleService
 	Scene string `json:"scene"`
@@ -2508,7 +2551,7 @@ type HttpRouteBackend struct {
 
 // HttpRouteBackendConfig What answers requests of this route; absent is what answers for the API.
 type HttpRouteBackendConfig struct {
-	// Scene SingleService.
+	// Scene As backendScene of the API.
 	//
 	// Example: SingleService
 	Scene *string `json:"scene,omitempty"`
@@ -3011,6 +3054,9 @@ type RouteDecision struct {
 
 	// Service The service that answers.
 	Service *DecidedService `json:"service,omitempty"`
+
+	// Shares With MultiServiceByRatio, the services that requests are shared out between; service, upstreamPath and model are about the first.
+	Shares *[]DecidedShare `json:"shares,omitempty"`
 
 	// Status 200 when it is forwarded, else the status that gateways refuse it with.
 	//
