@@ -69,14 +69,11 @@ func TestOneModelAPIOverSeveralModelServices(t *testing.T) {
 		require.NoError(t, json.NewDecoder(response.Body).Decode(&answer))
 		return response.StatusCode, answer.Model + answer.Error.Code
 	}
-	for refusal, targets := range map[string][]any{
-		"100":              {share(big, "Qwen3-8B", 70), share(small, "", 20)},
-		"weight":           {share(big, "Qwen3-8B", 0), share(small, "", 100)},
-		"modelNamePattern": {named(big, "a", ""), share(small, "", 100)},
+	for _, targets := range [][]any{
+		{share(big, "Qwen3-8B", 70), share(small, "", 20)}, {share(big, "Qwen3-8B", 0), share(small, "", 100)}, {named(big, "a", ""), share(small, "", 100)},
 	} {
 		_, err := c.roa("CreateHttpApi", "POST", "/v1/http-apis", api("refused", "MultiServiceByRatio", targets...))
 		refused(t, err, 400, "InvalidParameter.DeployConfigs")
-		require.ErrorContains(t, err, refusal)
 	}
 
 	made, err := c.roa("CreateHttpApi", "POST", "/v1/http-apis", api("split", "MultiServiceByRatio",
