@@ -225,7 +225,8 @@ func TestSeveralServicesComeBackFromTheirDocument(t *testing.T) {
 	require.NoError(t, err)
 	served, doc := w.served(t, api.ID), w.export(t, api.ID)
 	require.Equal(t, []ServiceDocument{
-		{Name: "qwen", ModelNamePattern: "qwen-*"}, {Name: "deepseek", ModelNamePattern: "deepseek-?"},
+		{Name: "qwen", ModelNamePattern: "qwen-*"},
+		{Name: "deepseek", ModelNamePattern: "deepseek-?"},
 		{Name: "qwen", ModelNamePattern: "*", ModelName: "qwen-turbo"},
 	}, doc.Services)
 	require.Empty(t, w.take(t, doc).Changes)

@@ -372,3 +372,38 @@ func TestSeveralServicesAreReadBackAsTheyWereSent(t *testing.T) {
 		require.Equal(t, []any{c.scene, want}, []any{document["backendScene"], document["services"]})
 	}
 }
+
+func TestAServiceAmongSeveralCannotBeDeleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	made := w.Call(apitest.RootKey, "CreateService", "POST", "/v1/services", object{
+		"gatewayId": w.replace(gatewayID), "sourceType": "VIP", "serviceConfigs": []any{
+			object{"name": "second", "addresses": []any{"192.0.2.1:80"}}, object{"name": "third", "addresses": []any{"192.0.2.2:80"}},
+		},
+	})
+	require.Equal(t, 200, made.Status, made.Body)
+	ids := made.Body["data"].(object)["serviceIds"].([]any)
+	second, third := ids[0].(string), ids[1].(string)
+	a := w.Call(apitest.RootKey, "CreateHttpApi", "POST", "/v1/http-apis", w.replace(encode(t, object{
+		"name": "both", "type": "LLM", "modelCategory": "Text", "aiProtocols": []any{"OpenAI/v1"}, "basePath": "/both",
+		"deployConfigs": []any{object{
+			"gatewayId": gatewayID, "environmentId": environmentID, "backendScene": "MultiServiceByRatio", "serviceConfigs": []any{
+				object{"serviceId": serviceID, "weight": 1}, object{"serviceId": second, "weight": 99},
+			},
+		}},
+	})))
+	require.Equal(t, 200, a.Status, a.Body)
+	id := a.Body["data"].(object)["httpApiId"].(string)
+	a = w.Call(apitest.RootKey, "CreateHttpApiRoute", "POST", "/v1/http-apis/"+id+"/routes", w.replace(encode(t, object{
+		"name": "mine", "match": object{"path": object{"type": "Exact", "value": "/mine"}},
+		"backendConfig": object{"scene": "MultiServiceByContent", "services": []any{
+			object{"serviceId": serviceID, "modelNamePattern": "a"}, object{"serviceId": third, "modelNamePattern": "b"},
+		}},
+	})))
+	require.Equal(t, 200, a.Status, a.Body)
+	for _, service := range []string{second, third} {
+		a = w.Call(apitest.RootKey, "DeleteService", "DELETE", "/v1/services/"+service, nil)
+		require.Equal(t, 409, a.Status, a.Body)
+		require.Contains(t, a.Body["message"], "both")
+	}
+}
