@@ -96,6 +96,7 @@ type ServiceConfig struct {
 	ModelName        string `json:"modelName,omitempty"`
 	ModelNamePattern string `json:"modelNamePattern,omitempty"` // of ByModelName: what a request's model must match, with ? and *
 	Weight           int    `json:"weight,omitempty"`           // of ByRatio, 1 to 100; the sum is 100
+	ByPerformance    bool   `json:"-"`                          // it was asked for by how busy or fast it is, which is refused
 }
 
 // PolicyConfig is one policy of an API or of a route.

@@ -39,6 +39,10 @@ func (b Backend) checked(at string) (Backend, error) {
 		return b, ErrDeployConfigs.Withf("%d %s are given; a scene has at most %d.", len(b.Services), at, maxServices)
 	}
 	for i, s := range b.Services {
+		if s.ByPerformance {
+			return b, ErrUnsupported.Withf("%s[%d] is to be chosen by how busy or fast it is, which is not served: leave out observabilityRouteConfig, and multiServiceRouteStrategy but for ByWeight.",
+				at, i)
+		}
 		if len(s.ModelName) > maxValue {
 			return b, ErrDeployConfigs.Withf("The %s[%d].modelName is longer than %d bytes.", at, i, maxValue)
 		}

@@ -82,6 +82,7 @@ func TestScenesAreCheckedByTheirOwnRules(t *testing.T) {
 		"a pattern twice":      {Backend{ByModelName, []ServiceConfig{patterned("a", "q*"), patterned("b", "*"), patterned("c", "q*")}}, `services[2].modelNamePattern is "q*", as that of services[0]`},
 		"101 patterns":         {Backend{ByModelName, distinct(101)}, "a scene has at most 100"},
 		"too long a model":     {Backend{ByModelName, []ServiceConfig{patterned("a", "b"), {ServiceID: "a", ModelNamePattern: "c", ModelName: long + "x"}}}, "services[1].modelName is longer than 256 bytes"},
+		"by performance":       {Backend{ByRatio, []ServiceConfig{{ServiceID: "a", Weight: 100, ByPerformance: true}}}, "UnsupportedParameter: services[0] is to be chosen by how busy or fast it is"},
 		"not ours":             {Backend{"SemanticRouter", []ServiceConfig{{ServiceID: "a"}}}, "UnsupportedParameter"},
 		"a weight of millions": {Backend{ByRatio, []ServiceConfig{weighted("a", 1<<62), weighted("b", 1<<62)}}, "services[0].weight"},
 	} {
@@ -224,7 +225,8 @@ func TestSeveralServicesComeBackFromTheirDocument(t *testing.T) {
 	require.NoError(t, err)
 	served, doc := w.served(t, api.ID), w.export(t, api.ID)
 	require.Equal(t, []ServiceDocument{
-		{Name: "qwen", ModelNamePattern: "qwen-*"}, {Name: "deepseek", ModelNamePattern: "deepseek-?"},
+		{Name: "qwen", ModelNamePattern: "qwen-*"},
+		{Name: "deepseek", ModelNamePattern: "deepseek-?"},
 		{Name: "qwen", ModelNamePattern: "*", ModelName: "qwen-turbo"},
 	}, doc.Services)
 	require.Empty(t, w.take(t, doc).Changes)

@@ -2445,10 +2445,21 @@ type HttpApiServiceConfig struct {
 	// Example: qwen-*
 	ModelNamePattern *string `json:"modelNamePattern,omitempty"`
 
+	// MultiServiceRouteStrategy ByWeight, which absent is, too.
+	//
+	// Example: ByWeight
+	MultiServiceRouteStrategy *string `json:"multiServiceRouteStrategy,omitempty"`
+
 	// Name The name of the service, in answers.
 	//
 	// Example: qwen
 	Name *string `json:"name,omitempty"`
+
+	// ObservabilityRouteConfig Not served.
+	ObservabilityRouteConfig *struct {
+		// Mode Refused.
+		Mode *string `json:"mode,omitempty"`
+	} `json:"observabilityRouteConfig,omitempty"`
 
 	// ServiceId The id of a service.
 	//

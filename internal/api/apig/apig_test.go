@@ -1,6 +1,7 @@
 package apig_test
 
 import (
+	"encoding/json"
 	"maps"
 	"net/url"
 	"testing"
@@ -316,4 +317,93 @@ func TestAGatewayIsMadeAndFoundByItsTags(t *testing.T) {
 	require.Equal(t, 200, a.Status, a.Body)
 	require.Equal(t, tags, d.asked[0].(ingress.GatewayFilter).Tags)
 	require.Equal(t, []any{object{"key": "team", "value": "search"}}, a.Body["data"].(object)["items"].([]any)[0].(object)["tags"])
+}
+
+// Sample requests with several services, read back as they were sent.
+func TestSeveralServicesAreReadBackAsTheyWereSent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, c := range map[string]struct {
+		scene    string
+		services []any
+	}{
+		"by-name": {"MultiServiceByModelName", []any{
+			object{"serviceId": serviceID, "name": "qwen", "modelNamePattern": "qwen-*"},
+			object{"serviceId": serviceID, "name": "qwen", "modelNamePattern": "gpt-4?", "modelName": "gpt-4o"},
+		}},
+		"by-ratio": {"MultiServiceByRatio", []any{
+			object{"serviceId": serviceID, "name": "qwen", "weight": 70.0},
+			object{"serviceId": serviceID, "name": "qwen", "weight": 30.0, "modelName": "m2"},
+		}},
+	} {
+		data := func(a apitest.Answer) object {
+			require.Equal(t, 200, a.Status, a.Body)
+			return a.Body["data"].(object)
+		}
+		call := func(operation, method, target string, body any) apitest.Answer {
+			if body == nil {
+				return w.Call(apitest.RootKey, operation, method, w.replace(target), nil)
+			}
+			return w.Call(apitest.RootKey, operation, method, w.replace(target), w.replace(encode(t, body)))
+		}
+		var want []any
+		require.NoError(t, json.Unmarshal([]byte(w.replace(encode(t, c.services))), &want))
+		id := data(call("CreateHttpApi", "POST", "/v1/http-apis", object{
+			"name": name, "type": "LLM", "modelCategory": "Text", "aiProtocols": []any{"OpenAI/v1"}, "basePath": "/" + name,
+			"deployConfigs": []any{object{
+				"gatewayId": gatewayID, "environmentId": environmentID, "autoDeploy": true, "backendScene": c.scene, "serviceConfigs": c.services,
+			}},
+		}))["httpApiId"].(string)
+		route := data(call("CreateHttpApiRoute", "POST", "/v1/http-apis/"+id+"/routes", object{
+			"name": "mine", "match": object{"path": object{"type": "Exact", "value": "/mine"}},
+			"backendConfig": object{"scene": c.scene, "services": c.services},
+		}))["routeId"].(string)
+		api := data(call("GetHttpApi", "GET", "/v1/http-apis/"+id, nil))
+		for _, config := range []string{"deployConfigs", "environments"} {
+			read := api[config].([]any)[0].(object)
+			require.Equal(t, []any{c.scene, want}, []any{read["backendScene"], read["serviceConfigs"]}, config)
+		}
+		backend := data(call("GetHttpApiRoute", "GET", "/v1/http-apis/"+id+"/routes/"+route, nil))["backend"]
+		require.Equal(t, object{"scene": c.scene, "services": want}, backend)
+		document := data(call("GetHttpApiRevision", "GET", "/v1/http-apis/"+id+"/revisions/1", nil))["document"].(object)
+		for _, service := range want {
+			delete(service.(object), "serviceId")
+		}
+		require.Equal(t, []any{c.scene, want}, []any{document["backendScene"], document["services"]})
+	}
+}
+
+func TestAServiceAmongSeveralCannotBeDeleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	made := w.Call(apitest.RootKey, "CreateService", "POST", "/v1/services", object{
+		"gatewayId": w.replace(gatewayID), "sourceType": "VIP", "serviceConfigs": []any{
+			object{"name": "second", "addresses": []any{"192.0.2.1:80"}}, object{"name": "third", "addresses": []any{"192.0.2.2:80"}},
+		},
+	})
+	require.Equal(t, 200, made.Status, made.Body)
+	ids := made.Body["data"].(object)["serviceIds"].([]any)
+	second, third := ids[0].(string), ids[1].(string)
+	a := w.Call(apitest.RootKey, "CreateHttpApi", "POST", "/v1/http-apis", w.replace(encode(t, object{
+		"name": "both", "type": "LLM", "modelCategory": "Text", "aiProtocols": []any{"OpenAI/v1"}, "basePath": "/both",
+		"deployConfigs": []any{object{
+			"gatewayId": gatewayID, "environmentId": environmentID, "backendScene": "MultiServiceByRatio", "serviceConfigs": []any{
+				object{"serviceId": serviceID, "weight": 1}, object{"serviceId": second, "weight": 99},
+			},
+		}},
+	})))
+	require.Equal(t, 200, a.Status, a.Body)
+	id := a.Body["data"].(object)["httpApiId"].(string)
+	a = w.Call(apitest.RootKey, "CreateHttpApiRoute", "POST", "/v1/http-apis/"+id+"/routes", w.replace(encode(t, object{
+		"name": "mine", "match": object{"path": object{"type": "Exact", "value": "/mine"}},
+		"backendConfig": object{"scene": "MultiServiceByContent", "services": []any{
+			object{"serviceId": serviceID, "modelNamePattern": "a"}, object{"serviceId": third, "modelNamePattern": "b"},
+		}},
+	})))
+	require.Equal(t, 200, a.Status, a.Body)
+	for _, service := range []string{second, third} {
+		a = w.Call(apitest.RootKey, "DeleteService", "DELETE", "/v1/services/"+service, nil)
+		require.Equal(t, 409, a.Status, a.Body)
+		require.Contains(t, a.Body["message"], "both")
+	}
 }

@@ -65,8 +65,13 @@ func toDeployConfig(config apigapi.HttpApiDeployConfig) modelapi.DeployConfig {
 func toServiceConfig(config apigapi.HttpApiServiceConfig) modelapi.ServiceConfig {
 	return modelapi.ServiceConfig{
 		ServiceID: config.ServiceId, ModelName: orZero(config.ModelName), ModelNamePattern: orZero(config.ModelNamePattern),
-		Weight: int(orZero(config.Weight)),
+		Weight: int(orZero(config.Weight)), ByPerformance: byPerformance(config),
 	}
+}
+
+func byPerformance(config apigapi.HttpApiServiceConfig) bool {
+	strategy, observed := orZero(config.MultiServiceRouteStrategy), config.ObservabilityRouteConfig
+	return strategy != "" && strategy != "ByWeight" || observed != nil && orZero(observed.Mode) != ""
 }
 
 func toPolicyConfig(config apigapi.HttpApiPolicyConfig) modelapi.PolicyConfig {

@@ -28,6 +28,9 @@ func TestARequestIsExplained(t *testing.T) {
 		"route":         object{"routeId": routeID, "name": "chat-completions", "pathType": "Exact", "path": "/v1/chat/completions", "protocol": "OpenAI/v1"},
 		"authorization": "Allowed", "service": object{"serviceId": serviceID, "name": "ours", "modelServiceId": "ms" + body},
 		"upstreamPath": "/v1/chat/completions", "model": "qwen-plus", "policies": []any{"AiStatistics"},
+		"shares": []any{
+			object{"serviceId": serviceID, "name": "ours", "model": "qwen-plus", "weight": 70.0}, object{"serviceId": serviceID, "weight": 30.0},
+		},
 	}, got)
 	require.Equal(t, object{
 		"status": 405.0, "code": "method_not_allowed", "reason": "why", "path": "/nowhere", "allow": "POST", "policies": []any{},

@@ -162,6 +162,7 @@ func (a apis) Decide(_ context.Context, _ string, question modelapi.Question) (m
 		Route:         &snapshot.Route{ID: routeID, Name: "chat-completions", PathType: "Exact", Path: "/v1/chat/completions", Protocol: "OpenAI/v1"},
 		Authorization: modelapi.Allowed, Service: &snapshot.AIService{ID: serviceID, Name: "ours", ModelServiceID: "ms" + body},
 		UpstreamPath: "/v1/chat/completions", Model: "qwen-plus", Policies: []string{"AiStatistics"},
+		Shares: []modelapi.Share{{ServiceID: serviceID, Name: "ours", Model: "qwen-plus", Weight: 70}, {ServiceID: serviceID, Weight: 30}},
 	}, a.err
 }
 
@@ -213,8 +214,8 @@ func document() modelapi.Document {
 		Format: modelapi.DocumentFormat, Name: "chat", Type: modelapi.TypeLLM, ModelCategory: "Text", AIProtocols: []string{"OpenAI/v1"},
 		BasePath: "/chat", RemoveBasePath: true, Protocols: []string{"HTTP"}, Description: "a note", EnableAuth: true,
 		AuthConfig: &modelapi.AuthConfig{AuthType: "Apikey", AuthMode: "Custom"}, Gateway: "models", Environment: "staging",
-		SubDomain: true, Domains: []string{"models.example.com"}, AutoDeploy: true, BackendScene: modelapi.SingleService,
-		Services: []modelapi.ServiceDocument{{Name: "qwen", ModelName: "qwen-plus"}},
+		SubDomain: true, Domains: []string{"models.example.com"}, AutoDeploy: true, BackendScene: modelapi.ByModelName,
+		Services: []modelapi.ServiceDocument{{Name: "qwen", ModelName: "qwen-plus", ModelNamePattern: "qwen-*"}, {Name: "qwen", ModelNamePattern: "*"}},
 		PolicyConfigs: []modelapi.PolicyConfig{{
 			Type: "AiStatistics", AiStatistics: &modelapi.AiStatistics{LogRequestContent: true},
 		}},
@@ -223,7 +224,9 @@ func document() modelapi.Document {
 				Path: modelapi.PathMatch{Type: "Exact", Value: "/v1/search"}, Methods: []string{"POST"},
 				Headers: []modelapi.ValueMatch{{Name: "X-Team", Type: "Exact", Value: "a"}}, QueryParams: []modelapi.ValueMatch{},
 			},
-			Backend:       &modelapi.BackendDocument{Scene: "SingleService", Services: []modelapi.ServiceDocument{{Name: "other"}}},
+			Backend: &modelapi.BackendDocument{Scene: "MultiServiceByRatio", Services: []modelapi.ServiceDocument{
+				{Name: "other", Weight: 70}, {Name: "qwen", ModelName: "qwen-plus", Weight: 30},
+			}},
 			PolicyConfigs: []modelapi.PolicyConfig{},
 		}},
 		Consumers: []string{"alice"}, ConsumerGroups: []string{},
