@@ -78,7 +78,7 @@ type AiServiceConfig struct {
 	// Example: ["Anthropic"]
 	CompatibleProtocols *[]string `json:"compatibleProtocols,omitempty"`
 
-	// DefaultModelName Kept and shown; a request that names no model is passed on as it is.
+	// DefaultModelName The model that is written into a request that names none.
 	//
 	// Example: qwen-plus
 	DefaultModelName *string `json:"defaultModelName,omitempty"`
