@@ -64,7 +64,7 @@ func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
 		return errEncoded
 	}
 	c.cfg, c.canonical, c.match = cfg, path, found.Match
-	if c.route.Scene == snapshot.SceneByModelName && c.route.Model != "" {
+	if c.route.ByModel(c.in.Method) {
 		return nil // the body says which
 	}
 	return c.choose("")
@@ -85,7 +85,7 @@ func (c *call) redirect(host, path string) *refusal {
 // choose finds the service for a request that names this model, or "", and what it is asked for.
 func (c *call) choose(named string) *refusal {
 	var ok bool
-	if c.target, ok = c.api.Pick(c.route, named); !ok {
+	if c.target, ok = c.api.Pick(c.route, c.in.Method, named); !ok {
 		return errNoModel
 	}
 	c.upstream = c.cfg.Upstream(c.target.ServiceID)

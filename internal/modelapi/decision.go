@@ -113,7 +113,7 @@ func (a *APIs) decide(ctx context.Context, tx pgx.Tx, accountID string, q Questi
 	if d.Policies, err = policiesInForce(ctx, tx, d.API, d.Route); err != nil || !d.authorize(who, q.ConsumerID) {
 		return d, err
 	}
-	return d, d.forward(ctx, tx, table.Find(request), q.Model)
+	return d, d.forward(ctx, tx, table.Find(request), q)
 }
 
 func header(values map[string]string) map[string][]string {
@@ -178,8 +178,9 @@ func (d *Decision) authorize(who *snapshot.Consumer, consumerID string) bool {
 }
 
 // forward finds the service and what it is asked for.
-func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, model string) error {
-	target, ok := found.Route.Pick(model)
+func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, q Question) error {
+	model := q.Model
+	target, ok := found.Route.Pick(q.Method, model)
 	if !ok {
 		d.refuse(404, "model_not_found", fmt.Sprintf("The model %.128q matches no modelNamePattern of the route; those are %s.",
 			model, strings.Join(patterns(found.Route.Targets), ", ")))
@@ -208,7 +209,7 @@ func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, mo
 		d.Reason = fmt.Sprintf("The request is forwarded to one of %d services, in proportion to their weights; this is about the first, %s.",
 			len(found.Route.Targets), service.Name)
 		return d.share(ctx, tx, found.Route, model)
-	case target.Pattern != "" && found.Route.Model != "":
+	case found.Route.ByModel(q.Method):
 		d.Reason = "The request is forwarded to the service " + service.Name + ", the first whose modelNamePattern the model matches: " + target.Pattern + "."
 	}
 	return nil

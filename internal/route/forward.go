@@ -1,6 +1,7 @@
 package route
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 
@@ -37,9 +38,9 @@ func (m Match) Asked(path string, of *snapshot.AIService) (string, bool) {
 
 // Pick returns the target of a request that names this model, or "": of the scene by model name the first whose pattern
 // matches, and false when none does. Of the scene by proportion all are meant, and the first stands for them. Requests
-// that name no model, because their route has no place for one, go to the first as well.
-func (r *Route) Pick(model string) (snapshot.Target, bool) {
-	if r.Scene != snapshot.SceneByModelName || r.Model == "" {
+// that have no place for a model go to the first as well.
+func (r *Route) Pick(method, model string) (snapshot.Target, bool) {
+	if !r.ByModel(method) {
 		return r.Targets[0], true
 	}
 	for _, t := range r.Targets {
@@ -48,6 +49,13 @@ func (r *Route) Pick(model string) (snapshot.Target, bool) {
 		}
 	}
 	return snapshot.Target{}, false
+}
+
+// ByModel reports whether the model that a request of the method names decides where it goes. What has no body names
+// none: to ask for a fine-tuning job, for example.
+func (r *Route) ByModel(method string) bool {
+	return r.Scene == snapshot.SceneByModelName && r.Model != "" &&
+		(method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch)
 }
 
 // Written is the model that is written over the one a request for the target names; "" leaves that.

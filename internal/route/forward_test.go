@@ -39,7 +39,7 @@ func TestTheFirstPatternThatMatchesPicksTheTarget(t *testing.T) {
 	for model, want := range map[string]string{
 		"qwen-max": "exact", "qwen-7": "one", "qwen-": "any", "qwen-long": "any", "gpt-4o-mini": "both", "gpt-4-mini": "", "Qwen-max": "", "": "",
 	} {
-		picked, ok := r.Pick(model)
+		picked, ok := r.Pick("POST", model)
 		require.Equal(t, []any{want, want != ""}, []any{picked.ServiceID, ok}, model)
 	}
 	rapid.Check(t, func(t *rapid.T) {
@@ -55,14 +55,18 @@ func TestTheFirstPatternThatMatchesPicksTheTarget(t *testing.T) {
 				want = all[i].ServiceID
 			}
 		}
-		picked, _ := r.Pick(model)
+		picked, _ := r.Pick("POST", model)
 		require.Equal(t, want, picked.ServiceID)
 	})
+	for method, want := range map[string]bool{"GET": true, "DELETE": true, "HEAD": true, "POST": false, "PUT": false, "PATCH": false} {
+		picked, ok := r.Pick(method, "")
+		require.Equal(t, []any{want, want}, []any{ok, picked.ServiceID == "exact"}, method)
+	}
 	for _, other := range []snapshot.Route{
 		{Scene: snapshot.SceneByModelName, Targets: targets}, // its requests name no model
 		{Model: "json", Scene: snapshot.SceneByRatio, Targets: targets}, {Model: "json", Scene: snapshot.SceneSingle, Targets: targets[:1]},
 	} {
-		picked, ok := (&route.Route{Route: other}).Pick("anything")
+		picked, ok := (&route.Route{Route: other}).Pick("POST", "anything")
 		require.True(t, ok)
 		require.Equal(t, targets[0], picked)
 	}

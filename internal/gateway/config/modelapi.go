@@ -21,13 +21,13 @@ type API struct {
 	source
 }
 
-// Pick returns the target of a request for one of the API's routes that names this model, or ""; false when none is for
-// that model.
-func (a *API) Pick(r *route.Route, model string) (snapshot.Target, bool) {
+// Pick returns the target of a request of the method for one of the API's routes that names this model, or ""; false when
+// none is for that model.
+func (a *API) Pick(r *route.Route, method, model string) (snapshot.Target, bool) {
 	if wheel := a.wheels[&r.Targets[0]]; wheel != nil {
 		return r.Targets[wheel.Next()], true
 	}
-	return r.Pick(model)
+	return r.Pick(method, model)
 }
 
 // wheelsOf are an API's own, though its routes may be compiled once for many: of their requests each has its share.
