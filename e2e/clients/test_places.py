@@ -132,6 +132,14 @@ def test_a_consumer_carries_its_key_where_it_was_told_to(apig, publisher, record
     ("azure", "Text", "OpenAI/v1", "/v1/chat/completions", "/openai/v1/chat/completions", ("Api-Key", "")),
     ("zhipuai", "Text", "OpenAI/v1", "/v1/chat/completions", "/api/paas/v4/chat/completions", ("Authorization", "Bearer ")),
     ("moonshot", "Text", "Anthropic", "/v1/messages", "/anthropic/v1/messages", ("Authorization", "Bearer ")),
+    ("anthropic", "Text", "Anthropic", "/v1/messages", "/v1/messages", ("X-Api-Key", "")),
+    ("minimax", "Text", "Anthropic", "/v1/messages", "/anthropic/v1/messages", ("Authorization", "Bearer ")),
+    ("deepseek", "Text", "Anthropic", "/v1/messages", "/anthropic/v1/messages", ("Authorization", "Bearer ")),
+    ("zhipuai", "Text", "Anthropic", "/v1/messages", "/api/anthropic/v1/messages", ("Authorization", "Bearer ")),
+    ("doubao", "Text", "OpenAI/v1", "/v1/chat/completions", "/api/v3/chat/completions", ("Authorization", "Bearer ")),
+    ("gemini", "Text", "OpenAI/v1", "/v1/chat/completions", "/v1beta/openai/chat/completions", ("Authorization", "Bearer ")),
+    *((provider, "Text", "OpenAI/v1", "/v1/chat/completions", "/v1/chat/completions", ("Authorization", "Bearer ")) for provider in (
+        "moonshot", "baichuan", "yi", "360ai", "hunyuan", "stepfun", "spark", "openai", "minimax", "deepseek", "custom", "pai-eas")),
 ])
 def test_a_provider_is_called_by_its_own_path_and_gets_its_key_its_own_way(
     publisher, recorder, upstream, provider, category, protocol, path, arrives, key,
@@ -145,4 +153,4 @@ def test_a_provider_is_called_by_its_own_path_and_gets_its_key_its_own_way(
     assert (got.method, got.path, got.header(name)) == ("POST", arrives, prefix + UPSTREAM_KEY)
     assert [h for h in ("Authorization", "X-Api-Key", "Api-Key") if got.header(h)] == [name]
     assert got.json["model"] == UPSTREAM_MODEL
-    assert got.header("Anthropic-Version") == ("2023-06-01" if provider == "claude" else None)
+    assert got.header("Anthropic-Version") == ("2023-06-01" if provider in ("claude", "anthropic") else None)
