@@ -190,11 +190,12 @@ func setBody(r *http.Request, pieces ...[]byte) {
 // answered looks at the engine's answer before any of it is passed on.
 func (c *call) answered(resp *http.Response) error {
 	c.answerModels(resp)
-	for _, name := range withheld {
-		delete(resp.Header, name)
-	}
 	if c.api != nil {
 		allowAnswerHeaders(resp)
+	} else {
+		for _, name := range withheld {
+			delete(resp.Header, name)
+		}
 	}
 	resp.Header[requestIDHeader] = []string{c.id}
 	c.status = resp.StatusCode

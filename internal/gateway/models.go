@@ -36,7 +36,6 @@ type listedModel struct {
 // models are those that the API is known to serve: what is written over the requests' own, or the service's default, or
 // what the engines of ours run.
 func (c *call) models() (models []listedModel) {
-	cfg := c.current()
 	for _, target := range c.route.Targets {
 		name, owner := target.Model, c.api.Name
 		if target.Pattern != "" {
@@ -45,12 +44,12 @@ func (c *call) models() (models []listedModel) {
 		if !strings.ContainsAny(target.Pattern, "*?") {
 			name = cmp.Or(target.Pattern, name)
 		}
-		if u := cfg.Upstream(target.ServiceID); u != nil {
+		if u := c.cfg.Upstream(target.ServiceID); u != nil {
 			owner = u.Name
 			if name == "" {
 				name = u.DefaultModel
 			}
-			if s := cfg.Service(u.ModelServiceID); s != nil && name == "" {
+			if s := c.cfg.Service(u.ModelServiceID); s != nil && name == "" {
 				name = s.ModelName
 			}
 		}

@@ -23,19 +23,6 @@ var (
 // Splice is a body with pieces of it replaced.
 type Splice [5][]byte
 
-// WriteJSON replaces the value of the top-level field model, or puts the field first where there is none. A body that
-// another reader could read otherwise is refused: with a second such field, or one in other letters.
-func WriteJSON(body []byte, name string) (Splice, error) {
-	r, err := ReadJSON(body)
-	if err != nil {
-		return Splice{}, err
-	}
-	if err := r.CheckModel(); err != nil {
-		return Splice{}, err
-	}
-	return r.Splice(&name, false), nil
-}
-
 func quote(name string) []byte {
 	if isPlain(name) { // as names are; an encoder would cost more than all else here
 		return append(append(append(make([]byte, 0, len(name)+2), '"'), name...), '"')
