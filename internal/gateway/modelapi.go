@@ -17,12 +17,8 @@ import (
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
-const (
-	// maxStreamed bounds the bodies of routes that name no model: files, which pass without being kept.
-	maxStreamed = 512 << 20
-	// modelInJSON is where a route's requests name their model, of a snapshot.Route.
-	modelInJSON = "json"
-)
+// maxStreamed bounds the bodies of routes that name no model: files, which pass without being kept.
+const maxStreamed = 512 << 20
 
 // admitAPI finds the Model API and the route, and decides whether the caller may use it.
 func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
@@ -115,7 +111,7 @@ func (c *call) limit() int64 {
 // readsModel reports whether the body names a model that is to be known, or is not the one that is meant.
 func (c *call) readsModel() bool {
 	return c.route != nil && c.in.ContentLength != 0 &&
-		(c.route.Model == modelInJSON || c.written() != "" || c.isOpen())
+		(c.route.Model == snapshot.ModelInJSON || c.written() != "" || c.isOpen())
 }
 
 // isOpen reports whether the request's model decides which service it goes to, and is not known yet.

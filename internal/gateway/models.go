@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/engineshed/engineshed/internal/glob"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 // modelsPath is where OpenAI clients ask which models there are.
@@ -19,7 +20,7 @@ const modelsPath = "/v1/models"
 
 // defaultModel is what a request is for that names no model; "": nothing.
 func (c *call) defaultModel() string {
-	if c.route.Model != modelInJSON || c.upstream == nil {
+	if c.route.Model != snapshot.ModelInJSON || c.upstream == nil {
 		return ""
 	}
 	return c.upstream.DefaultModel

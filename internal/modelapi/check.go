@@ -9,6 +9,7 @@ import (
 
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/instance"
+	"github.com/engineshed/engineshed/internal/route"
 )
 
 const (
@@ -28,7 +29,6 @@ var (
 	pathSegments   = regexp.MustCompile(`^(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+$`)
 	pathParameter  = regexp.MustCompile(`/\{[A-Za-z0-9_]+\}`)
 	validHeader    = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")
-	reservedPaths  = []string{"/services", "/public", "/operator"}
 	knownMethods   = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 	knownProtocols = []string{"HTTP", "HTTPS"}
 )
@@ -159,8 +159,8 @@ func checkBasePath(path string) error {
 		return ErrBasePath.Withf("The basePath %q does not begin with /.", path)
 	case !plainSegments(path):
 		return ErrBasePath.Withf("The basePath %q is not of the form /a/b: no space, ?, # or %%, no empty, . or .. segment, and no / at its end.", path)
-	case reserved(path):
-		return ErrBasePath.Withf("The basePath %q is reserved; so are %s and what is below them.", path, strings.Join(reservedPaths, ", "))
+	case route.Reserved(path):
+		return ErrBasePath.Withf("The basePath %q is reserved; so are %s and what is below them.", path, strings.Join(route.ReservedPaths(), ", "))
 	}
 	return nil
 }
@@ -171,11 +171,6 @@ func plainSegments(path string) bool {
 		name, _, _ := strings.Cut(segment, ";")
 		return name == "." || name == ".."
 	})
-}
-
-// reserved reports whether model services answer under the path, on every gateway.
-func reserved(path string) bool {
-	return slices.ContainsFunc(reservedPaths, func(taken string) bool { return path == taken || strings.HasPrefix(path, taken+"/") })
 }
 
 func (d *Definition) checkProtocols() error {
@@ -358,8 +353,8 @@ func (p PathMatch) check(basePath string) error {
 	if (p.Value != "/" || p.Type == Template) && !plainSegments(literal) {
 		return ErrMatch.Withf("The path %q is not of the form /a/b: no space, ?, # or %%, and no empty, . or .. segment.", p.Value)
 	}
-	if reserved(strings.TrimSuffix(basePath, "/") + p.Value) {
-		return ErrMatch.Withf("The path %q is reserved on every gateway; so are %s and what is below them.", p.Value, strings.Join(reservedPaths, ", "))
+	if route.Reserved(strings.TrimSuffix(basePath, "/") + p.Value) {
+		return ErrMatch.Withf("The path %q is reserved on every gateway; so are %s and what is below them.", p.Value, strings.Join(route.ReservedPaths(), ", "))
 	}
 	return nil
 }

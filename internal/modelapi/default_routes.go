@@ -3,6 +3,8 @@ package modelapi
 import (
 	"slices"
 	"strings"
+
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 // The protocols of Model APIs.
@@ -16,7 +18,7 @@ const (
 
 // Where a request names its model.
 const (
-	modelInJSON      = "json"
+	modelInJSON      = snapshot.ModelInJSON
 	modelInMultipart = "multipart"
 	modelNowhere     = ""
 )

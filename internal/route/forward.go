@@ -12,7 +12,10 @@ import (
 // EnginePath begins all that engines of ours are asked for.
 const EnginePath = "/v1/"
 
-var reserved = []string{"/services", "/public", "/operator"}
+// ReservedPaths lists the paths at and below which model services are served, and no Model API is.
+func ReservedPaths() []string { return []string{"/services", "/public", "/operator"} }
+
+var reserved = ReservedPaths()
 
 // Reserved reports whether no Model API is served at the canonical path, on any host.
 func Reserved(path string) bool {
@@ -74,7 +77,7 @@ func (r *Route) Meant(t snapshot.Target, named string, of *snapshot.AIService) s
 		return ""
 	case r.Written(t) != "":
 		return r.Written(t)
-	case named == "" && r.Model == "json":
+	case named == "" && r.Model == snapshot.ModelInJSON:
 		return of.DefaultModel
 	}
 	return named

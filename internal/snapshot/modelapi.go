@@ -61,6 +61,9 @@ type Route struct {
 	Scene      string       `json:"scene,omitempty"`   // of its own targets
 }
 
+// ModelInJSON is a route's Model when its requests name theirs in a JSON body.
+const ModelInJSON = "json"
+
 // ValueMatch asks something of a header or a query parameter.
 type ValueMatch struct {
 	Name  string `json:"name"`
