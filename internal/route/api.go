@@ -72,6 +72,12 @@ func compileRoutes(published *snapshot.ModelAPI) (*routing, error) {
 		if len(r.Targets) == 0 {
 			r.Targets, r.Scene = published.Targets, published.Scene
 		}
+		switch {
+		case r.Model == "": // what is asked for is kept by one service: a task, a file
+			r.Fallback = nil
+		case r.Fallback == nil:
+			r.Fallback = published.Fallback
+		}
 		all.add(r)
 	}
 	for _, entries := range [][]entry{all.exact, all.folded} {

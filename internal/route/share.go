@@ -24,6 +24,7 @@ type common struct {
 
 	Schemes, Protocols []string
 	Targets            []snapshot.Target
+	Fallback           *snapshot.Fallback
 	Routes             []snapshot.Route
 }
 
@@ -37,7 +38,7 @@ func (s *Shared) Compile(published *snapshot.ModelAPI) (*API, error) {
 	own := *published
 	own.AccountID, own.GatewayID, own.EnvironmentID = c.AccountID, c.GatewayID, c.EnvironmentID
 	own.Category, own.Scene, own.Schemes, own.Protocols, own.Targets = c.Category, c.Scene, c.Schemes, c.Protocols, c.Targets
-	own.Routes = nil
+	own.Fallback, own.Routes = c.Fallback, nil
 	return at(&own, &c.routing) // which keeps c
 }
 
@@ -45,7 +46,7 @@ func (s *Shared) common(published *snapshot.ModelAPI) (*common, error) {
 	c := &common{
 		AccountID: published.AccountID, GatewayID: published.GatewayID, EnvironmentID: published.EnvironmentID,
 		Category: published.Category, Scene: published.Scene, Schemes: published.Schemes, Protocols: published.Protocols,
-		Targets: published.Targets, Routes: slices.Clone(published.Routes),
+		Targets: published.Targets, Fallback: published.Fallback, Routes: slices.Clone(published.Routes),
 	}
 	for i := range c.Routes {
 		c.Routes[i].ID = ""
@@ -58,7 +59,9 @@ func (s *Shared) common(published *snapshot.ModelAPI) (*common, error) {
 	if there := s.known[key].Value(); there != nil {
 		return there, nil
 	}
-	compiled, err := compileRoutes(&snapshot.ModelAPI{ID: published.ID, Routes: c.Routes, Targets: c.Targets, Schemes: c.Schemes, Scene: c.Scene})
+	compiled, err := compileRoutes(&snapshot.ModelAPI{
+		ID: published.ID, Routes: c.Routes, Targets: c.Targets, Schemes: c.Schemes, Scene: c.Scene, Fallback: c.Fallback,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -36,8 +37,33 @@ type ModelAPI struct {
 	Targets        []Target `json:"targets"` // of every route that has none of its own
 	Scene          string   `json:"scene"`   // SingleService, …
 
+	Fallback   *Fallback   `json:"fallback,omitempty"`   // of every route that has none of its own; nil: none
+	Limits     *Limits     `json:"limits,omitempty"`     // nil: the gateway's defaults
 	Statistics *Statistics `json:"statistics,omitempty"` // nil: only usage records are written
 }
+
+// Fallback is where a request goes, one target after the other, while whoever was asked before fails and nothing of an
+// answer has been passed on. It is for routes whose requests name a model: what others ask for is kept by one service.
+type Fallback struct {
+	Targets           []Target `json:"targets"`                     // in this order; a service may be there again, with another model
+	UpstreamCodesOnly bool     `json:"upstreamCodesOnly,omitempty"` // only a 4xx or 5xx of a service leads to the next
+}
+
+// Limits bound what the requests of an API may take. What is 0 is the gateway's default.
+type Limits struct {
+	FirstContent  int    `json:"firstContent,omitempty"`  // milliseconds from sending a request for a stream to the first content; 0: no limit
+	Connect       int    `json:"connect,omitempty"`       // milliseconds
+	Idle          int    `json:"idle,omitempty"`          // milliseconds between two pieces of an answer, once it has begun
+	Concurrent    int    `json:"concurrent,omitempty"`    // requests under way in one gateway process; 0: no limit
+	Queued        int    `json:"queued,omitempty"`        // requests that wait for their turn; 0: none
+	ReplicaChoice string `json:"replicaChoice,omitempty"` // of a model service: LeastInFlight (the default) or PrefixAware
+}
+
+// How one of the replicas of a model service is chosen.
+const (
+	LeastInFlight = "LeastInFlight"
+	PrefixAware   = "PrefixAware" // the one that has seen the beginning of the prompt, unless it is much busier than others
+)
 
 // Statistics says that requests are counted, logged and traced, and whether bodies are in the log.
 type Statistics struct {
@@ -55,10 +81,11 @@ type Route struct {
 	Methods    []string     `json:"methods,omitempty"` // empty: all
 	Headers    []ValueMatch `json:"headers,omitempty"`
 	Query      []ValueMatch `json:"query,omitempty"`
-	Protocol   string       `json:"protocol"`          // the one of the API's protocols this route belongs to
-	Model      string       `json:"model,omitempty"`   // where the request names its model: json, multipart, or "" for nowhere
-	Targets    []Target     `json:"targets,omitempty"` // of its own; empty: the API's
-	Scene      string       `json:"scene,omitempty"`   // of its own targets
+	Protocol   string       `json:"protocol"`           // the one of the API's protocols this route belongs to
+	Model      string       `json:"model,omitempty"`    // where the request names its model: json, multipart, or "" for nowhere
+	Targets    []Target     `json:"targets,omitempty"`  // of its own; empty: the API's
+	Scene      string       `json:"scene,omitempty"`    // of its own targets
+	Fallback   *Fallback    `json:"fallback,omitempty"` // of its own; nil: the API's
 }
 
 // ModelInJSON is a route's Model when its requests name theirs in a JSON body.
@@ -77,6 +104,10 @@ type Target struct {
 	Model     string `json:"model,omitempty"`   // written over the request's model; "": passed through
 	Weight    int    `json:"weight,omitempty"`  // of SceneByRatio, 1 to 100; the sum is 100
 	Pattern   string `json:"pattern,omitempty"` // of SceneByModelName: what the request's model must match, with ? and *
+
+	// Of the scenes by what gateways observe.
+	Share  float64 `json:"share,omitempty"`  // of the requests that it may get at most, above 0 to 1; 0: all
+	Window int     `json:"window,omitempty"` // over how many of the last answers a latency is taken; 0: the gateway's default
 }
 
 // The scenes: how one of several targets is chosen.
@@ -84,7 +115,17 @@ const (
 	SceneSingle      = "SingleService"
 	SceneByRatio     = "MultiServiceByRatio"
 	SceneByModelName = "MultiServiceByModelName" // the first in the list whose pattern matches
+
+	// By what each gateway process observes of its own requests.
+	SceneLeastBusy         = "LeastBusy"              // the fewest requests under way
+	SceneLeastFirstContent = "LeastFirstTokenLatency" // the least time to the first content of a stream
+	SceneLeastTotal        = "LeastTotalLatency"      // the least time to the end of an answer
 )
+
+// Observed reports whether a scene chooses by what gateways observe.
+func Observed(scene string) bool {
+	return scene == SceneLeastBusy || scene == SceneLeastFirstContent || scene == SceneLeastTotal
+}
 
 // AIService is an upstream service as a gateway sees it.
 type AIService struct {
@@ -146,19 +187,32 @@ func (a *ModelAPI) Validate() error {
 	complain(len(a.Hosts) == 0 && !a.AnyHost, "it has no host")
 	complain(len(a.Protocols) == 0, "it has no protocol")
 	complain(!sceneFits(a.Scene, a.Targets), "the targets do not fit the scene %s", a.Scene)
+	complain(!a.Fallback.fits(), "its fallback has no target")
+	if l := a.Limits; l != nil {
+		complain(min(l.FirstContent, l.Connect, l.Idle, l.Concurrent, l.Queued) < 0, "a limit is negative")
+		complain(l.ReplicaChoice != "" && l.ReplicaChoice != LeastInFlight && l.ReplicaChoice != PrefixAware, "replicas are chosen by %q", l.ReplicaChoice)
+	}
 	for _, r := range a.Routes {
 		complain(len(r.Targets) > 0 && !sceneFits(r.Scene, r.Targets), "the targets of route %s do not fit its scene %s", r.Name, r.Scene)
+		complain(!r.Fallback.fits(), "the fallback of route %s has no target", r.Name)
 		complain(!strings.HasPrefix(r.Path, "/"), "the path %q of route %s", r.Path, r.Name)
 		complain(len(a.Targets) == 0 && len(r.Targets) == 0, "route %s goes nowhere", r.Name)
 	}
 	return errors.Join(complaints...)
 }
 
+func (f *Fallback) fits() bool {
+	return f == nil || len(f.Targets) > 0 && !slices.ContainsFunc(f.Targets, func(t Target) bool { return t.ServiceID == "" })
+}
+
 // sceneFits reports whether a target can be chosen for every request that the scene is for.
 func sceneFits(scene string, targets []Target) bool {
 	total := 0
 	for _, t := range targets {
-		if scene == SceneByModelName && t.Pattern == "" || scene == SceneByRatio && (t.Weight < 1 || t.Weight > 100) {
+		switch {
+		case scene == SceneByModelName && t.Pattern == "",
+			scene == SceneByRatio && (t.Weight < 1 || t.Weight > 100),
+			Observed(scene) && (t.Share < 0 || t.Share > 1 || t.Window < 0):
 			return false
 		}
 		total += t.Weight
@@ -166,7 +220,7 @@ func sceneFits(scene string, targets []Target) bool {
 	switch scene {
 	case SceneByRatio:
 		return total == 100
-	case SceneByModelName:
+	case SceneByModelName, SceneLeastBusy, SceneLeastFirstContent, SceneLeastTotal:
 		return len(targets) > 0
 	}
 	return len(targets) <= 1

@@ -28,6 +28,8 @@ func TestTargetsFitTheirScene(t *testing.T) {
 		{snapshot.SceneByRatio, []snapshot.Target{{ServiceID: "svc-1", Weight: 100}, one}, false},
 		{snapshot.SceneByModelName, []snapshot.Target{named, named}, true},
 		{snapshot.SceneByModelName, []snapshot.Target{named, one}, false},
+		{snapshot.SceneLeastBusy, []snapshot.Target{one, {ServiceID: "svc-2", Share: 0.8}}, true},
+		{snapshot.SceneLeastFirstContent, []snapshot.Target{one, {ServiceID: "svc-2", Share: 1.1}}, false},
 	} {
 		a := snapshot.ModelAPI{
 			ID: "api-1", GatewayID: "gw-1", BasePath: "/", AnyHost: true, Protocols: []string{"OpenAI/v1"}, Scene: c.scene, Targets: c.targets,
@@ -38,4 +40,25 @@ func TestTargetsFitTheirScene(t *testing.T) {
 		a.Routes[0].Scene, a.Routes[0].Targets = c.scene, c.targets
 		require.Equal(t, c.fits, a.Validate() == nil, "of a route: %+v", c)
 	}
+}
+
+func TestFallbackAndLimitsAreOnesThatCanBeServed(t *testing.T) {
+	t.Parallel()
+	valid := func(change func(*snapshot.ModelAPI)) bool {
+		a := snapshot.ModelAPI{
+			ID: "api-1", GatewayID: "gw-1", BasePath: "/", AnyHost: true, Protocols: []string{"OpenAI/v1"}, Scene: snapshot.SceneSingle,
+			Targets: []snapshot.Target{{ServiceID: "svc-1"}}, Routes: []snapshot.Route{{Name: "r", Path: "/x"}},
+		}
+		change(&a)
+		return a.Validate() == nil
+	}
+	to := &snapshot.Fallback{Targets: []snapshot.Target{{ServiceID: "svc-2"}}}
+	require.True(t, valid(func(a *snapshot.ModelAPI) { a.Fallback, a.Routes[0].Fallback = to, to }))
+	require.False(t, valid(func(a *snapshot.ModelAPI) { a.Fallback = new(snapshot.Fallback) }))
+	require.False(t, valid(func(a *snapshot.ModelAPI) {
+		a.Routes[0].Fallback = &snapshot.Fallback{Targets: make([]snapshot.Target, 1)}
+	}))
+	require.True(t, valid(func(a *snapshot.ModelAPI) { a.Limits = &snapshot.Limits{Idle: 1, ReplicaChoice: snapshot.PrefixAware} }))
+	require.False(t, valid(func(a *snapshot.ModelAPI) { a.Limits = &snapshot.Limits{Queued: -1} }))
+	require.False(t, valid(func(a *snapshot.ModelAPI) { a.Limits = &snapshot.Limits{ReplicaChoice: "Random"} }))
 }
