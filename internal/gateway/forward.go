@@ -6,12 +6,14 @@ import (
 	"iter"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/gateway/upstream/http1"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 var (
@@ -28,6 +30,9 @@ func (c *call) forward(w http.ResponseWriter) *refusal {
 	defer c.traffic.InFlight.Add(-1)
 	if c.api != nil && c.asksForWebSocket() {
 		return c.tunnel(w)
+	}
+	if c.missing == nil && c.api != nil && c.route.Fallback != nil && isAside(c.standing()) {
+		c.fallsBack(nil, errEjected) // if no other is better, this one is asked
 	}
 	for {
 		resp, why := c.ask()
@@ -140,29 +145,48 @@ func copyAnswer(w http.ResponseWriter, resp *http.Response) error {
 // onlyWriter hides that a ResponseWriter could read by itself: it would do so through a buffer of its own.
 type onlyWriter struct{ io.Writer }
 
-// RoundTrip asks the least busy replica; one that cannot be reached hands the request to the next.
+// RoundTrip asks one of the service's replicas or endpoints.
 func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
 	c.ctx = c.limited()
-	if c.service == nil {
-		return c.askOutside(out)
+	if len(c.silent) == 0 || !slices.Contains(c.silent, c.standing()) {
+		c.standing().Earn()
 	}
-	for {
-		replica := upstream.Choose(c.service.Replicas, c.tried)
-		if replica == nil {
-			return nil, errNoReplica
-		}
-		replica.Begin()
-		c.replica = replica
-		resp, err := replica.Send(c.copyOf(out))
-		if err == nil || !upstream.Undelivered(err) || c.ctx.Err() != nil {
+	if c.service != nil {
+		return deliver(c, c.service.Replicas, func(r *upstream.Replica) (*http.Response, error) { return r.Send(c.copyOf(out)) })
+	}
+	return deliver(c, c.upstream.Endpoints, func(e *upstream.Endpoint) (*http.Response, error) {
+		one := c.copyOf(out)
+		one.URL = e.URL(c.path, out.URL.RawQuery)
+		return e.Send(one)
+	})
+}
+
+// deliver sends a request to the least busy of the targets. One that cannot be reached hands it to the next, as far as the
+// service's budget goes.
+func deliver[T upstream.Target](c *call, targets []T, send func(T) (*http.Response, error)) (*http.Response, error) {
+	var tried []T
+	var err error
+	for len(tried) < len(targets) && (len(tried) == 0 || c.standing().Spend()) {
+		one := upstream.Choose(targets, tried)
+		one.Begin()
+		c.peer = one
+		var resp *http.Response
+		if resp, err = send(one); err == nil || !upstream.Undelivered(err) || c.ctx.Err() != nil {
 			return resp, err
 		}
-		c.warn("replica could not be reached", err)
-		c.replica = nil
-		replica.End()
-		replica.SetAside()
-		c.tried = append(c.tried, replica)
+		c.warn("could not be reached", err)
+		c.noteEjection(one.SetAside())
+		c.peer = nil
+		one.End()
+		tried = append(tried, one)
 	}
+	switch {
+	case errors.Is(err, snapshot.ErrUpstreamNotAllowed):
+		return nil, errNotAllowed
+	case c.service != nil:
+		return nil, errNoReplica
+	}
+	return nil, errUnreachable
 }
 
 // copyOf is out for one replica or endpoint.

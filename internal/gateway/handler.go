@@ -93,10 +93,11 @@ type call struct {
 	body       []byte         // the whole body, unless it is large and passes as it comes
 	request    *model.Request // what the body says; nil where that is not read, or cannot be
 	unreadable error
-	upload     uploadBody // a body that passes as it comes
-	*attempt              // the service that is asked
-	fallbacks  int        // how many of the route's other targets were turned to
-	refused    *refusal   // instead of an engine's answer
+	upload     uploadBody         // a body that passes as it comes
+	*attempt                      // the service that is asked
+	fallbacks  int                // how many of the route's other targets were turned to
+	silent     []*config.Standing // of the services that were asked and gave no answer
+	refused    *refusal           // instead of an engine's answer
 	status     int
 	upgrade    bool // the connection became a WebSocket
 	answered   bool // to the end
@@ -204,14 +205,14 @@ func (c *call) end() {
 // outcome is how the call ended, as it is counted.
 func (c *call) outcome() config.Outcome {
 	switch {
-	case c.refused != nil:
+	case c.answered && c.answer.err != nil && c.refused == nil && c.status < http.StatusMultipleChoices:
+		return config.Cut // and an error followed
+	case c.answered:
 		return config.Of(c.status)
 	case c.answer.err != nil && c.in.Context().Err() == nil:
 		return config.Cut
-	case !c.answered:
-		return config.Gone
 	}
-	return config.Of(c.status)
+	return config.Gone
 }
 
 // warn reports what went wrong with whoever was asked.
@@ -223,8 +224,10 @@ func (c *call) warn(message string, err error) {
 	if c.upstream != nil {
 		args = append(args, "service", c.upstream.ID)
 	}
-	if c.replica != nil {
-		args = append(args, "modelService", c.service.ID, "replica", c.replica.ID())
+	if c.peer != nil && c.service != nil {
+		args = append(args, "modelService", c.service.ID, "replica", c.peer.ID())
+	} else if c.peer != nil {
+		args = append(args, "endpoint", c.peer.ID())
 	}
 	c.log.Warn(message, args...)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"mime"
 	"net/http"
 	"slices"
@@ -292,28 +291,6 @@ func copyValues(to, from http.Header, name string) {
 	if values := from[name]; values != nil {
 		to[name] = values
 	}
-}
-
-// askOutside asks one of the service's endpoints at random; one that cannot be reached hands the request to the next.
-func (c *call) askOutside(out *http.Request) (*http.Response, error) {
-	endpoints := c.upstream.Endpoints
-	query := out.URL.RawQuery
-	first := rand.IntN(len(endpoints))
-	var err error
-	for i := range endpoints {
-		endpoint := endpoints[(first+i)%len(endpoints)]
-		attempt := c.copyOf(out)
-		attempt.URL = endpoint.URL(c.path, query)
-		var resp *http.Response
-		if resp, err = endpoint.Send(attempt); err == nil || !upstream.Undelivered(err) || c.ctx.Err() != nil {
-			return resp, err
-		}
-		c.warn("service could not be reached", err)
-	}
-	if errors.Is(err, snapshot.ErrUpstreamNotAllowed) {
-		return nil, errNotAllowed
-	}
-	return nil, errUnreachable
 }
 
 // upgraded takes note of a connection that becomes a WebSocket, which the server forgets about. It is none of ours
