@@ -283,7 +283,7 @@ func (c *call) addressForAPI(out *http.Request) {
 		}
 	}
 	if key := c.upstream.Key(); key != nil {
-		out.Header[http.CanonicalHeaderKey(c.upstream.KeyHeader)] = key
+		out.Header[http.CanonicalHeaderKey(c.upstream.KeyHeader)] = key.Header()
 	}
 }
 
