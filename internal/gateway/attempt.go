@@ -27,6 +27,7 @@ type attempt struct {
 	spliced  *model.Splice    // what is sent, if it is not the body as it came
 	strips   bool             // the gateway, not the client, asked for the usage at the end of the stream
 	peer     peer             // who is sent it, counted in until the attempt ends
+	key      *upstream.Key    // that it is sent; nil: none
 	answer   answer
 
 	ctx    context.Context // of what is asked
@@ -69,6 +70,12 @@ func (c *call) ask() (*http.Response, *refusal) {
 		return nil, c.missing
 	}
 	resp, err := c.RoundTrip(c.outgoing())
+	for err == nil && c.wantsOtherKey(resp) {
+		_ = resp.Body.Close()
+		c.peer.End()
+		c.peer = nil
+		resp, err = c.RoundTrip(c.outgoing())
+	}
 	if err == nil {
 		if err = c.accept(resp); err == nil && resp.StatusCode < http.StatusBadRequest && c.holds() {
 			err = c.answer.hold()
@@ -92,6 +99,12 @@ func (c *call) ask() (*http.Response, *refusal) {
 		c.alarm.Stop()
 	}
 	return resp, nil
+}
+
+// wantsOtherKey takes note of what the service says to the key it was sent, and reports whether it is to be asked with
+// another one.
+func (c *call) wantsOtherKey(resp *http.Response) bool {
+	return c.key != nil && c.key.Answered(resp.StatusCode, resp.Header) && c.upstream.HasOtherKey() && (c.spliced != nil || c.upload.ReadCloser == nil)
 }
 
 // noteHealth takes note of whether the service, and whoever was sent the request, answered.
@@ -149,7 +162,8 @@ func (c *call) fallsBack(resp *http.Response, why *refusal) bool {
 			_ = resp.Body.Close()
 		}
 		failed.end()
-		c.refused, c.status = nil, 0
+		c.status = 0
+		c.traffic.Fallbacks.Add(1)
 		return true
 	}
 	c.attempt = failed

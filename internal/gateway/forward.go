@@ -147,7 +147,9 @@ type onlyWriter struct{ io.Writer }
 
 // RoundTrip asks one of the service's replicas or endpoints.
 func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
-	c.ctx = c.limited()
+	if c.ctx == nil {
+		c.ctx = c.limited()
+	}
 	if len(c.silent) == 0 || !slices.Contains(c.silent, c.standing()) {
 		c.standing().Earn()
 	}

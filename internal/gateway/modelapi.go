@@ -282,8 +282,8 @@ func (c *call) addressForAPI(out *http.Request) {
 			out.Header[name] = []string{value}
 		}
 	}
-	if key := c.upstream.Key(); key != nil {
-		out.Header[http.CanonicalHeaderKey(c.upstream.KeyHeader)] = key.Header()
+	if c.key = c.upstream.Key(); c.key != nil {
+		out.Header[http.CanonicalHeaderKey(c.upstream.KeyHeader)] = c.key.Header()
 	}
 }
 
