@@ -104,7 +104,7 @@ func (c *call) turnTo(target snapshot.Target) *refusal {
 	if c.upstream.ModelServiceID == "" {
 		return nil
 	}
-	if c.service = c.cfg.Service(c.upstream.ModelServiceID); c.service == nil {
+	if c.service = c.cfg.Service(c.upstream.ModelServiceID); c.service == nil || len(c.service.Replicas) == 0 {
 		return errNoReplica
 	}
 	return nil
