@@ -40,7 +40,8 @@ func TestFallbackTurnsToTheNextServiceWithItsModel(t *testing.T) {
 	}
 	require.EqualValues(t, 6, first.calls.Load())
 
-	require.Contains(t, g.metrics(), `engineshed_gateway_fallbacks_total{api="`+a.ID+`"} 6`)
+	turns := sum(g.metrics(), `engineshed_gateway_fallbacks_total\{api="`+a.ID+`"\} (\d+)`)
+	require.True(t, turns >= 7 && turns <= 12, "%d: once to the closed one at least, which is then set aside for a moment", turns)
 
 	second.Close()
 	got := g.chat(`{"model":"asked"}`)

@@ -42,7 +42,8 @@ func TestCreateHttpApiTakesWhatOfficialClientsSend(t *testing.T) {
 			GatewayID: "gw-1", EnvironmentID: "env-1", BackendScene: "SingleService", AutoDeploy: true,
 			Services: []modelapi.ServiceConfig{{ServiceID: "svc-1", ModelName: "qwen-plus", Weight: 100}},
 			PolicyConfigs: []modelapi.PolicyConfig{
-				{Type: "AiStatistics", Enable: true, AiStatistics: &modelapi.AiStatistics{LogRequestContent: true}}, {Type: "AiCache"},
+				{Type: "AiStatistics", Enable: true, AiStatistics: &modelapi.AiStatistics{LogRequestContent: true}},
+				{Type: "AiCache"},
 				{Type: "AiFallback", Enable: true, AiFallback: &modelapi.AiFallback{
 					OnlyRedirectUpstreamCode: true, Services: []modelapi.FallbackService{
 						{ServiceID: "svc-2", PassThroughModelName: true}, {ServiceID: "svc-2", TargetModelName: "qwen-turbo"},
@@ -396,18 +397,24 @@ func TestAServiceAmongSeveralCannotBeDeleted(t *testing.T) {
 	w := newWorld(t)
 	made := w.Call(apitest.RootKey, "CreateService", "POST", "/v1/services", object{
 		"gatewayId": w.replace(gatewayID), "sourceType": "VIP", "serviceConfigs": []any{
-			object{"name": "second", "addresses": []any{"192.0.2.1:80"}}, object{"name": "third", "addresses": []any{"192.0.2.2:80"}},
+			object{"name": "second", "addresses": []any{"192.0.2.1:80"}},
+			object{"name": "third", "addresses": []any{"192.0.2.2:80"}},
+			object{"name": "fourth", "addresses": []any{"192.0.2.3:80"}},
+			object{"name": "fifth", "addresses": []any{"192.0.2.4:80"}},
 		},
 	})
 	require.Equal(t, 200, made.Status, made.Body)
 	ids := made.Body["data"].(object)["serviceIds"].([]any)
-	second, third := ids[0].(string), ids[1].(string)
+	second, third, fourth, fifth := ids[0].(string), ids[1].(string), ids[2].(string), ids[3].(string)
+	fallback := func(service string) []any {
+		return []any{object{"type": "AiFallback", "enable": true, "aiFallbackConfig": object{"serviceConfigs": []any{object{"serviceId": service}}}}}
+	}
 	a := w.Call(apitest.RootKey, "CreateHttpApi", "POST", "/v1/http-apis", w.replace(encode(t, object{
 		"name": "both", "type": "LLM", "modelCategory": "Text", "aiProtocols": []any{"OpenAI/v1"}, "basePath": "/both",
 		"deployConfigs": []any{object{
 			"gatewayId": gatewayID, "environmentId": environmentID, "backendScene": "MultiServiceByRatio", "serviceConfigs": []any{
 				object{"serviceId": serviceID, "weight": 1}, object{"serviceId": second, "weight": 99},
-			},
+			}, "policyConfigs": fallback(fourth),
 		}},
 	})))
 	require.Equal(t, 200, a.Status, a.Body)
@@ -416,10 +423,10 @@ func TestAServiceAmongSeveralCannotBeDeleted(t *testing.T) {
 		"name": "mine", "match": object{"path": object{"type": "Exact", "value": "/mine"}},
 		"backendConfig": object{"scene": "MultiServiceByContent", "services": []any{
 			object{"serviceId": serviceID, "modelNamePattern": "a"}, object{"serviceId": third, "modelNamePattern": "b"},
-		}},
+		}}, "policyConfigs": fallback(fifth),
 	})))
 	require.Equal(t, 200, a.Status, a.Body)
-	for _, service := range []string{second, third} {
+	for _, service := range []string{second, third, fourth, fifth} {
 		a = w.Call(apitest.RootKey, "DeleteService", "DELETE", "/v1/services/"+service, nil)
 		require.Equal(t, 409, a.Status, a.Body)
 		require.Contains(t, a.Body["message"], "both")

@@ -163,6 +163,11 @@ func (a apis) Decide(_ context.Context, _ string, question modelapi.Question) (m
 		Authorization: modelapi.Allowed, Service: &snapshot.AIService{ID: serviceID, Name: "ours", ModelServiceID: "ms" + body},
 		UpstreamPath: "/v1/chat/completions", Model: "qwen-plus", Policies: []string{"AiStatistics"},
 		Shares: []modelapi.Share{{ServiceID: serviceID, Name: "ours", Model: "qwen-plus", Weight: 70}, {ServiceID: serviceID, Weight: 30}},
+		Scene:  "LeastBusy", Candidates: []modelapi.Candidate{{ServiceID: serviceID, Name: "ours", Model: "m", Share: 0.8, Window: 50}, {ServiceID: serviceID}},
+		Fallback: &modelapi.DecidedFallback{After: []string{modelapi.UpstreamCode}, Services: []modelapi.FallbackTarget{
+			{ServiceID: serviceID, Name: "ours", Model: "m", UpstreamPath: "/v1/chat/completions"}, {ServiceID: serviceID},
+		}},
+		Limits: &snapshot.Limits{FirstContent: 3000, Concurrent: 7, ReplicaChoice: snapshot.PrefixAware},
 	}, a.err
 }
 
@@ -215,7 +220,7 @@ func document() modelapi.Document {
 		BasePath: "/chat", RemoveBasePath: true, Protocols: []string{"HTTP"}, Description: "a note", EnableAuth: true,
 		AuthConfig: &modelapi.AuthConfig{AuthType: "Apikey", AuthMode: "Custom"}, Gateway: "models", Environment: "staging",
 		SubDomain: true, Domains: []string{"models.example.com"}, AutoDeploy: true, BackendScene: modelapi.ByModelName,
-		Services: []modelapi.ServiceDocument{{Name: "qwen", ModelName: "qwen-plus", ModelNamePattern: "qwen-*"}, {Name: "qwen", ModelNamePattern: "*"}},
+		Services:         []modelapi.ServiceDocument{{Name: "qwen", ModelName: "qwen-plus", ModelNamePattern: "qwen-*"}, {Name: "qwen", ModelNamePattern: "*"}},
 		FirstByteTimeout: 1500, TrafficConfig: modelapi.TrafficConfig{
 			ConnectTimeout: 1, IdleTimeout: 2, MaxConcurrency: 3, MaxQueue: 4, ReplicaSelection: modelapi.PrefixAware,
 		},

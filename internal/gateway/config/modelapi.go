@@ -15,8 +15,10 @@ import (
 // API is a Model API, ready to serve.
 type API struct {
 	*route.API
-	Traffic *Traffic                            // the same value in every configuration that has the API
-	wheels  map[*snapshot.Target]*balance.Wheel // by the first of the targets that one shares requests out to; nil: no scene is by proportion
+	Traffic *Traffic // the same value in every configuration that has the API
+	// By the first of the targets that one chooses among; nil: no scene is of the kind.
+	wheels   map[*snapshot.Target]*balance.Wheel
+	observed map[*snapshot.Target]observed
 	source
 }
 
@@ -88,7 +90,8 @@ func (b *builder) api(item Item, old *API) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{compiled, new(Traffic), wheelsOf(compiled), sourceOf(snapshot.KindModelAPI, item.ID, item)}
+	a := &API{API: compiled, Traffic: new(Traffic), wheels: wheelsOf(compiled), source: sourceOf(snapshot.KindModelAPI, item.ID, item)}
+	a.observe(old)
 	compiled.Owner = a
 	if old != nil {
 		a.Traffic = old.Traffic
