@@ -201,7 +201,7 @@ func decisionRows(d *apig.RouteDecision) [][]string {
 		}
 	}
 	if d.Fallback != nil {
-		add("Fallback", "after "+strings.Join(d.Fallback.After, ", "))
+		add("Fallback", "after "+afterwards(d.Fallback.After))
 		for i, next := range d.Fallback.Services {
 			add(fmt.Sprintf("  %d", i+1), or(text(next.Name), next.ServiceId), or(text(next.UpstreamPath), "(passed over)"), text(next.Model))
 		}
@@ -214,6 +214,18 @@ func decisionRows(d *apig.RouteDecision) [][]string {
 		add("Refused", fmt.Sprintf("%d %s: %s", d.Status, *d.Code, d.Reason))
 	}
 	return rows
+}
+
+// afterwards says what leads to the next service, for people.
+func afterwards(codes []string) string {
+	said := make([]string, len(codes))
+	for i, code := range codes {
+		said[i] = or(map[string]string{
+			"UpstreamCode": "a 4xx or 5xx", "ConnectFailure": "no connection", "Ejection": "too many failures lately",
+			"BrokenAnswer": "a broken answer", "FirstByteTimeout": "a late first packet",
+		}[code], code)
+	}
+	return strings.Join(said, ", ")
 }
 
 func resultRows(r *apig.DebugResult) [][]string {

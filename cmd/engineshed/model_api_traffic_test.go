@@ -59,7 +59,7 @@ func TestAModelAPIFallsBackAndIsLimitedByFlags(t *testing.T) {
 	out := i.ok("model-api", "debug", "chat", "--model", "Qwen3-0.6B", "--param", "max_tokens=4", "hello")
 	for _, line := range []string{
 		`Chosen by +LeastBusy, of\n +up to 80 % +` + service + ` Qwen3-0.6B\n +any share +` + service + ` other`,
-		`Fallback +after UpstreamCode, ConnectFailure, Ejection, BrokenAnswer, FirstByteTimeout`,
+		`Fallback +after a 4xx or 5xx, no connection, too many failures lately, a broken answer, a late first packet`,
 		` 1 +` + service + ` /v1/chat/completions second\n +2 +` + service + ` /v1/chat/completions Qwen3-0.6B`,
 		`First packet +within 3s`,
 	} {
