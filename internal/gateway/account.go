@@ -15,6 +15,9 @@ import (
 // watch has the answer read while it passes.
 func (c *call) watch(resp *http.Response) {
 	c.answer.awaitPieces(c.idleLimit())
+	if c.chosen {
+		c.answer.begun = func() { c.turn.FirstContent(time.Since(c.sent)) }
+	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return
 	}

@@ -49,6 +49,7 @@ type answer struct {
 	length  int    // then: of the line that has no end yet
 
 	first time.Time // when content came
+	begun func()    // is told that; nil: nobody
 	err   error     // why it broke off
 	end   error     // what Read returns behind all that is waiting
 
@@ -120,6 +121,9 @@ func (a *answer) fetch(p []byte) (int, error) {
 	n = a.reader.Read(piece, err != nil || len(piece) > cap(piece)/2) // what is held back must find its place next time
 	if a.first.IsZero() && a.reader.Content {
 		a.first = time.Now()
+		if a.begun != nil {
+			a.begun()
+		}
 	}
 	return n, err
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/engineshed/engineshed/internal/gateway/balance"
 	"github.com/engineshed/engineshed/internal/gateway/config"
 	"github.com/engineshed/engineshed/internal/gateway/model"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
@@ -26,6 +27,9 @@ type attempt struct {
 	path     string           // what is asked for
 	spliced  *model.Splice    // what is sent, if it is not the body as it came
 	strips   bool             // the gateway, not the client, asked for the usage at the end of the stream
+	sent     time.Time        // when it was asked
+	turn     balance.Turn     // that the service has, if it was chosen by what is observed
+	chosen   bool             // it was
 	peer     peer             // who is sent it, counted in until the attempt ends
 	key      *upstream.Key    // that it is sent; nil: none
 	answer   answer
@@ -52,7 +56,12 @@ func (a *attempt) standing() *config.Standing {
 }
 
 // end lets go of what the attempt holds. Its answer has been closed.
-func (a *attempt) end() {
+func (a *attempt) end(how balance.Ending) {
+	var took time.Duration
+	if !a.sent.IsZero() {
+		took = time.Since(a.sent)
+	}
+	a.turn.End(took, how)
 	if a.peer != nil {
 		a.peer.End()
 	}
@@ -69,6 +78,7 @@ func (c *call) ask() (*http.Response, *refusal) {
 	if c.missing != nil {
 		return nil, c.missing
 	}
+	c.sent = time.Now()
 	resp, err := c.RoundTrip(c.outgoing())
 	for err == nil && c.wantsOtherKey(resp) {
 		_ = resp.Body.Close()
@@ -158,16 +168,41 @@ func (c *call) fallsBack(resp *http.Response, why *refusal) bool {
 		if c.turnTo(target) != nil || !c.mayAsk() || len(c.body) > 0 && c.write() != nil {
 			continue
 		}
+		status := http.StatusBadGateway
 		if resp != nil {
+			status = resp.StatusCode
 			_ = resp.Body.Close()
 		}
-		failed.end()
+		failed.end(endingOf(status))
 		c.status = 0
 		c.traffic.Fallbacks.Add(1)
 		return true
 	}
 	c.attempt = failed
 	return false
+}
+
+// endedAs is how the request ended for the service that was asked.
+func (c *call) endedAs(outcome config.Outcome) balance.Ending {
+	switch outcome {
+	case config.Gone:
+		return balance.Abandoned
+	case config.Cut:
+		return balance.Failed
+	}
+	return endingOf(c.status)
+}
+
+// endingOf is what an answer with this status says of its service. Of a request that it could not accept it says nothing.
+func endingOf(status int) balance.Ending {
+	switch {
+	case status < http.StatusBadRequest:
+		return balance.Complete
+	case status >= http.StatusInternalServerError,
+		status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusTooManyRequests:
+		return balance.Failed
+	}
+	return balance.Abandoned
 }
 
 // mayAsk reports whether the service is one to turn to: it is not ejected, and did not just leave the same request without

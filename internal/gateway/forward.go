@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/engineshed/engineshed/internal/gateway/balance"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/gateway/upstream/http1"
 	"github.com/engineshed/engineshed/internal/snapshot"
@@ -154,22 +155,36 @@ func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
 		c.standing().Earn()
 	}
 	if c.service != nil {
-		return deliver(c, c.service.Replicas, func(r *upstream.Replica) (*http.Response, error) { return r.Send(c.copyOf(out)) })
+		return deliver(c, c.service.Replicas, c.chooseReplica, func(r *upstream.Replica) (*http.Response, error) {
+			return r.Send(c.copyOf(out))
+		})
 	}
-	return deliver(c, c.upstream.Endpoints, func(e *upstream.Endpoint) (*http.Response, error) {
+	return deliver(c, c.upstream.Endpoints, upstream.Choose, func(e *upstream.Endpoint) (*http.Response, error) {
 		one := c.copyOf(out)
 		one.URL = e.URL(c.path, out.URL.RawQuery)
 		return e.Send(one)
 	})
 }
 
-// deliver sends a request to the least busy of the targets. One that cannot be reached hands it to the next, as far as the
+// chooseReplica chooses the least busy one, or where the API wants that the one that has seen the beginning of the prompt.
+func (c *call) chooseReplica(replicas, tried []*upstream.Replica) *upstream.Replica {
+	if c.api != nil && c.api.Limits != nil && c.api.Limits.ReplicaChoice == snapshot.PrefixAware {
+		if key, ok := balance.PrefixKey(c.body); ok {
+			return upstream.ChooseFor(replicas, tried, key)
+		}
+	}
+	return upstream.Choose(replicas, tried)
+}
+
+// deliver sends a request to one target after the other: one that cannot be reached hands it to the next, as far as the
 // service's budget goes.
-func deliver[T upstream.Target](c *call, targets []T, send func(T) (*http.Response, error)) (*http.Response, error) {
+func deliver[T upstream.Target](
+	c *call, targets []T, choose func(targets, tried []T) T, send func(T) (*http.Response, error),
+) (*http.Response, error) {
 	var tried []T
 	var err error
 	for len(tried) < len(targets) && (len(tried) == 0 || c.standing().Spend()) {
-		one := upstream.Choose(targets, tried)
+		one := choose(targets, tried)
 		one.Begin()
 		c.peer = one
 		var resp *http.Response

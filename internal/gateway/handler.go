@@ -190,11 +190,11 @@ func (c *call) readBody(w http.ResponseWriter) *refusal {
 
 // end settles the accounts, however the call ended: an answer that breaks off ends in a panic.
 func (c *call) end() {
-	c.attempt.end()
+	outcome := c.outcome()
+	c.attempt.end(c.endedAs(outcome))
 	if c.upgrade {
 		c.websockets.Done()
 	}
-	outcome := c.outcome()
 	if outcome == config.Cut {
 		c.warn("engine broke off in the middle of its answer", c.answer.err)
 	}

@@ -80,7 +80,7 @@ func (c *call) redirect(host, path string) *refusal {
 // choose finds the service for a request that names this model, or "". One that is missing is as good as one that fails
 // when there is another to turn to.
 func (c *call) choose(named string) *refusal {
-	target, ok := c.api.Pick(c.route, c.in.Method, named)
+	target, ok := c.pick(named)
 	if !ok {
 		return errNoModel
 	}
@@ -89,6 +89,21 @@ func (c *call) choose(named string) *refusal {
 		c.missing, refused = refused, nil
 	}
 	return refused
+}
+
+// pick chooses one of the route's targets.
+func (c *call) pick(named string) (snapshot.Target, bool) {
+	observed := c.api.Observed(c.route)
+	if observed == nil {
+		return c.api.Pick(c.route, c.in.Method, named)
+	}
+	c.turn, c.chosen = observed.Pick(func(i int) *upstream.Health {
+		if u := c.cfg.Upstream(c.route.Targets[i].ServiceID); u != nil {
+			return &u.Standing.Health
+		}
+		return nil
+	}), true
+	return c.route.Targets[c.turn.Target()], true
 }
 
 // turnTo makes the target the one that is asked, and finds what it is asked for.
