@@ -216,3 +216,6 @@ func (u *Upstream) closeIdle(after *Upstream) {
 
 // Key is the key whose turn it is; nil when the service wants none. It goes into the header KeyHeader.
 func (u *Upstream) Key() *upstream.Key { return u.keys.Next() }
+
+// HasOtherKey reports whether a key of the service is not set aside.
+func (u *Upstream) HasOtherKey() bool { return u.keys.AnyWell() }

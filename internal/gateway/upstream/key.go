@@ -129,6 +129,9 @@ func (k *Keys) Next() *Key {
 	return k.keys[0] // the rest was set aside a moment ago
 }
 
+// AnyWell reports whether one of the keys is not set aside.
+func (k *Keys) AnyWell() bool { return k.SetAside() < len(k.keys) }
+
 // SetAside is how many of the keys are set aside.
 func (k *Keys) SetAside() (n int) {
 	for _, key := range k.keys {
