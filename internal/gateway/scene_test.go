@@ -141,3 +141,28 @@ func TestServiceIsChosenByWhatIsObserved(t *testing.T) {
 	}
 	require.LessOrEqual(t, statuses[500], 3, "who fails is taken for slow: %v", statuses)
 }
+
+func TestConversationStaysAtTheReplicaThatHasSeenItsBeginning(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	var addrs []string
+	for i := range 4 {
+		addrs = append(addrs, newEngine(t, says(string(rune('a'+i)))).addr)
+	}
+	service := g.service(addrs...)
+	target := snapshot.AIService{ID: ids.New(ids.AIService), ModelServiceID: service.ID}
+	a := apiOf(target.ID, chatRoute)
+	a.Limits = &snapshot.Limits{ReplicaChoice: snapshot.PrefixAware}
+	g.serveAll(service, target, a)
+	replicas := map[string]bool{}
+	for i := range 20 {
+		begins := `{"messages":[{"role":"user","content":"conversation ` + string(rune('A'+i)) + `"}`
+		first := g.chat(begins + `]}`).body
+		for range 3 {
+			begins += `,{"role":"assistant","content":"x"},{"role":"user","content":"and?"}`
+			require.Equal(t, first, g.chat(begins+`]}`).body)
+		}
+		replicas[first] = true
+	}
+	require.Greater(t, len(replicas), 2, "conversations are spread")
+}
