@@ -44,7 +44,7 @@ func (s *Service) HealthStatus() string {
 func (s *Service) Outliers() []string {
 	all := []string{}
 	for _, h := range s.Health {
-		all = append(all, h.ServiceHealth.Outliers...)
+		all = append(all, h.Outliers...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
