@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/balance"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/route"
@@ -17,6 +18,7 @@ import (
 type API struct {
 	*route.API
 	Traffic *Traffic                            // the same value in every configuration that has the API
+	Gate    *admission.Gate                     // of its requests, likewise; nil: they have never been limited
 	wheels  map[*snapshot.Target]*balance.Wheel // by the first of the targets that one shares requests out to; nil: no scene is by proportion
 	source
 }
@@ -89,12 +91,27 @@ func (b *builder) api(item Item, old *API) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{compiled, new(Traffic), wheelsOf(compiled), sourceOf(snapshot.KindModelAPI, item.ID, item)}
+	a := &API{compiled, new(Traffic), nil, wheelsOf(compiled), sourceOf(snapshot.KindModelAPI, item.ID, item)}
 	compiled.Owner = a
 	if old != nil {
-		a.Traffic = old.Traffic
+		a.Traffic, a.Gate = old.Traffic, old.Gate
 	}
+	a.limit(published.Limits)
 	return a, nil
+}
+
+// limit sets how many requests run and wait at once, which holds from now on for those that are under way, too.
+func (a *API) limit(l *snapshot.Limits) {
+	if l == nil {
+		l = new(snapshot.Limits)
+	}
+	if a.Gate == nil && l.Concurrent == 0 {
+		return
+	}
+	if a.Gate == nil {
+		a.Gate = new(admission.Gate)
+	}
+	a.Gate.SetLimits(l.Concurrent, l.Queued)
 }
 
 // decode reads the body of an item, which must be for the item's own id.
