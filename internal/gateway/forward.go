@@ -27,22 +27,20 @@ func (c *call) forward(w http.ResponseWriter) *refusal {
 	c.traffic.InFlight.Add(1)
 	defer c.traffic.InFlight.Add(-1)
 	if c.api != nil && c.asksForWebSocket() {
-		c.tunnel(w)
-		return c.refused
+		return c.tunnel(w)
 	}
-	out := c.outgoing()
-	resp, err := c.RoundTrip(out)
-	if err != nil {
-		c.failed(err)
-		return c.refused
+	for {
+		resp, why := c.ask()
+		switch {
+		case why != nil && c.fallsBack(resp, why):
+		case resp == nil:
+			return why
+		default:
+			defer resp.Body.Close()
+			c.pass(w, resp)
+			return nil
+		}
 	}
-	defer resp.Body.Close()
-	if err := c.answered(resp); err != nil {
-		c.failed(err)
-		return c.refused
-	}
-	c.pass(w, resp)
-	return nil
 }
 
 // outgoing makes the service's request from nothing, so that nothing of the client's passes unseen.
@@ -144,6 +142,7 @@ type onlyWriter struct{ io.Writer }
 
 // RoundTrip asks the least busy replica; one that cannot be reached hands the request to the next.
 func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
+	c.ctx = c.limited()
 	if c.service == nil {
 		return c.askOutside(out)
 	}
@@ -154,8 +153,8 @@ func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
 		}
 		replica.Begin()
 		c.replica = replica
-		resp, err := replica.Send(c.attempt(out))
-		if err == nil || !upstream.Undelivered(err) || c.in.Context().Err() != nil {
+		resp, err := replica.Send(c.copyOf(out))
+		if err == nil || !upstream.Undelivered(err) || c.ctx.Err() != nil {
 			return resp, err
 		}
 		c.warn("replica could not be reached", err)
@@ -166,18 +165,18 @@ func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
 	}
 }
 
-// attempt is out for one replica.
-func (c *call) attempt(out *http.Request) *http.Request {
-	attempt := out.WithContext(c.in.Context())
+// copyOf is out for one replica or endpoint.
+func (c *call) copyOf(out *http.Request) *http.Request {
+	one := out.WithContext(c.ctx)
 	switch {
 	case c.spliced != nil:
-		setBody(attempt, c.spliced[:]...)
+		setBody(one, c.spliced[:]...)
 	case len(c.body) > 0:
-		setBody(attempt, c.body)
+		setBody(one, c.body)
 	case out.Body != nil:
-		attempt.Body = io.NopCloser(out.Body) // a failed attempt must not close it for the next
+		one.Body = io.NopCloser(out.Body) // who fails must not close it for the next
 	}
-	return attempt
+	return one
 }
 
 // setBody gives a request a whole body, which may be sent again.
@@ -187,8 +186,8 @@ func setBody(r *http.Request, pieces ...[]byte) {
 	r.GetBody = func() (io.ReadCloser, error) { return http1.NewBytes(pieces...), nil }
 }
 
-// answered looks at the engine's answer before any of it is passed on.
-func (c *call) answered(resp *http.Response) error {
+// accept looks at the engine's answer before any of it is passed on.
+func (c *call) accept(resp *http.Response) error {
 	c.answerModels(resp)
 	if c.api != nil {
 		allowAnswerHeaders(resp)
@@ -202,28 +201,36 @@ func (c *call) answered(resp *http.Response) error {
 	if c.status == http.StatusSwitchingProtocols {
 		return c.upgraded(resp)
 	}
-	c.answer.ReadCloser = resp.Body
+	c.answer.from = resp.Body
 	resp.Body = &c.answer
 	c.watch(resp)
-	c.endInOrder(resp)
 	return nil
 }
 
-// failed takes note that there is no answer to pass on.
-func (c *call) failed(err error) {
+// failed is what is to be said of an error because of which there is no answer to pass on.
+func (c *call) failed(err error) *refusal {
+	var said *refusal
 	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &c.refused):
+	case errors.As(err, &said):
+		return said
 	case errors.As(err, &tooLarge):
-		c.refused = errTooLarge
+		return errTooLarge
+	case c.ending.Err() != nil:
+		return errShutdown
 	case c.in.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // nobody is left to be answered
 	case c.upload.broken.Load():
-		c.refused = errBody
-	default:
-		c.refused = errEngine
-		c.warn("engine broke off before it answered", err)
+		return errBody
+	case c.isLate():
+		c.warn("service sent no content in time", err)
+		return errFirstContent
+	case errors.Is(err, errIdleTooLong):
+		c.warn("service fell silent before its content", err)
+		return errIdle
 	}
+	c.warn("engine broke off before it answered", err)
+	return errEngine
 }
 
 // uploadBody remembers that a client's body could not be read, to tell a client that left from a broken engine. The

@@ -3536,7 +3536,7 @@ type UsageSum struct {
 	// Example: 2026-03-01
 	Day *string `json:"day,omitempty"`
 
-	// EndState With groupBy endState: complete, client_gone, upstream_cut or refused.
+	// EndState With groupBy endState: complete, client_gone, upstream_cut, upstream_timeout, upstream_error or refused.
 	//
 	// Example: complete
 	EndState *string `json:"endState,omitempty"`

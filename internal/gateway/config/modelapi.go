@@ -147,6 +147,7 @@ func (c *Config) indexPlaces(gatewayID string) {
 type Upstream struct {
 	*snapshot.AIService
 	Endpoints []*upstream.Endpoint // as the URLs
+	Standing  *Standing            // the same value in every configuration that has the service
 
 	keys [][]string // each as the values of the header that carries it
 	source
@@ -163,7 +164,10 @@ func (b *builder) upstream(item Item, old *Upstream) (*Upstream, error) {
 	if err := published.Validate(); err != nil {
 		return nil, err
 	}
-	u := &Upstream{AIService: published, source: sourceOf(snapshot.KindAIService, item.ID, item)}
+	u := &Upstream{AIService: published, Standing: new(Standing), source: sourceOf(snapshot.KindAIService, item.ID, item)}
+	if old != nil {
+		u.Standing = old.Standing
+	}
 	if published.KeyHeader == "" {
 		published.KeyHeader, published.KeyPrefix = "Authorization", "Bearer "
 	}
