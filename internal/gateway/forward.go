@@ -210,15 +210,18 @@ func (c *call) accept(resp *http.Response) error {
 // failed is what is to be said of an error because of which there is no answer to pass on.
 func (c *call) failed(err error) *refusal {
 	var said *refusal
+	unread := c.upload.broken.Load()
 	switch {
 	case errors.As(err, &said):
 		return said
+	case unread == errTooLarge || unread == errStalled: // net/http ends the context of who stalls
+		return unread
 	case c.ending.Err() != nil:
 		return errShutdown
 	case c.in.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // nobody is left to be answered
-	case c.upload.broken.Load() != nil:
-		return c.upload.broken.Load()
+	case unread != nil:
+		return unread
 	case c.isLate():
 		c.warn("service sent no content in time", err)
 		return errFirstContent

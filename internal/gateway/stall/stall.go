@@ -22,13 +22,14 @@ type Clients struct {
 }
 
 // New returns Clients that are given up after so long without a byte of a body that is waited for, and without room for
-// a byte of an answer. 0 is never.
+// what is written of an answer at once. 0 is never.
 func New(body, answer time.Duration) *Clients { return &Clients{body: body, answer: answer} }
 
 // Bodies is how many requests were given up because their body stopped coming.
 func (c *Clients) Bodies() uint64 { return c.bodies.Load() }
 
-// Answers is how many answers were cut because their client stopped reading.
+// Answers is how many answers were cut because their client stopped reading. A whole connection of HTTP/2 counts beside
+// its streams.
 func (c *Clients) Answers() uint64 { return c.answers.Load() }
 
 // Body returns the body of a request that w answers. Reading it fails with ErrBody when nothing has come for too long; no
