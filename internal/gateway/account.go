@@ -15,6 +15,9 @@ import (
 // watch has the answer read while it passes.
 func (c *call) watch(resp *http.Response) {
 	c.answer.awaitPieces(c.idleLimit())
+	if c.chosen || c.alarm != nil {
+		c.answer.begun = c.contentBegan
+	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return
 	}
@@ -24,11 +27,9 @@ func (c *call) watch(resp *http.Response) {
 	}
 	c.answer.reader.Begin(header.Get("Content-Type"), header.Get("Content-Encoding"), c.strips)
 	if c.answer.reader.Events() {
-		c.answer.passInEvents(c.isChat(), c.lastWords)
-	}
-	if c.answer.reader.Strips() {
-		header.Del("Content-Length")
+		header.Del("Content-Length") // an error may follow
 		resp.ContentLength = -1
+		c.answer.passInEvents(c.isChat(), c.lastWords)
 	}
 }
 

@@ -48,7 +48,8 @@ type answer struct {
 	inParts bool   // an event was too long to be held back
 	length  int    // then: of the line that has no end yet
 
-	first time.Time // when content came
+	first time.Time // when content came, or the first byte of what is no stream of events
+	begun func()    // is told that; nil: nobody
 	err   error     // why it broke off
 	end   error     // what Read returns behind all that is waiting
 
@@ -118,8 +119,11 @@ func (a *answer) fetch(p []byte) (int, error) {
 	}
 	piece := p[:held+n]
 	n = a.reader.Read(piece, err != nil || len(piece) > cap(piece)/2) // what is held back must find its place next time
-	if a.first.IsZero() && a.reader.Content {
+	if a.first.IsZero() && (a.reader.Content || !a.events && n > 0) {
 		a.first = time.Now()
+		if a.begun != nil {
+			a.begun()
+		}
 	}
 	return n, err
 }
@@ -191,7 +195,10 @@ func (a *answer) take(p []byte) int {
 
 // finish decides how the answer ends when nothing more comes: cleanly, with an error of its protocol, or not at all.
 func (a *answer) finish(err error) {
-	if err == io.EOF && (!a.reader.Content || a.isOver()) {
+	if err == io.EOF && (!a.reader.Content || a.isOver()) || a.chat && (a.reader.Ended || a.reader.Failed) {
+		if err != io.EOF {
+			a.waiting = a.waiting[:a.whole]
+		}
 		a.whole, a.end = len(a.waiting), io.EOF
 		return
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/engineshed/engineshed/internal/gateway/balance"
 	"github.com/engineshed/engineshed/internal/gateway/config"
 	"github.com/engineshed/engineshed/internal/gateway/model"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
@@ -25,8 +27,11 @@ type attempt struct {
 	path     string           // what is asked for
 	spliced  *model.Splice    // what is sent, if it is not the body as it came
 	strips   bool             // the gateway, not the client, asked for the usage at the end of the stream
-	tried    []*upstream.Replica
-	replica  *upstream.Replica // counted in until the attempt ends
+	sent     time.Time        // when it was asked
+	turn     balance.Turn     // that the service has, if it was chosen by what is observed
+	chosen   bool             // it was
+	peer     peer             // who is sent it, counted in until the attempt ends
+	key      *upstream.Key    // that it is sent; nil: none
 	answer   answer
 
 	ctx    context.Context // of what is asked
@@ -34,10 +39,31 @@ type attempt struct {
 	giveUp context.CancelCauseFunc
 }
 
+// peer is the replica or endpoint that a request was sent to.
+type peer interface {
+	ID() string
+	End()
+	Succeeded()
+	Failed() bool
+}
+
+// standing is how requests to the service went.
+func (a *attempt) standing() *config.Standing {
+	if a.service != nil {
+		return a.service.Standing
+	}
+	return a.upstream.Standing
+}
+
 // end lets go of what the attempt holds. Its answer has been closed.
-func (a *attempt) end() {
-	if a.replica != nil {
-		a.replica.End()
+func (a *attempt) end(how balance.Ending) {
+	var took time.Duration
+	if !a.sent.IsZero() {
+		took = time.Since(a.sent)
+	}
+	a.turn.End(took, how)
+	if a.peer != nil {
+		a.peer.End()
 	}
 	if a.alarm != nil {
 		a.alarm.Stop()
@@ -52,32 +78,79 @@ func (c *call) ask() (*http.Response, *refusal) {
 	if c.missing != nil {
 		return nil, c.missing
 	}
+	c.sent = time.Now()
 	resp, err := c.RoundTrip(c.outgoing())
+	for err == nil && c.wantsOtherKey(resp) {
+		_ = resp.Body.Close()
+		c.peer.End()
+		c.peer = nil
+		resp, err = c.RoundTrip(c.outgoing())
+	}
+	if err == nil {
+		if err = c.accept(resp); err == nil && resp.StatusCode < http.StatusBadRequest && c.holds() {
+			err = c.answer.hold()
+		}
+		if err != nil {
+			_ = resp.Body.Close()
+		}
+	}
 	if err != nil {
-		return nil, c.failed(err)
+		why := c.failed(err)
+		if why.failure {
+			c.noteHealth(false)
+		}
+		return nil, why
 	}
-	if err := c.accept(resp); err != nil {
-		_ = resp.Body.Close()
-		return nil, c.failed(err)
-	}
-	if resp.StatusCode >= http.StatusBadRequest {
-		return resp, errAnswered
-	}
-	if !c.holds() {
-		return resp, nil
-	}
-	err = c.answer.hold()
-	switch {
-	case err != nil:
-		_ = resp.Body.Close()
-		return nil, c.failed(err)
-	case c.answer.reader.Failed && !c.answer.reader.Content:
-		return resp, errAnswered
-	}
+	c.noteHealth(resp.StatusCode < http.StatusInternalServerError)
 	if c.alarm != nil {
 		c.alarm.Stop()
 	}
+	if resp.StatusCode >= http.StatusBadRequest || c.answer.reader.Failed && !c.answer.reader.Content {
+		return resp, errAnswered
+	}
 	return resp, nil
+}
+
+// contentBegan takes note that content has come.
+func (c *call) contentBegan() {
+	if c.alarm != nil {
+		c.alarm.Stop()
+	}
+	if c.answer.reader.Stream {
+		c.turn.FirstContent(time.Since(c.sent))
+	}
+}
+
+// wantsOtherKey takes note of what the service says to the key it was sent, and reports whether it is to be asked with
+// another one.
+func (c *call) wantsOtherKey(resp *http.Response) bool {
+	return c.key != nil && c.key.Answered(resp.StatusCode, resp.Header) && c.upstream.HasOtherKey() && (c.spliced != nil || c.upload.ReadCloser == nil)
+}
+
+// noteHealth takes note of whether the service, and whoever was sent the request, answered.
+func (c *call) noteHealth(answered bool) {
+	s := c.standing()
+	switch {
+	case answered:
+		s.Succeeded()
+		if c.peer != nil {
+			c.peer.Succeeded()
+		}
+		return
+	case s.Failed():
+		c.warn("service fails again and again: others are asked first, where there are any", nil)
+	}
+	if c.peer != nil {
+		c.noteEjection(c.peer.Failed())
+	}
+}
+
+// noteEjection takes note of a replica or endpoint that is left alone for a while.
+func (c *call) noteEjection(ejected bool) {
+	if ejected {
+		c.standing().Ejections.Add(1)
+		c.warn("fails again and again: others are asked first", nil)
+	}
 }
 
 // holds reports whether the answer is held back until its content begins, so that another can still take its place.
@@ -95,23 +168,62 @@ func (c *call) fallsBack(resp *http.Response, why *refusal) bool {
 		return false
 	}
 	failed := c.attempt
+	if resp == nil && failed.missing == nil {
+		c.silent = append(c.silent, failed.standing())
+	}
 	for c.fallbacks < len(c.route.Fallback.Targets) {
 		target := c.route.Fallback.Targets[c.fallbacks]
 		c.fallbacks++
 		c.attempt = new(attempt)
-		if c.turnTo(target) != nil || len(c.body) > 0 && c.write() != nil {
+		if c.turnTo(target) != nil || !c.mayAsk() || len(c.body) > 0 && c.write() != nil {
 			continue
 		}
+		status := http.StatusBadGateway
 		if resp != nil {
+			status = resp.StatusCode
 			_ = resp.Body.Close()
 		}
-		failed.end()
-		c.refused, c.status = nil, 0
+		failed.end(endingOf(status))
+		c.status = 0
+		c.traffic.Fallbacks.Add(1)
 		return true
 	}
 	c.attempt = failed
 	return false
 }
+
+// endedAs is how the request ended for the service that was asked.
+func (c *call) endedAs(outcome config.Outcome) balance.Ending {
+	switch outcome {
+	case config.Gone:
+		return balance.Abandoned
+	case config.Cut:
+		return balance.Failed
+	}
+	return endingOf(c.status)
+}
+
+// endingOf is what an answer with this status says of its service. Of a request that it could not accept it says nothing.
+func endingOf(status int) balance.Ending {
+	switch {
+	case status < http.StatusBadRequest:
+		return balance.Complete
+	case status >= http.StatusInternalServerError,
+		status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusTooManyRequests:
+		return balance.Failed
+	}
+	return balance.Abandoned
+}
+
+// mayAsk reports whether the service is one to turn to: it is not ejected, and did not just leave the same request without
+// an answer more often than its budget allows.
+func (c *call) mayAsk() bool {
+	s := c.standing()
+	return !isAside(s) && (!slices.Contains(c.silent, s) || s.Spend())
+}
+
+// isAside reports whether other services are asked first.
+func isAside(s *config.Standing) bool { return s.Aside() && !s.Probe() }
 
 // firstContentLimit is how long a service has until the content of a stream begins; 0: as long as it takes.
 func (c *call) firstContentLimit() time.Duration {

@@ -6,12 +6,15 @@ import (
 	"iter"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
+	"github.com/engineshed/engineshed/internal/gateway/balance"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/gateway/upstream/http1"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 var (
@@ -29,6 +32,9 @@ func (c *call) forward(w http.ResponseWriter) *refusal {
 	if c.api != nil && c.asksForWebSocket() {
 		return c.tunnel(w)
 	}
+	if c.missing == nil && c.api != nil && c.route.Fallback != nil && isAside(c.standing()) {
+		c.fallsBack(nil, errEjected) // if no other is better, this one is asked
+	}
 	for {
 		resp, why := c.ask()
 		switch {
@@ -37,8 +43,7 @@ func (c *call) forward(w http.ResponseWriter) *refusal {
 			return why
 		default:
 			defer resp.Body.Close()
-			c.pass(w, resp)
-			return nil
+			return c.pass(w, resp)
 		}
 	}
 }
@@ -70,8 +75,18 @@ func (c *call) address(out *http.Request) {
 	out.Header[requestIDHeader] = []string{c.id}
 }
 
-// pass sends an answer on. An event stream, and one of unknown length, goes on as it comes.
-func (c *call) pass(w http.ResponseWriter, resp *http.Response) {
+// pass sends an answer on. A stream of events begins at once, anything else with its first piece: until then the client can
+// be told that there is none.
+func (c *call) pass(w http.ResponseWriter, resp *http.Response) *refusal {
+	buffer := pool.Get().(*[bufferSize]byte)
+	defer pool.Put(buffer)
+	var n int
+	var err error
+	if !c.answer.events {
+		if n, err = resp.Body.Read(buffer[:]); n == 0 && err != nil && err != io.EOF {
+			return c.failed(err)
+		}
+	}
 	header := w.Header()
 	for name, values := range resp.Header {
 		if !hopByHop[name] {
@@ -82,9 +97,10 @@ func (c *call) pass(w http.ResponseWriter, resp *http.Response) {
 		delete(header, name)
 	}
 	w.WriteHeader(resp.StatusCode)
-	if err := copyAnswer(w, resp); err != nil {
+	if err = copyAnswer(w, resp, buffer[:], n, err); err != nil {
 		panic(http.ErrAbortHandler)
 	}
+	return nil
 }
 
 // hopByHop are headers about one connection.
@@ -106,63 +122,90 @@ func optionsOf(connection []string) iter.Seq[string] {
 	}
 }
 
-// copyAnswer copies through a buffer that is lent. The head of a stream and each piece of it go out at once.
-func copyAnswer(w http.ResponseWriter, resp *http.Response) error {
-	buffer := pool.Get().(*[bufferSize]byte)
-	defer pool.Put(buffer)
-	if resp.ContentLength >= 0 {
-		_, err := io.CopyBuffer(onlyWriter{w}, resp.Body, buffer[:])
-		return err
-	}
+// copyAnswer sends what n bytes and err of a first Read have left in the buffer, and then the rest through it. Of a stream,
+// and of an answer of unknown length, head and pieces go out at once.
+func copyAnswer(w http.ResponseWriter, resp *http.Response, buffer []byte, n int, err error) error {
+	atOnce := resp.ContentLength < 0
 	controller := http.NewResponseController(w)
-	if err := controller.Flush(); err != nil {
-		return err
-	}
 	for {
-		n, ended := resp.Body.Read(buffer[:])
 		if n > 0 {
 			if _, err := w.Write(buffer[:n]); err != nil {
 				return err
 			}
+		}
+		if atOnce && err == nil {
 			if err := controller.Flush(); err != nil {
 				return err
 			}
 		}
 		switch {
-		case ended == io.EOF:
+		case err == io.EOF:
 			return nil
-		case ended != nil:
-			return ended
+		case err != nil:
+			return err
 		}
+		n, err = resp.Body.Read(buffer)
 	}
 }
 
-// onlyWriter hides that a ResponseWriter could read by itself: it would do so through a buffer of its own.
-type onlyWriter struct{ io.Writer }
-
-// RoundTrip asks the least busy replica; one that cannot be reached hands the request to the next.
+// RoundTrip asks one of the service's replicas or endpoints.
 func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
-	c.ctx = c.limited()
-	if c.service == nil {
-		return c.askOutside(out)
+	if c.ctx == nil {
+		c.ctx = c.limited()
 	}
-	for {
-		replica := upstream.Choose(c.service.Replicas, c.tried)
-		if replica == nil {
-			return nil, errNoReplica
+	if len(c.silent) == 0 || !slices.Contains(c.silent, c.standing()) {
+		c.standing().Earn()
+	}
+	if c.service != nil {
+		return deliver(c, c.service.Replicas, c.chooseReplica, func(r *upstream.Replica) (*http.Response, error) {
+			return r.Send(c.copyOf(out))
+		})
+	}
+	return deliver(c, c.upstream.Endpoints, upstream.Choose, func(e *upstream.Endpoint) (*http.Response, error) {
+		one := c.copyOf(out)
+		one.URL = e.URL(c.path, out.URL.RawQuery)
+		return e.Send(one)
+	})
+}
+
+// chooseReplica chooses the least busy one, or where the API wants that the one that has seen the beginning of the prompt.
+func (c *call) chooseReplica(replicas, tried []*upstream.Replica) *upstream.Replica {
+	if c.api != nil && c.api.Limits != nil && c.api.Limits.ReplicaChoice == snapshot.PrefixAware {
+		if key, ok := balance.PrefixKey(c.body); ok {
+			return upstream.ChooseFor(replicas, tried, key)
 		}
-		replica.Begin()
-		c.replica = replica
-		resp, err := replica.Send(c.copyOf(out))
-		if err == nil || !upstream.Undelivered(err) || c.ctx.Err() != nil {
+	}
+	return upstream.Choose(replicas, tried)
+}
+
+// deliver sends a request to one target after the other: one that cannot be reached hands it to the next, as far as the
+// service's budget goes.
+func deliver[T upstream.Target](
+	c *call, targets []T, choose func(targets, tried []T) T, send func(T) (*http.Response, error),
+) (*http.Response, error) {
+	var tried []T
+	var err error
+	for len(tried) < len(targets) && (len(tried) == 0 || c.standing().Spend()) {
+		one := choose(targets, tried)
+		one.Begin()
+		c.peer = one
+		var resp *http.Response
+		if resp, err = send(one); err == nil || !upstream.Undelivered(err) || c.ctx.Err() != nil {
 			return resp, err
 		}
-		c.warn("replica could not be reached", err)
-		c.replica = nil
-		replica.End()
-		replica.SetAside()
-		c.tried = append(c.tried, replica)
+		c.warn("could not be reached", err)
+		c.noteEjection(one.SetAside())
+		c.peer = nil
+		one.End()
+		tried = append(tried, one)
 	}
+	switch {
+	case errors.Is(err, snapshot.ErrUpstreamNotAllowed):
+		return nil, errNotAllowed
+	case c.service != nil:
+		return nil, errNoReplica
+	}
+	return nil, errUnreachable
 }
 
 // copyOf is out for one replica or endpoint.

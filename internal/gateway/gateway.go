@@ -204,7 +204,7 @@ func (g *Gateway) listen() error {
 		}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{g.store, g.load, nobody, time.Now()}, g.records,
+	registry.MustRegister(collector{g.store, nobody, time.Now()}, loadCollector{g.load, g.store.Current}, g.records,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ctx, stop := context.WithCancel(context.Background())
 	g.stopAdmin = stop

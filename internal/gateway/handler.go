@@ -98,13 +98,14 @@ type call struct {
 	body       []byte         // the whole body, unless it is large and passes as it comes
 	request    *model.Request // what the body says; nil where that is not read, or cannot be
 	unreadable error
-	upload     uploadBody        // a body that passes as it comes
-	taken      bool              // readBody has been
-	held       admission.Body    // where body is
-	turns      [2]admission.Turn // at the gates of the API and the gateway
-	*attempt                     // the service that is asked
-	fallbacks  int               // how many of the route's other targets were turned to
-	refused    *refusal          // instead of an engine's answer
+	upload     uploadBody         // a body that passes as it comes
+	taken      bool               // readBody has been
+	held       admission.Body     // where body is
+	turns      [2]admission.Turn  // at the gates of the API and the gateway
+	*attempt                      // the service that is asked
+	fallbacks  int                // how many of the route's other targets were turned to
+	silent     []*config.Standing // of the services that were asked and gave no answer
+	refused    *refusal           // instead of an engine's answer
 	status     int
 	upgrade    bool // the connection became a WebSocket
 	answered   bool // to the end
@@ -198,12 +199,12 @@ func (c *call) readBody(w http.ResponseWriter) (refused *refusal) {
 
 // end settles the accounts, however the call ended: an answer that breaks off ends in a panic.
 func (c *call) end() {
-	c.attempt.end()
+	outcome := c.outcome()
+	c.attempt.end(c.endedAs(outcome))
 	c.leave()
 	if c.upgrade {
 		c.websockets.Done()
 	}
-	outcome := c.outcome()
 	if outcome == config.Cut {
 		c.warn("engine broke off in the middle of its answer", c.answer.err)
 	}
@@ -214,14 +215,14 @@ func (c *call) end() {
 // outcome is how the call ended, as it is counted.
 func (c *call) outcome() config.Outcome {
 	switch {
-	case c.refused != nil:
+	case c.answered && c.answer.err != nil && c.refused == nil && c.status < http.StatusMultipleChoices:
+		return config.Cut // and an error followed
+	case c.answered:
 		return config.Of(c.status)
 	case c.answer.err != nil && c.in.Context().Err() == nil:
 		return config.Cut
-	case !c.answered:
-		return config.Gone
 	}
-	return config.Of(c.status)
+	return config.Gone
 }
 
 // warn reports what went wrong with whoever was asked.
@@ -233,8 +234,10 @@ func (c *call) warn(message string, err error) {
 	if c.upstream != nil {
 		args = append(args, "service", c.upstream.ID)
 	}
-	if c.replica != nil {
-		args = append(args, "modelService", c.service.ID, "replica", c.replica.ID())
+	if c.peer != nil && c.service != nil {
+		args = append(args, "modelService", c.service.ID, "replica", c.peer.ID())
+	} else if c.peer != nil {
+		args = append(args, "endpoint", c.peer.ID())
 	}
 	c.log.Warn(message, args...)
 }

@@ -18,23 +18,8 @@ var (
 		"Requests to Model APIs that ended, by API and outcome as above.", []string{"api", "outcome"}, nil)
 	apiInFlightDesc = prometheus.NewDesc("engineshed_gateway_api_in_flight",
 		"Requests to Model APIs being forwarded, by API.", []string{"api"}, nil)
-	runningDesc = prometheus.NewDesc("engineshed_gateway_running",
-		"Requests that count against the limit of the gateway.", nil, nil)
-	queuedDesc = prometheus.NewDesc("engineshed_gateway_queued",
-		"Requests that wait for the limit of the gateway.", nil, nil)
-	refusedDesc = prometheus.NewDesc("engineshed_gateway_refused_total",
-		"Requests refused because too much was under way: by the limit of the gateway, of an API, or of the memory for bodies.",
-		[]string{"limit"}, nil)
-	bodyBytesDesc = prometheus.NewDesc("engineshed_gateway_body_bytes",
-		"Memory of the bodies of requests that are held.", nil, nil)
-	stalledDesc = prometheus.NewDesc("engineshed_gateway_stalled_total",
-		"Clients given up because a body stopped coming, or because they stopped reading an answer.", []string{"what"}, nil)
-	apiRunningDesc = prometheus.NewDesc("engineshed_gateway_api_running",
-		"Requests that count against the limit of a Model API, of those with one.", []string{"api"}, nil)
-	apiQueuedDesc = prometheus.NewDesc("engineshed_gateway_api_queued",
-		"Requests that wait for the limit of a Model API, of those with one.", []string{"api"}, nil)
-	apiRefusedDesc = prometheus.NewDesc("engineshed_gateway_api_refused_total",
-		"Requests refused by the limit of a Model API, of those with one.", []string{"api"}, nil)
+	fallbacksDesc = prometheus.NewDesc("engineshed_gateway_fallbacks_total",
+		"Times that a request turned to another service because one had failed, by API.", []string{"api"}, nil)
 	revisionDesc = prometheus.NewDesc("engineshed_gateway_revision",
 		"The published revision that is served.", nil, nil)
 	ageDesc = prometheus.NewDesc("engineshed_gateway_config_age_seconds",
@@ -46,15 +31,13 @@ var (
 // collector reads the counts where they are kept, so that a request pays for an atomic addition and nothing more.
 type collector struct {
 	store   *config.Store
-	load    *load
 	nobody  *config.Traffic
 	started time.Time
 }
 
 func (collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		requestsDesc, inFlightDesc, apiRequestsDesc, apiInFlightDesc, runningDesc, queuedDesc, refusedDesc, bodyBytesDesc, stalledDesc,
-		apiRunningDesc, apiQueuedDesc, apiRefusedDesc, revisionDesc, ageDesc, badDesc,
+		requestsDesc, inFlightDesc, apiRequestsDesc, apiInFlightDesc, fallbacksDesc, revisionDesc, ageDesc, badDesc,
 	} {
 		descs <- desc
 	}
@@ -70,18 +53,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 		})
 		gauge(inFlight, float64(t.InFlight.Load()), id)
 	}
-	count := func(desc *prometheus.Desc, value uint64, labels ...string) {
-		metrics <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
-	}
 	traffic(requestsDesc, inFlightDesc, "", c.nobody)
-	gauge(runningDesc, float64(c.load.gate.Running()))
-	gauge(queuedDesc, float64(c.load.gate.Waiting()))
-	count(refusedDesc, c.load.gate.Refused(), "gateway")
-	count(refusedDesc, c.load.apiRefused.Load(), "api")
-	count(refusedDesc, c.load.memory.Refused(), "body_memory")
-	gauge(bodyBytesDesc, float64(c.load.memory.Held()))
-	count(stalledDesc, c.load.clients.Bodies(), "body")
-	count(stalledDesc, c.load.clients.Answers(), "answer")
 	confirmed := c.store.Confirmed()
 	if confirmed.IsZero() {
 		confirmed = c.started
@@ -98,10 +70,6 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for a := range cfg.APIs {
 		traffic(apiRequestsDesc, apiInFlightDesc, a.ID, a.Traffic)
-		if a.Gate != nil {
-			gauge(apiRunningDesc, float64(a.Gate.Running()), a.ID)
-			gauge(apiQueuedDesc, float64(a.Gate.Waiting()), a.ID)
-			count(apiRefusedDesc, a.Gate.Refused(), a.ID)
-		}
+		metrics <- prometheus.MustNewConstMetric(fallbacksDesc, prometheus.CounterValue, float64(a.Traffic.Fallbacks.Load()), a.ID)
 	}
 }

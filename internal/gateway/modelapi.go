@@ -3,7 +3,6 @@ package gateway
 import (
 	"errors"
 	"io"
-	"math/rand/v2"
 	"mime"
 	"net/http"
 	"slices"
@@ -80,7 +79,7 @@ func (c *call) redirect(host, path string) *refusal {
 // choose finds the service for a request that names this model, or "". One that is missing is as good as one that fails
 // when there is another to turn to.
 func (c *call) choose(named string) *refusal {
-	target, ok := c.api.Pick(c.route, c.in.Method, named)
+	target, ok := c.pick(named)
 	if !ok {
 		return errNoModel
 	}
@@ -89,6 +88,21 @@ func (c *call) choose(named string) *refusal {
 		c.missing, refused = refused, nil
 	}
 	return refused
+}
+
+// pick chooses one of the route's targets.
+func (c *call) pick(named string) (snapshot.Target, bool) {
+	observed := c.api.Observed(c.route)
+	if observed == nil {
+		return c.api.Pick(c.route, c.in.Method, named)
+	}
+	c.turn, c.chosen = observed.Pick(func(i int) *upstream.Health {
+		if u := c.cfg.Upstream(c.route.Targets[i].ServiceID); u != nil {
+			return &u.Standing.Health
+		}
+		return nil
+	}), true
+	return c.route.Targets[c.turn.Target()], true
 }
 
 // turnTo makes the target the one that is asked, and finds what it is asked for.
@@ -104,7 +118,7 @@ func (c *call) turnTo(target snapshot.Target) *refusal {
 	if c.upstream.ModelServiceID == "" {
 		return nil
 	}
-	if c.service = c.cfg.Service(c.upstream.ModelServiceID); c.service == nil {
+	if c.service = c.cfg.Service(c.upstream.ModelServiceID); c.service == nil || len(c.service.Replicas) == 0 {
 		return errNoReplica
 	}
 	return nil
@@ -273,8 +287,8 @@ func (c *call) addressForAPI(out *http.Request) {
 			out.Header[name] = []string{value}
 		}
 	}
-	if key := c.upstream.Key(); key != nil {
-		out.Header[http.CanonicalHeaderKey(c.upstream.KeyHeader)] = key
+	if c.key = c.upstream.Key(); c.key != nil {
+		out.Header[http.CanonicalHeaderKey(c.upstream.KeyHeader)] = c.key.Header()
 	}
 }
 
@@ -282,28 +296,6 @@ func copyValues(to, from http.Header, name string) {
 	if values := from[name]; values != nil {
 		to[name] = values
 	}
-}
-
-// askOutside asks one of the service's endpoints at random; one that cannot be reached hands the request to the next.
-func (c *call) askOutside(out *http.Request) (*http.Response, error) {
-	endpoints := c.upstream.Endpoints
-	query := out.URL.RawQuery
-	first := rand.IntN(len(endpoints))
-	var err error
-	for i := range endpoints {
-		endpoint := endpoints[(first+i)%len(endpoints)]
-		attempt := c.copyOf(out)
-		attempt.URL = endpoint.URL(c.path, query)
-		var resp *http.Response
-		if resp, err = endpoint.Send(attempt); err == nil || !upstream.Undelivered(err) || c.ctx.Err() != nil {
-			return resp, err
-		}
-		c.warn("service could not be reached", err)
-	}
-	if errors.Is(err, snapshot.ErrUpstreamNotAllowed) {
-		return nil, errNotAllowed
-	}
-	return nil, errUnreachable
 }
 
 // upgraded takes note of a connection that becomes a WebSocket, which the server forgets about. It is none of ours

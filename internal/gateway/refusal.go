@@ -83,6 +83,8 @@ var (
 	}
 	// errAnswered stands for a service's own refusal, which passes as it came unless another service is asked.
 	errAnswered = &refusal{failure: true}
+	// errEjected stands for a service that is not asked, because it failed too often, unless there is no other.
+	errEjected  = &refusal{failure: true}
 	errShutdown = &refusal{
 		status: 503, kind: "server_error", code: "gateway_shutting_down",
 		message: "The gateway shuts down and could not wait for the end of this answer: send the request again.",

@@ -116,8 +116,9 @@ func Of(status int) Outcome { return min(max(Outcome(status/100-1), Informationa
 
 // Traffic counts the requests of one service.
 type Traffic struct {
-	InFlight atomic.Int64
-	ended    [outcomes]atomic.Uint64
+	InFlight  atomic.Int64
+	Fallbacks atomic.Uint64 // to other services, of a Model API
+	ended     [outcomes]atomic.Uint64
 }
 
 // Ended counts a request that ended so.

@@ -6,17 +6,23 @@ import (
 	"slices"
 )
 
-// target is a Replica or an Endpoint.
-type target interface {
+// Target is who a request is sent to: a *Replica or an *Endpoint.
+type Target interface {
 	comparable
+	ID() string
+	Begin()
+	End()
 	InFlight() int64
+	Succeeded()
+	Failed() bool
+	SetAside() bool
 	health() *Health
 }
 
 // Choose returns the target with the fewest requests in flight that is not among tried, a random one of equals, or nil
 // when all were tried. A target whose time aside is over comes before all others, for the one request that probes it. One
 // that is aside is chosen only when there is no other, and of several the one with the fewest ejections in a row.
-func Choose[T target](targets, tried []T) T {
+func Choose[T Target](targets, tried []T) T {
 	var best T
 	var least rank
 	var equals uint64

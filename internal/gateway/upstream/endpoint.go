@@ -58,6 +58,9 @@ func checkedBy(guard Guard) func(context.Context, string, string, syscall.RawCon
 	}
 }
 
+// ID is where the endpoint is: host and port.
+func (e *Endpoint) ID() string { return e.host }
+
 // URL is the address of a path, as it was escaped, at the endpoint.
 func (e *Endpoint) URL(path, query string) *url.URL {
 	u := Escaped(e.path+path, query)

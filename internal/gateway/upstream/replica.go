@@ -22,6 +22,7 @@ const (
 // load and the health is fixed; a replica that moves is another Replica with the same load.
 type Replica struct {
 	id            string
+	place         uint64 // of the id, see ChooseFor
 	addr          string
 	key           secret.Secret
 	authorization []string // the header's value, made once
@@ -33,6 +34,7 @@ type Replica struct {
 func newReplica(id, addr string, key secret.Secret, l *Load) *Replica {
 	return &Replica{
 		id:            id,
+		place:         placeOf(id),
 		addr:          addr,
 		key:           key,
 		authorization: []string{"Bearer " + key.Reveal()},
