@@ -79,7 +79,7 @@ const (
 	UpstreamCode     = "UpstreamCode"     // it answers 4xx or 5xx
 	ConnectFailure   = "ConnectFailure"   // it cannot be reached
 	Ejection         = "Ejection"         // it has failed too often lately
-	BrokenAnswer     = "BrokenAnswer"     // it breaks off, or reports an error, before its first content
+	BrokenAnswer     = "BrokenAnswer"     // it breaks off, falls silent or reports an error before its first content
 	FirstByteTimeout = "FirstByteTimeout" // the first content of a stream takes longer than allowed
 )
 
@@ -96,6 +96,9 @@ type FallbackTarget struct {
 	Model        string // that the service is asked for; "": the request names none
 	UpstreamPath string // what the service is asked for; "": it is not published or is asked for no such path, and so passed over
 }
+
+// asked reports whether the service is one that can be asked.
+func (t FallbackTarget) asked() bool { return t.UpstreamPath != "" }
 
 // Decide explains what gateways do with a request to one of the account's APIs. It looks at what is published alone,
 // with the matcher that gateways have.
@@ -228,8 +231,11 @@ func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, q 
 	if err != nil {
 		return err
 	}
+	if err := d.fallBack(ctx, tx, found, model); err != nil {
+		return err
+	}
 	if !known {
-		d.refuse(503, "service_not_found", "The service "+target.ServiceID+" behind the route is not published.")
+		d.missing(target.ServiceID)
 		return nil
 	}
 	d.Service = service
@@ -241,9 +247,6 @@ func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, q 
 	d.UpstreamPath = asked
 	d.Model = found.Route.Meant(target, model, service)
 	d.Status, d.Reason = 200, "The request is forwarded to the service "+service.Name+"."
-	if err := d.fallBack(ctx, tx, found, model); err != nil {
-		return err
-	}
 	switch {
 	case snapshot.Observed(d.Scene):
 		d.Reason = fmt.Sprintf("The request is forwarded to one of %d services, the one that the gateway process observes to have %s; this is about the first, %s.",
@@ -277,6 +280,18 @@ func (d *Decision) share(ctx context.Context, tx pgx.Tx, r *route.Route, model s
 		d.Shares = append(d.Shares, Share{t.ServiceID, service.Name, r.Meant(t, model, service), t.Weight})
 	}
 	return nil
+}
+
+// missing is what happens when the service that was chosen is not published.
+func (d *Decision) missing(serviceID string) {
+	reason := "The service " + serviceID + " behind the route is not published"
+	if d.Fallback != nil && slices.Contains(d.Fallback.After, ConnectFailure) {
+		if at := slices.IndexFunc(d.Fallback.Services, FallbackTarget.asked); at >= 0 {
+			d.Status, d.Reason = 200, reason+": the request goes on to the service "+d.Fallback.Services[at].Name+" of the policy AiFallback."
+			return
+		}
+	}
+	d.refuse(503, "service_not_found", reason+".")
 }
 
 // observations say what the scenes prefer, after "to have".
