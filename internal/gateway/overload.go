@@ -27,8 +27,8 @@ func newLoad(s Settings) *load {
 // others at the other. The body of a call that has to wait is read meanwhile, because only then does net/http notice that
 // its client leaves.
 func (c *call) enter(w http.ResponseWriter) *refusal {
-	if c.api != nil && c.api.Gate != nil {
-		if refused := c.join(w, c.api.Gate, &c.turns[0], errConcurrency); refused != nil {
+	if gate := c.traffic.Gate(); gate != nil {
+		if refused := c.join(w, gate, &c.turns[0], errConcurrency); refused != nil {
 			if refused == errConcurrency {
 				c.load.apiRefused.Add(1)
 			}

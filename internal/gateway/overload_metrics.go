@@ -60,10 +60,10 @@ func (c loadCollector) Collect(metrics chan<- prometheus.Metric) {
 		return
 	}
 	for a := range cfg.APIs {
-		if a.Gate != nil {
-			gauge(apiRunningDesc, a.Gate.Running(), a.ID)
-			gauge(apiQueuedDesc, a.Gate.Waiting(), a.ID)
-			count(apiRefusedDesc, a.Gate.Refused(), a.ID)
+		if gate := a.Traffic.Gate(); gate != nil {
+			gauge(apiRunningDesc, gate.Running(), a.ID)
+			gauge(apiQueuedDesc, gate.Waiting(), a.ID)
+			count(apiRefusedDesc, gate.Refused(), a.ID)
 		}
 	}
 }

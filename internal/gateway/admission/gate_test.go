@@ -63,7 +63,7 @@ func (m *gateModel) join(t *rapid.T) {
 
 func (m *gateModel) leave(t *rapid.T, from *[]*admission.Turn) {
 	if len(*from) == 0 {
-		t.Skip("nobody is there")
+		return
 	}
 	i := rapid.IntRange(0, len(*from)-1).Draw(t, "who")
 	(*from)[i].Leave()

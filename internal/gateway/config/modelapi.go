@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/balance"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/route"
@@ -16,8 +15,7 @@ import (
 // API is a Model API, ready to serve.
 type API struct {
 	*route.API
-	Traffic *Traffic        // the same value in every configuration that has the API
-	Gate    *admission.Gate // of its requests, likewise; nil: they have never been limited
+	Traffic *Traffic // the same value in every configuration that has the API
 	// By the first of the targets that one chooses among; nil: no scene is of the kind.
 	wheels   map[*snapshot.Target]*balance.Wheel
 	observed map[*snapshot.Target]observed
@@ -96,24 +94,10 @@ func (b *builder) api(item Item, old *API) (*API, error) {
 	a.observe(old)
 	compiled.Owner = a
 	if old != nil {
-		a.Traffic, a.Gate = old.Traffic, old.Gate
+		a.Traffic = old.Traffic
 	}
-	a.limit(published.Limits)
+	a.Traffic.limit(published.Limits)
 	return a, nil
-}
-
-// limit sets how many requests run and wait at once, which holds from now on for those that are under way, too.
-func (a *API) limit(l *snapshot.Limits) {
-	if l == nil {
-		l = new(snapshot.Limits)
-	}
-	if a.Gate == nil && l.Concurrent == 0 {
-		return
-	}
-	if a.Gate == nil {
-		a.Gate = new(admission.Gate)
-	}
-	a.Gate.SetLimits(l.Concurrent, l.Queued)
 }
 
 // decode reads the body of an item, which must be for the item's own id.

@@ -160,7 +160,8 @@ func TestConnectionOfHTTP2ThatIsNotReadIsCut(t *testing.T) {
 	_, err = conn.Write(append(request, frames.Bytes()...))
 	require.NoError(t, err)
 	select {
-	case <-failed:
+	case err := <-failed:
+		require.Error(t, err)
 	case <-time.After(deadline):
 		require.Fail(t, "it is still written")
 	}
