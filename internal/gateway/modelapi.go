@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -147,23 +146,14 @@ func (c *call) isOpen() bool { return c.api != nil && c.target.ServiceID == "" }
 func (c *call) written() string { return c.route.Written(c.target) }
 
 // readWhole takes the body in and writes what is to be written into it.
-func (c *call) readWhole(w http.ResponseWriter) *refusal {
-	var body bytes.Buffer
-	if size := c.in.ContentLength; size > 0 {
-		body.Grow(int(min(size, smallBody)) + bytes.MinRead) // what is announced is believed when it comes
+func (c *call) readWhole(w http.ResponseWriter) (refused *refusal) {
+	if c.body, refused = c.take(w); refused != nil {
+		return refused
 	}
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, c.in.Body, c.limit())); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return errTooLarge
-		}
-		return errBody
-	}
-	if body.Len() == 0 {
+	if len(c.body) == 0 {
 		c.in.Body = http.NoBody
 		return nil
 	}
-	c.body = body.Bytes()
 	if c.isOpen() {
 		named, err := c.model()
 		if err != nil {
