@@ -28,6 +28,8 @@ type Answer struct {
 	ID      string
 	Content bool // content has come: not headers, comments, roles or pings
 	Stream  bool // events, not one document
+	Failed  bool // an event has come that tells of an error
+	Final   bool // the event has come with which streams of chats end: what follows, if anything, is no answer
 
 	kind  kind
 	strip bool
@@ -66,6 +68,9 @@ func (a *Answer) Begin(contentType, contentEncoding string, strip bool) {
 		a.Stream = true
 	}
 }
+
+// Events reports whether the answer is read event by event.
+func (a *Answer) Events() bool { return a.kind == events }
 
 // Record keeps what is answered, up to limit bytes of each part.
 func (a *Answer) Record(limit int) { a.text = newText(limit) }
@@ -135,6 +140,7 @@ func (a *Answer) takesOut(line []byte) bool {
 	}
 	a.begin(line) // its start has been passed on
 	if a.long {
+		a.Content = true // nothing else is that long
 		a.takeFields()
 		a.long, a.document = false, fields{}
 	} else {
@@ -155,8 +161,7 @@ func (a *Answer) begin(text []byte) {
 	}
 	if !a.long {
 		a.long = true
-		data, ok := bytes.CutPrefix(a.line, []byte("data:"))
-		a.Content = a.Content || ok
+		data, _ := bytes.CutPrefix(a.line, []byte("data:"))
 		a.document.write(data)
 		a.line = nil
 	}
@@ -184,9 +189,11 @@ var usageName = []byte(`"usage"`) // inside of a string its last quote would be 
 func (a *Answer) event(line []byte) bool {
 	data, ok := bytes.CutPrefix(line, []byte("data:"))
 	data = bytes.TrimSpace(data)
+	a.Final = a.Final || ok && isFinal(data)
 	if !ok || len(data) == 0 || data[0] != '{' {
 		return false
 	}
+	a.Failed = a.Failed || isError(data)
 	tells := bytes.Contains(data, usageName)
 	if a.Content && !tells && a.text == nil && (a.Model != "" || a.looks >= maxLooks) {
 		return false
@@ -198,6 +205,34 @@ func (a *Answer) event(line []byte) bool {
 	}
 	a.take(&e)
 	return tells && isPresent(e.Usage) && e.Choices != nil && len(e.Choices) == 0
+}
+
+var (
+	done         = []byte("[DONE]")
+	finishReason = []byte(`"finish_reason"`)
+	messageStop  = []byte(`"message_stop"`)
+)
+
+// isFinal reports whether no content follows an event: it is OpenAI's end mark or says why the answer is over, or it is
+// Anthropic's last one. Inside of a text the quotes would be escaped.
+func isFinal(data []byte) bool {
+	if bytes.Equal(data, done) || bytes.Contains(data, messageStop) {
+		return true
+	}
+	_, reason, found := bytes.Cut(data, finishReason)
+	reason = bytes.TrimLeft(reason, ": ")
+	return found && len(reason) > 0 && reason[0] == '"'
+}
+
+// isError reports whether an event is an error: of OpenAI an object that begins with it, of Anthropic one of that type.
+func isError(data []byte) bool {
+	rest := bytes.TrimLeft(data[1:], " ")
+	if value, ok := bytes.CutPrefix(rest, []byte(`"error"`)); ok {
+		value = bytes.TrimLeft(value, ": ")
+		return len(value) > 0 && value[0] != 'n' // null
+	}
+	value, ok := bytes.CutPrefix(rest, []byte(`"type"`))
+	return ok && bytes.HasPrefix(bytes.TrimLeft(value, ": "), []byte(`"error"`))
 }
 
 // isMistyped reports whether a field was of another type than is known; all others were read.
