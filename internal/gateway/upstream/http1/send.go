@@ -66,7 +66,7 @@ var messages = sync.Pool{New: func() any { return new(message) }}
 // send sends a request: head and body in one system call where the body is bytes and the system takes all of it. What it
 // does not take might fill the buffers of a server that has stopped reading to answer, and both would wait for ever: a
 // goroutine sends that.
-func send(cn *conn, r *http.Request) *sending {
+func (s *sending) send(cn *conn, r *http.Request) {
 	m, body := messages.Get().(*message), r.Body
 	whole, known := bytesOf(r)
 	m.head = appendHead(m.head[:0], r, whole, known)
@@ -75,10 +75,10 @@ func send(cn *conn, r *http.Request) *sending {
 	if known && m.writeNow(cn) {
 		m.release()
 		closeBody(body)
-		return &sending{}
+		return
 	}
 	length := r.ContentLength
-	return cn.inBackground(func(s *sending) {
+	s.inBackground(cn, func() {
 		if _, s.err = m.left.WriteTo(cn.Conn); s.err == nil && !known {
 			s.body, s.err = upload(cn, body, length)
 		}
@@ -88,17 +88,16 @@ func send(cn *conn, r *http.Request) *sending {
 }
 
 // inBackground sends on in a goroutine. Half a request is no request: then whoever waits for the answer is woken.
-func (cn *conn) inBackground(do func(*sending)) *sending {
-	s := &sending{done: make(chan struct{})}
+func (s *sending) inBackground(cn *conn, do func()) {
+	s.done = make(chan struct{})
 	go func() {
-		do(s)
+		do()
 		half := s.body != nil
 		close(s.done)
 		if half {
 			_ = cn.Close()
 		}
 	}()
-	return s
 }
 
 // writeNow sends what the system takes without waiting and reports whether that is all. Errors are left for who goes on.
