@@ -72,8 +72,19 @@ type Definition struct {
 
 // AuthConfig says how consumers prove who they are.
 type AuthConfig struct {
-	AuthType string `json:"authType,omitempty"` // Apikey
+	AuthType string `json:"authType,omitempty"` // Apikey, Jwt, AkSk
 	AuthMode string `json:"authMode,omitempty"` // NoAuth, Custom
+}
+
+// authByKey is the AuthType of consumers with API keys.
+const authByKey = "Apikey"
+
+// authType is the AuthType as gateways know it.
+func (d *Definition) authType() string {
+	if !d.EnableAuth || d.AuthConfig == nil || d.AuthConfig.AuthType == authByKey {
+		return ""
+	}
+	return d.AuthConfig.AuthType
 }
 
 // DeployConfig says where an API answers and which services are behind it.

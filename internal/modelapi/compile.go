@@ -68,6 +68,7 @@ func render(api *snapshot.ModelAPI, d *Definition) {
 	api.Name, api.GatewayID, api.EnvironmentID = d.Name, c.GatewayID, c.EnvironmentID
 	api.BasePath, api.RemoveBasePath = d.BasePath, d.RemoveBasePath
 	api.Protocols, api.Category, api.Auth = d.AIProtocols, d.ModelCategory, d.EnableAuth
+	api.AuthType = d.authType()
 	api.Statistics = c.statistics()
 	api.Scene, api.Targets = c.BackendScene, targets(c.Services)
 	for _, protocol := range d.Protocols {
