@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/gateway/identity"
 	"github.com/engineshed/engineshed/internal/gateway/model"
 	"github.com/engineshed/engineshed/internal/gateway/record"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
@@ -38,6 +39,8 @@ type handler struct {
 	log       *boundedLog
 	records   *record.Recorder
 	tracer    *record.Tracer
+	tokens    *identity.Memory[*config.Consumer] // that were verified
+	nonces    *identity.Nonces
 
 	running    *atomic.Int64   // requests that have not ended
 	websockets *sync.WaitGroup // connections that became WebSockets
@@ -82,13 +85,14 @@ type call struct {
 	id        string
 	began     time.Time
 	span      *record.Span
-	asked     *config.API      // at whose place the request came, whether it may or not
-	consumer  *config.Consumer // who asks, where it is known
-	api       *config.API      // nil: a model service is called directly
-	route     *route.Route     // of api
-	ways      *config.Ways     // where a consumer's key may be
-	cfg       *config.Config   // of the whole call
-	canonical string           // the path that was asked for
+	asked     *config.API         // at whose place the request came, whether it may or not
+	consumer  *config.Consumer    // who asks, where it is known
+	signature *identity.Signature // of the consumer; nil: its API asks for none
+	api       *config.API         // nil: a model service is called directly
+	route     *route.Route        // of api
+	ways      *config.Ways        // where a consumer's key may be
+	cfg       *config.Config      // of the whole call
+	canonical string              // the path that was asked for
 	match     route.Match
 	target    snapshot.Target  // of route
 	protocol  string           // of the route: the shape of errors
@@ -180,6 +184,11 @@ func bearer(r *http.Request) string {
 
 // readBody takes a small body in at once and bounds a large one. A body whose model is written is taken in whole.
 func (c *call) readBody(w http.ResponseWriter) *refusal {
+	if c.signature != nil {
+		if refused := c.readSigned(w); refused != nil {
+			return refused
+		}
+	}
 	if c.readsModel() {
 		return c.readWhole(w)
 	}

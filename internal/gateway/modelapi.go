@@ -48,7 +48,7 @@ func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
 	c.route, c.protocol = found.Route, found.Route.Protocol
 	c.ways = cfg.Ways(found.API.ID)
 	if found.API.Auth {
-		if refused := c.identify(cfg, found.API.ID); refused != nil {
+		if refused := c.identify(cfg, found.API); refused != nil {
 			return refused
 		}
 	}
@@ -102,7 +102,7 @@ func (c *call) choose(named string) *refusal {
 
 // limit is how large the body of the request may be.
 func (c *call) limit() int64 {
-	if c.route != nil && c.route.Model == "" {
+	if c.route != nil && c.route.Model == "" && c.signature == nil { // a signature says nothing before the whole body is there
 		return max(maxStreamed, c.maxBody)
 	}
 	return c.maxBody
@@ -120,8 +120,8 @@ func (c *call) isOpen() bool { return c.api != nil && c.upstream == nil }
 // written is the model that is written over the one the request names; "" leaves that.
 func (c *call) written() string { return c.route.Written(c.target) }
 
-// readWhole takes the body in and writes what is to be written into it.
-func (c *call) readWhole(w http.ResponseWriter) *refusal {
+// take takes the body in.
+func (c *call) take(w http.ResponseWriter) ([]byte, *refusal) {
 	var body bytes.Buffer
 	if size := c.in.ContentLength; size > 0 {
 		body.Grow(int(min(size, smallBody)) + bytes.MinRead) // what is announced is believed when it comes
@@ -129,16 +129,25 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, c.in.Body, c.limit())); err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
-			return errTooLarge
+			return nil, errTooLarge
 		}
-		return errBody
+		return nil, errBody
 	}
-	if body.Len() == 0 {
+	return body.Bytes(), nil
+}
+
+// readWhole takes the body in and writes what is to be written into it.
+func (c *call) readWhole(w http.ResponseWriter) *refusal {
+	body, refused := c.take(w)
+	if refused != nil {
+		return refused
+	}
+	if len(body) == 0 {
 		c.in.Body = http.NoBody
 		return nil
 	}
 	if c.isOpen() {
-		named, err := c.modelOf(body.Bytes())
+		named, err := c.modelOf(body)
 		if err != nil {
 			return refuseModel(err)
 		}
@@ -146,7 +155,7 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 			return refused
 		}
 	}
-	spliced, err := c.edit(body.Bytes())
+	spliced, err := c.edit(body)
 	if err != nil {
 		return refuseModel(err)
 	}
@@ -235,7 +244,7 @@ func (c *call) addressForAPI(out *http.Request) {
 			copyValues(out.Header, client, name)
 		}
 	}
-	for _, name := range c.ways.Headers {
+	for _, name := range slices.Concat(c.ways.Keys.Headers, c.ways.Tokens.Headers) {
 		delete(out.Header, name)
 	}
 	for name := range optionsOf(client["Connection"]) {
@@ -245,7 +254,7 @@ func (c *call) addressForAPI(out *http.Request) {
 	}
 	out.Header[requestIDHeader] = []string{c.id}
 	c.span.Inject(out.Header)
-	out.URL = upstream.Escaped(c.path, withoutKeys(c.in.URL.RawQuery, c.ways.Query))
+	out.URL = upstream.Escaped(c.path, withoutKeys(c.in.URL.RawQuery, slices.Concat(c.ways.Keys.Query, c.ways.Tokens.Query)))
 	if c.service != nil {
 		return
 	}
