@@ -85,7 +85,7 @@ func (c *client) importDocument(ctx context.Context, cmd *cobra.Command, documen
 	if err != nil {
 		return err
 	}
-	if warning := recordingWarning(&apig.HttpApiDeployConfigs{{PolicyConfigs: document.PolicyConfigs}}); warning != "" && !dryRun {
+	if warning := recordingWarning(&apig.HttpApiDeployConfigs{{PolicyConfigs: statisticsOf(document)}}); warning != "" && !dryRun {
 		fmt.Fprintln(cmd.ErrOrStderr(), warning)
 	}
 	if c.output == "json" {
@@ -96,6 +96,17 @@ func (c *client) importDocument(ctx context.Context, cmd *cobra.Command, documen
 	}
 	_, err = fmt.Fprintln(cmd.ErrOrStderr(), outcome(result))
 	return err
+}
+
+// statisticsOf are the document's policies, as far as they say what is recorded.
+func statisticsOf(document apig.HttpApiDocument) *apig.HttpApiPolicyConfigs {
+	policies := apig.HttpApiPolicyConfigs{}
+	if document.PolicyConfigs != nil {
+		for _, p := range *document.PolicyConfigs {
+			policies = append(policies, apig.HttpApiPolicyConfig{Type: p.Type, Enable: p.Enable, AiStatisticsConfig: p.AiStatisticsConfig})
+		}
+	}
+	return &policies
 }
 
 // outcome says in one line what an import did.

@@ -21,8 +21,8 @@ func sharedKeys(text string) string {
 	return fmt.Sprintf(`{"keys":[{"kty":"oct","kid":"1","alg":"HS256","k":"%s"}]}`, k)
 }
 
-func token(keys, value string) *consumer.TokenIdentity {
-	return &consumer.TokenIdentity{SecretType: "Asymmetry", KeySet: secret.New(keys), Value: value}
+func token(value string) *consumer.TokenIdentity {
+	return &consumer.TokenIdentity{SecretType: "Asymmetry", KeySet: secret.New(publicKeys), Value: value}
 }
 
 func accessKey(id, text string) consumer.AccessKey {
@@ -71,7 +71,7 @@ func (w *world) requireSealed(t *testing.T, secret string) {
 func TestATokenIsCarriedInTheAuthorizationHeaderUnlessItIsSaidOtherwise(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	made, err := w.consumers.Create(t.Context(), account, consumer.Spec{Name: "alice", Token: token(publicKeys, "alice")})
+	made, err := w.consumers.Create(t.Context(), account, consumer.Spec{Name: "alice", Token: token("alice")})
 	require.NoError(t, err)
 	require.Equal(t, []string{"HEADER", "Authorization", "Bearer", publicKeys},
 		[]string{made.Token.Position, made.Token.Name, *made.Token.Prefix, made.Token.Shown}, "public keys are no secret")
@@ -112,12 +112,12 @@ func TestBadIdentitiesAreRefusedAndLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	_, err := w.consumers.Create(t.Context(), account, consumer.Spec{
-		Name: "taken", Token: token(publicKeys, "taken"), AccessKeys: []consumer.AccessKey{accessKey("taken-key", "a-secret-of-16-characters")},
+		Name: "taken", Token: token("taken"), AccessKeys: []consumer.AccessKey{accessKey("taken-key", "a-secret-of-16-characters")},
 	})
 	require.NoError(t, err)
 	before := w.rows(t)
 	withToken := func(change func(*consumer.TokenIdentity)) consumer.Spec {
-		t := token(publicKeys, "alice")
+		t := token("alice")
 		change(t)
 		return consumer.Spec{Name: "alice", Token: t}
 	}
@@ -126,13 +126,15 @@ func TestBadIdentitiesAreRefusedAndLeaveNothingBehind(t *testing.T) {
 		spec consumer.Spec
 		want string
 	}{
-		"no secret type":        {withToken(func(t *consumer.TokenIdentity) { t.SecretType = "" }), "jwtIdentityConfig.secretType"},
-		"unknown secret type":   {withToken(func(t *consumer.TokenIdentity) { t.SecretType = "Quantum" }), "jwtIdentityConfig.secretType"},
-		"no keys":               {withToken(func(t *consumer.TokenIdentity) { t.KeySet = secret.Secret{} }), "jwtIdentityConfig.jwks"},
-		"keys that are none":    {withToken(func(t *consumer.TokenIdentity) { t.KeySet = secret.New("canary") }), "JSON Web Key Set"},
-		"keys of another kind":  {withToken(func(t *consumer.TokenIdentity) { t.SecretType = "Symmetry" }), "secretType"},
-		"a key set of 33 KiB":   {withToken(func(t *consumer.TokenIdentity) { t.KeySet = secret.New(strings.Repeat(" ", 33<<10)) }), "at most"},
-		"a mask for nothing":    {withToken(func(t *consumer.TokenIdentity) { t.SecretType, t.KeySet = "Symmetry", secret.New(`{"keys":[{"kty":"oct","k":"****"}]}`) }), "jwks"},
+		"no secret type":       {withToken(func(t *consumer.TokenIdentity) { t.SecretType = "" }), "jwtIdentityConfig.secretType"},
+		"unknown secret type":  {withToken(func(t *consumer.TokenIdentity) { t.SecretType = "Quantum" }), "jwtIdentityConfig.secretType"},
+		"no keys":              {withToken(func(t *consumer.TokenIdentity) { t.KeySet = secret.Secret{} }), "jwtIdentityConfig.jwks"},
+		"keys that are none":   {withToken(func(t *consumer.TokenIdentity) { t.KeySet = secret.New("canary") }), "JSON Web Key Set"},
+		"keys of another kind": {withToken(func(t *consumer.TokenIdentity) { t.SecretType = "Symmetry" }), "secretType"},
+		"a key set of 33 KiB":  {withToken(func(t *consumer.TokenIdentity) { t.KeySet = secret.New(strings.Repeat(" ", 33<<10)) }), "at most"},
+		"a mask for nothing": {withToken(func(t *consumer.TokenIdentity) {
+			t.SecretType, t.KeySet = "Symmetry", secret.New(`{"keys":[{"kty":"oct","k":"****"}]}`)
+		}), "jwks"},
 		"no value":              {withToken(func(t *consumer.TokenIdentity) { t.Value = "" }), "payloadKeyValue"},
 		"a long value":          {withToken(func(t *consumer.TokenIdentity) { t.Value = strings.Repeat("x", 257) }), "payloadKeyValue"},
 		"a null in the claim":   {withToken(func(t *consumer.TokenIdentity) { t.Claim = "a\x00" }), "payloadKeyName"},
@@ -161,7 +163,7 @@ func TestBadIdentitiesAreRefusedAndLeaveNothingBehind(t *testing.T) {
 	}
 	require.Equal(t, before, w.rows(t))
 	_, err = w.consumers.Create(t.Context(), stranger, consumer.Spec{
-		Name: "taken", Token: token(publicKeys, "taken"), AccessKeys: []consumer.AccessKey{accessKey("taken-key", "a-secret-of-16-characters")},
+		Name: "taken", Token: token("taken"), AccessKeys: []consumer.AccessKey{accessKey("taken-key", "a-secret-of-16-characters")},
 	})
 	require.NoError(t, err, "claims and access keys are an account's own")
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -13,42 +12,12 @@ import (
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
-// answerBody passes an engine's answer on, with what its reader takes out left out. It remembers how reading ended, to
-// tell a broken engine from a client that left, and when the content began.
-type answerBody struct {
-	io.ReadCloser
-	err    error
-	reader protocol.Answer
-	first  time.Time // when content came
-}
-
-func (b *answerBody) Read(p []byte) (int, error) {
-	for {
-		held := b.reader.Unhold(p)
-		if held > 0 && held == len(p) {
-			return held, nil
-		}
-		n, err := b.ReadCloser.Read(p[held:])
-		if err != nil && err != io.EOF {
-			b.err = err
-		}
-		n = b.look(p[:held+n], err != nil)
-		if n > 0 || err != nil || len(p) == 0 {
-			return n, err
-		}
-	}
-}
-
-func (b *answerBody) look(piece []byte, last bool) int {
-	n := b.reader.Read(piece, last || len(piece) > cap(piece)/2) // what is held back must find its place next time
-	if b.first.IsZero() && b.reader.Content {
-		b.first = time.Now()
-	}
-	return n
-}
-
 // watch has the answer read while it passes.
 func (c *call) watch(resp *http.Response) {
+	c.answer.awaitPieces(c.idleLimit())
+	if c.chosen || c.alarm != nil {
+		c.answer.begun = c.contentBegan
+	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return
 	}
@@ -57,9 +26,10 @@ func (c *call) watch(resp *http.Response) {
 		c.answer.reader.Record(maxRecorded)
 	}
 	c.answer.reader.Begin(header.Get("Content-Type"), header.Get("Content-Encoding"), c.strips)
-	if c.answer.reader.Strips() {
-		header.Del("Content-Length")
+	if c.answer.reader.Events() {
+		header.Del("Content-Length") // an error may follow
 		resp.ContentLength = -1
+		c.answer.passInEvents(c.isChat(), c.lastWords)
 	}
 }
 
@@ -69,12 +39,12 @@ func (c *call) tellsUsageWhenAsked() bool {
 }
 
 // account settles what the request used. A request for nothing that there is has no account.
-func (c *call) account() {
+func (c *call) account(outcome config.Outcome) {
 	if c.asked == nil && c.service == nil {
 		return
 	}
 	rec := record.New()
-	rec.BeganAt, rec.RequestID, rec.EndState, rec.Status, rec.Total = c.began, c.id, c.endState(), c.status, time.Since(c.began)
+	rec.BeganAt, rec.RequestID, rec.EndState, rec.Status, rec.Total = c.began, c.id, c.endState(outcome), c.status, time.Since(c.began)
 	c.describe(rec)
 	if c.request != nil {
 		rec.ModelAsked = c.request.Model
@@ -175,14 +145,29 @@ func (c *call) configuredModel() string {
 	return ""
 }
 
-func (c *call) endState() record.EndState {
+func (c *call) endState(outcome config.Outcome) record.EndState {
 	switch {
-	case c.outcome == config.Cut || c.refused == errEngine:
+	case c.refused == errFirstContent || c.refused == errIdle || outcome == config.Cut && c.answer.err == errIdleTooLong:
+		return record.UpstreamTimeout
+	case c.refused == errEngine || outcome == config.Cut:
 		return record.UpstreamCut
-	case c.outcome == config.Gone:
+	case outcome == config.Gone:
 		return record.ClientGone
 	case c.refused != nil:
 		return record.Refused
+	case c.answer.reader.Failed:
+		return record.UpstreamError
 	}
 	return record.Complete
+}
+
+// isChat reports whether what is asked for is an answer whose stream says when it is over.
+func (c *call) isChat() bool {
+	switch c.protocol {
+	case anthropic:
+		return strings.HasSuffix(c.path, "/messages")
+	case "", openAI:
+		return strings.HasSuffix(c.path, "/completions")
+	}
+	return false
 }

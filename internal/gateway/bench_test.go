@@ -2,13 +2,13 @@ package gateway_test
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,7 +23,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -31,28 +30,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/gateway"
-	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 // The benchmarks measure processes, not functions: this test binary starts itself again in one of these roles.
 const (
 	roleVariable = "GATEWAY_BENCH_ROLE"
 	roleProxy    = "proxy"    // a bare httputil.ReverseProxy, tuned
-	roleUpstream = "upstream" // what both forward to
-	roleProfiled = "profiled" // a gateway that writes its mutex profile at the end
+	roleUpstream = "upstream" // what all targets forward to
+	roleLoad     = "load"     // what asks
+	roleProfiled = "profiled" // a gateway that writes a profile at the end
 
-	targetVariable   = "GATEWAY_BENCH_TARGET"
-	settingsVariable = "GATEWAY_BENCH_SETTINGS"
-)
-
-const (
-	benchRounds = 7
-	benchRound  = 2 * time.Second
-	benchConns  = 64
-	// floor is the least of the bare proxy's requests per CPU-second that the gateway must reach.
-	floor = 0.85
-	// apiFloor is the same for a Model API with a consumer's key and another model written into the body.
-	apiFloor = 0.75
+	settingsVariable = "GATEWAY_BENCH_SETTINGS" // what a role is told, as JSON
 )
 
 func TestMain(m *testing.M) {
@@ -77,17 +65,23 @@ func TestMain(m *testing.M) {
 func play(ctx context.Context, role string) error {
 	switch role {
 	case roleProxy:
-		return serveUntil(ctx, bareProxy(os.Getenv(targetVariable)))
+		return serveProxy(ctx)
 	case roleUpstream:
-		return serveUntil(ctx, http.HandlerFunc(benchAnswer))
+		return serveUpstream(ctx)
+	case roleLoad:
+		return putLoad()
 	case roleProfiled:
 		return profiledGateway(ctx)
 	}
 	return errors.New("unknown role")
 }
 
-// serveUntil serves on four ports, so that one process can be four replicas, and prints them as the gateway would.
-func serveUntil(ctx context.Context, h http.Handler) error {
+// told reads what a role is told.
+func told(into any) error { return json.Unmarshal([]byte(os.Getenv(settingsVariable)), into) }
+
+// serveUpstream serves on four ports, so that one process can be four replicas.
+func serveUpstream(ctx context.Context) error {
+	u := new(benchUpstream)
 	var addrs []string
 	for range 4 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -95,34 +89,37 @@ func serveUntil(ctx context.Context, h http.Handler) error {
 			return err
 		}
 		addrs = append(addrs, l.Addr().String())
-		go func() { _ = (&http.Server{Handler: h}).Serve(l) }()
+		go func() { _ = u.serve(l) }()
 	}
-	slog.New(slog.NewJSONHandler(os.Stdout, nil)).Info("gateway listening", "addr", addrs[0], "addrs", addrs)
+	go u.tick(ctx)
+	sayListening(addrs...)
 	<-ctx.Done()
 	return nil
 }
 
-var benchText = `{"choices":[{"message":{"role":"assistant","content":"` + strings.Repeat("a", 820) +
-	`"}}],"usage":{"prompt_tokens":240,"completion_tokens":210,"total_tokens":450}}`
-
-func benchAnswer(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body)
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(benchText)))
-	_, _ = io.WriteString(w, benchText)
-}
-
-// bareProxy is what the gateway is compared with: the same library with the same tuning, and nothing else.
-func bareProxy(target string) http.Handler {
-	buffers := &bufferPool{sync.Pool{New: func() any { return make([]byte, 32<<10) }}}
-	return &httputil.ReverseProxy{
+// serveProxy is what the gateway is compared with: the same library with the same tuning, and nothing else.
+func serveProxy(ctx context.Context) error {
+	var target string
+	if err := told(&target); err != nil {
+		return err
+	}
+	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) { p.Out.URL.Scheme, p.Out.URL.Host = "http", target },
 		Transport: &http.Transport{
 			DialContext:        (&net.Dialer{}).DialContext,
 			DisableCompression: true, MaxIdleConnsPerHost: 4096, IdleConnTimeout: time.Minute,
 		},
-		BufferPool: buffers,
+		BufferPool: &bufferPool{sync.Pool{New: func() any { return make([]byte, 32<<10) }}},
+		ErrorLog:   log.New(io.Discard, "", 0), // of clients that left
 	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	sayListening(l.Addr().String())
+	go func() { _ = (&http.Server{Handler: proxy}).Serve(l) }()
+	<-ctx.Done()
+	return nil
 }
 
 type bufferPool struct{ sync.Pool }
@@ -130,20 +127,45 @@ type bufferPool struct{ sync.Pool }
 func (p *bufferPool) Get() []byte  { return p.Pool.Get().([]byte) }
 func (p *bufferPool) Put(b []byte) { p.Pool.Put(b) } //nolint:staticcheck // one slice header is what everybody pays
 
-func profiledGateway(ctx context.Context) error {
-	var s gateway.Settings
-	if err := json.Unmarshal([]byte(os.Getenv(settingsVariable)), &s); err != nil {
+// sayListening prints where this process listens as a gateway does.
+func sayListening(addrs ...string) {
+	slog.New(slog.NewJSONHandler(os.Stdout, nil)).Info("gateway listening", "addr", addrs[0], "addrs", addrs)
+}
+
+// profiled is a gateway that writes what took its time, or waited for locks.
+type profiled struct {
+	gateway.Settings
+	CPU, Locks string // files; "": none
+}
+
+func profiledGateway(ctx context.Context) (err error) {
+	var p profiled
+	if err := told(&p); err != nil {
 		return err
 	}
-	g, err := gateway.Open(s, slog.New(slog.NewJSONHandler(os.Stdout, nil)))
+	p.RequestLog = os.Stdout
+	g, err := gateway.Open(p.Settings, slog.New(slog.NewJSONHandler(os.Stdout, nil)))
 	if err != nil {
 		return err
+	}
+	if p.CPU != "" {
+		f, err := os.Create(p.CPU)
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	if p.Locks == "" {
+		return g.Run(ctx)
 	}
 	runtime.SetMutexProfileFraction(1)
 	if err := g.Run(ctx); err != nil {
 		return err
 	}
-	f, err := os.Create(filepath.Join(s.DataDir, "mutex"))
+	f, err := os.Create(p.Locks)
 	if err != nil {
 		return err
 	}
@@ -155,36 +177,45 @@ type process struct {
 	cmd   *exec.Cmd
 	addr  string
 	addrs []string
+	admin string
 }
 
-func startProcess(b *testing.B, path string, env []string, args ...string) *process {
+// launch starts a child that ends with the benchmark.
+func launch(b *testing.B, cmd *exec.Cmd) *process {
 	b.Helper()
-	cmd := exec.Command(path, args...)
-	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StdoutPipe()
-	require.NoError(b, err)
 	runtime.LockOSThread() // Pdeathsig fires when the thread that started the child ends
 	require.NoError(b, cmd.Start())
-	b.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
 	p := &process{cmd: cmd}
+	b.Cleanup(p.kill)
+	return p
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// startProcess starts a child and waits until it says where it listens.
+func startProcess(b *testing.B, cmd *exec.Cmd) *process {
+	b.Helper()
+	out, err := cmd.StdoutPipe()
+	require.NoError(b, err)
+	p := launch(b, cmd)
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		var line struct {
-			Msg, Addr string
-			Addrs     []string
+			Msg, Addr, AdminAddr string
+			Addrs                []string
 		}
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "gateway listening" {
-			p.addr, p.addrs = line.Addr, line.Addrs
+			p.addr, p.addrs, p.admin = line.Addr, line.Addrs, line.AdminAddr
 			go func() { _, _ = io.Copy(io.Discard, out) }()
 			return p
 		}
 	}
-	require.Fail(b, "the process did not say where it listens", path)
+	require.Fail(b, "the process did not say where it listens", cmd.Path)
 	return nil
 }
 
@@ -195,181 +226,56 @@ func (p *process) end(b *testing.B) {
 	require.NoError(b, p.cmd.Wait())
 }
 
-// cpu is the processor time the process has used.
-func (p *process) cpu(b *testing.B) time.Duration {
+// inRole is this test binary in a role, with something that it reads in that role.
+func inRole(b *testing.B, role string, settings any) *exec.Cmd {
 	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	text, err := json.Marshal(settings)
 	require.NoError(b, err)
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	user, err := strconv.Atoi(fields[11])
-	require.NoError(b, err)
-	system, err := strconv.Atoi(fields[12])
-	require.NoError(b, err)
-	return time.Duration(user+system) * time.Second / 100 // USER_HZ is 100 on every Linux
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), roleVariable+"="+role, settingsVariable+"="+string(text))
+	return cmd
 }
 
-// drive keeps conns connections busy with the same request for d and returns how many answers came, each checked.
-func drive(b *testing.B, addr string, request []byte, conns int, d time.Duration) int64 {
+// The targets have a core for themselves, all else has the others.
+const (
+	targetCore = iota
+	otherCores
+)
+
+// pinned runs a command on some of the cores, where there are two at least.
+func pinned(b *testing.B, cores int, cmd *exec.Cmd) *exec.Cmd {
 	b.Helper()
-	until := time.Now().Add(d)
-	var answers atomic.Int64
-	var all sync.WaitGroup
-	failures := make(chan error, conns)
-	for range conns {
-		all.Go(func() {
-			n, err := driveOne(addr, request, until)
-			answers.Add(n)
-			if err != nil {
-				failures <- err
-			}
-		})
+	taskset, err := exec.LookPath("taskset")
+	if err != nil || runtime.NumCPU() < 2 {
+		return cmd
 	}
-	all.Wait()
-	close(failures)
-	for err := range failures {
-		require.NoError(b, err)
+	list := "0"
+	if cores == otherCores {
+		list = fmt.Sprintf("1-%d", runtime.NumCPU()-1)
 	}
-	return answers.Load()
-}
-
-func driveOne(addr string, request []byte, until time.Time) (answers int64, err error) {
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	in := bufio.NewReaderSize(conn, 8<<10)
-	for time.Now().Before(until) {
-		if _, err := conn.Write(request); err != nil {
-			return answers, err
-		}
-		if err := readAnswer(in); err != nil {
-			return answers, err
-		}
-		answers++
-	}
-	return answers, nil
-}
-
-func readAnswer(in *bufio.Reader) error {
-	length := 0
-	for first := true; ; first = false {
-		line, err := in.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		if first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")) {
-			return fmt.Errorf("answered %q", line)
-		}
-		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
-			length, _ = strconv.Atoi(string(bytes.TrimSpace(value)))
-		}
-		if len(line) == 2 {
-			break
-		}
-	}
-	if length != len(benchText) {
-		return fmt.Errorf("the answer has %d bytes", length)
-	}
-	_, err := in.Discard(length)
-	return err
-}
-
-// benchRequest is a chat completion of 1 KB as an OpenAI client sends it.
-func benchRequest(path string) []byte {
-	body := `{"model":"demo","messages":[{"role":"user","content":"` + strings.Repeat("a", 960) + `"}]}`
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: gateway\r\nAccept: application/json\r\nAccept-Encoding: gzip, deflate\r\n"+
-		"Authorization: Bearer %s\r\nContent-Type: application/json\r\nUser-Agent: OpenAI/Python 1.0\r\n"+
-		"X-Stainless-Lang: python\r\nX-Stainless-Os: Linux\r\nContent-Length: %d\r\n\r\n%s", path, callerKey, len(body), body)
-}
-
-// BenchmarkBesideReverseProxy compares the requests per CPU-second of the gateway, with all it does, and of a bare
-// tuned httputil.ReverseProxy: processes of their own, interleaved rounds, everything over loopback.
-func BenchmarkBesideReverseProxy(b *testing.B) {
-	upstream := startProcess(b, os.Args[0], []string{roleVariable + "=" + roleUpstream})
-	g := newRig(b) // its database and key serve the gateway that is measured, too
-	s := g.service(upstream.addr)
-	outside := g.outside("http://" + upstream.addr)
-	a := apiOf(outside.ID, chatRoute)
-	a.Auth, a.Targets[0].Model, a.Statistics = true, "written over", &snapshot.Statistics{}
-	g.serveAll(s, outside, a, consumer(callerKey, "Default", "", a.ID))
-	binary := filepath.Join(b.TempDir(), "gateway")
-	out, err := exec.Command("go", "build", "-o", binary, "github.com/engineshed/engineshed/cmd/gateway").CombinedOutput()
-	require.NoError(b, err, "%s", out)
-	measured := startProcess(b, binary, []string{"GATEWAY_DATABASE_URL=" + g.settings.DatabaseURL},
-		"--addr=127.0.0.1:0", "--admin-addr=", "--snapshot-key-file="+g.settings.SnapshotKeyFile, "--data-dir="+b.TempDir(),
-		"--allow-upstream=127.0.0.1/32")
-	bare := startProcess(b, os.Args[0], []string{roleVariable + "=" + roleProxy, targetVariable + "=" + upstream.addr})
-
-	request, toAPI := benchRequest("/services/"+s.ID+"/v1/chat/completions"), benchRequest("/v1/chat/completions")
-	g.await(func() bool {
-		return get(b, "http://"+measured.addr+"/services/"+s.ID+"/v1/").status == http.StatusUnauthorized
-	})
-	perCPU := func(p *process, request []byte) float64 {
-		before := p.cpu(b)
-		n := drive(b, p.addr, request, benchConns, benchRound)
-		return float64(n) / (p.cpu(b) - before).Seconds()
-	}
-	perCPU(measured, request)
-	perCPU(measured, toAPI)
-	perCPU(bare, request)
-	var ours, apis, theirs, ratios, apiRatios []float64
-	for round := range benchRounds {
-		theirs = append(theirs, perCPU(bare, request))
-		ours = append(ours, perCPU(measured, request))
-		apis = append(apis, perCPU(measured, toAPI))
-		ratios = append(ratios, ours[round]/theirs[round])
-		apiRatios = append(apiRatios, apis[round]/theirs[round])
-	}
-	b.Logf("requests per CPU-second, 1 KB, %d connections, %d interleaved rounds: median (range)", benchConns, benchRounds)
-	b.Logf("  bare ReverseProxy %s", spread("%.0f", theirs))
-	b.Logf("  gateway           %s", spread("%.0f", ours))
-	b.Logf("  ratio             %s, floor %.2f", spread("%.3f", ratios), floor)
-	b.Logf("  Model API         %s (key, route, model written over, usage, metrics, log)", spread("%.0f", apis))
-	b.Logf("  ratio             %s, floor %.2f", spread("%.3f", apiRatios), apiFloor)
-	b.ReportMetric(median(ours), "req/cpu-s")
-	b.ReportMetric(median(theirs), "bare-req/cpu-s")
-	b.ReportMetric(median(ratios), "ratio")
-	b.ReportMetric(median(apiRatios), "api-ratio")
-	b.ReportMetric(0, "ns/op")
-	if median(apiRatios) < apiFloor {
-		b.Errorf("a Model API does %.3f of the bare proxy's work per CPU-second, the floor is %.2f", median(apiRatios), apiFloor)
-	}
-	if median(ratios) < floor {
-		b.Errorf("the gateway does %.3f of the bare proxy's work per CPU-second, the floor is %.2f", median(ratios), floor)
-	}
-}
-
-func median(values []float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
-}
-
-func spread(format string, values []float64) string {
-	return fmt.Sprintf(format+" ("+format+"–"+format+")", median(values), slices.Min(values), slices.Max(values))
+	on := exec.Command(taskset, append([]string{"-c", list, cmd.Path}, cmd.Args[1:]...)...)
+	on.Env = cmd.Env
+	return on
 }
 
 // BenchmarkContention prints the locks that requests waited for: under load on four replicas there is none that all
 // requests share.
 func BenchmarkContention(b *testing.B) {
-	upstream := startProcess(b, os.Args[0], []string{roleVariable + "=" + roleUpstream})
+	upstream := startProcess(b, inRole(b, roleUpstream, nil))
 	g := newRig(b)
 	s := g.service(upstream.addrs...)
 	g.serve(s)
 	g.settings.DataDir = b.TempDir()
-	settings, err := json.Marshal(g.settings)
-	require.NoError(b, err)
-	profiled := startProcess(b, os.Args[0], []string{roleVariable + "=" + roleProfiled, settingsVariable + "=" + string(settings)})
-	g.await(func() bool {
-		return get(b, "http://"+profiled.addr+"/services/"+s.ID+"/v1/").status == http.StatusUnauthorized
-	})
-	const d = 5 * time.Second
-	n := drive(b, profiled.addr, benchRequest("/services/"+s.ID+"/v1/chat/completions"), benchConns, d)
-	profiled.end(b)
-	text, err := os.ReadFile(filepath.Join(g.settings.DataDir, "mutex"))
+	locks := filepath.Join(b.TempDir(), "locks")
+	p := startProcess(b, inRole(b, roleProfiled, profiled{Settings: g.settings, Locks: locks}))
+	path := "/services/" + s.ID + "/v1/chat/completions"
+	g.await(func() bool { return get(b, "http://"+p.addr+path).status == http.StatusUnauthorized })
+	n := put(b, p, load{Path: path, Model: "asked", Prompt: 1 << 10, Conns: 64, For: 5 * time.Second}).Answers
+	p.end(b)
+	text, err := os.ReadFile(locks)
 	require.NoError(b, err)
 	sites := contended(b, string(text))
-	b.Logf("%d requests, %d connections; waits for locks:", n, benchConns)
+	b.Logf("%d requests, 64 connections; waits for locks:", n)
 	for _, site := range sites[:min(len(sites), 8)] {
 		b.Logf("  %8d waits %12v  %s", site.waits, site.waited.Round(time.Microsecond), site.function)
 		if strings.Contains(site.function, "/internal/gateway") {

@@ -6,12 +6,15 @@ import (
 	"iter"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
+	"github.com/engineshed/engineshed/internal/gateway/balance"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/gateway/upstream/http1"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 var (
@@ -27,22 +30,22 @@ func (c *call) forward(w http.ResponseWriter) *refusal {
 	c.traffic.InFlight.Add(1)
 	defer c.traffic.InFlight.Add(-1)
 	if c.api != nil && c.asksForWebSocket() {
-		c.tunnel(w)
-		return c.refused
+		return c.tunnel(w)
 	}
-	out := c.outgoing()
-	resp, err := c.RoundTrip(out)
-	if err != nil {
-		c.failed(err)
-		return c.refused
+	if c.missing == nil && c.api != nil && c.route.Fallback != nil && isAside(c.standing()) {
+		c.fallsBack(nil, errEjected) // if no other is better, this one is asked
 	}
-	defer resp.Body.Close()
-	if err := c.answered(resp); err != nil {
-		c.failed(err)
-		return c.refused
+	for {
+		resp, why := c.ask()
+		switch {
+		case why != nil && c.fallsBack(resp, why):
+		case resp == nil:
+			return why
+		default:
+			defer resp.Body.Close()
+			return c.pass(w, resp)
+		}
 	}
-	c.pass(w, resp)
-	return nil
 }
 
 // outgoing makes the service's request from nothing, so that nothing of the client's passes unseen.
@@ -72,8 +75,18 @@ func (c *call) address(out *http.Request) {
 	out.Header[requestIDHeader] = []string{c.id}
 }
 
-// pass sends an answer on. An event stream, and one of unknown length, goes on as it comes.
-func (c *call) pass(w http.ResponseWriter, resp *http.Response) {
+// pass sends an answer on. A stream of events begins at once, anything else with its first piece: until then the client can
+// be told that there is none.
+func (c *call) pass(w http.ResponseWriter, resp *http.Response) *refusal {
+	buffer := pool.Get().(*[bufferSize]byte)
+	defer pool.Put(buffer)
+	var n int
+	var err error
+	if !c.answer.events {
+		if n, err = resp.Body.Read(buffer[:]); n == 0 && err != nil && err != io.EOF {
+			return c.failed(err)
+		}
+	}
 	header := w.Header()
 	for name, values := range resp.Header {
 		if !hopByHop[name] {
@@ -84,9 +97,10 @@ func (c *call) pass(w http.ResponseWriter, resp *http.Response) {
 		delete(header, name)
 	}
 	w.WriteHeader(resp.StatusCode)
-	if err := copyAnswer(w, resp); err != nil {
+	if err = copyAnswer(w, resp, buffer[:], n, err); err != nil {
 		panic(http.ErrAbortHandler)
 	}
+	return nil
 }
 
 // hopByHop are headers about one connection.
@@ -108,76 +122,104 @@ func optionsOf(connection []string) iter.Seq[string] {
 	}
 }
 
-// copyAnswer copies through a buffer that is lent. The head of a stream and each piece of it go out at once.
-func copyAnswer(w http.ResponseWriter, resp *http.Response) error {
-	buffer := pool.Get().(*[bufferSize]byte)
-	defer pool.Put(buffer)
-	if resp.ContentLength >= 0 {
-		_, err := io.CopyBuffer(onlyWriter{w}, resp.Body, buffer[:])
-		return err
-	}
+// copyAnswer sends what n bytes and err of a first Read have left in the buffer, and then the rest through it. Of a stream,
+// and of an answer of unknown length, head and pieces go out at once.
+func copyAnswer(w http.ResponseWriter, resp *http.Response, buffer []byte, n int, err error) error {
+	atOnce := resp.ContentLength < 0
 	controller := http.NewResponseController(w)
-	if err := controller.Flush(); err != nil {
-		return err
-	}
 	for {
-		n, ended := resp.Body.Read(buffer[:])
 		if n > 0 {
 			if _, err := w.Write(buffer[:n]); err != nil {
 				return err
 			}
+		}
+		if atOnce && err == nil {
 			if err := controller.Flush(); err != nil {
 				return err
 			}
 		}
 		switch {
-		case ended == io.EOF:
+		case err == io.EOF:
 			return nil
-		case ended != nil:
-			return ended
+		case err != nil:
+			return err
 		}
+		n, err = resp.Body.Read(buffer)
 	}
 }
 
-// onlyWriter hides that a ResponseWriter could read by itself: it would do so through a buffer of its own.
-type onlyWriter struct{ io.Writer }
-
-// RoundTrip asks the least busy replica; one that cannot be reached hands the request to the next.
+// RoundTrip asks one of the service's replicas or endpoints.
 func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
-	if c.service == nil {
-		return c.askOutside(out)
+	if c.ctx == nil {
+		c.ctx = c.limited()
 	}
-	for {
-		replica := upstream.Choose(c.service.Replicas, c.tried)
-		if replica == nil {
-			return nil, errNoReplica
+	if len(c.silent) == 0 || !slices.Contains(c.silent, c.standing()) {
+		c.standing().Earn()
+	}
+	if c.service != nil {
+		return deliver(c, c.service.Replicas, c.chooseReplica, func(r *upstream.Replica) (*http.Response, error) {
+			return r.Send(c.copyOf(out))
+		})
+	}
+	return deliver(c, c.upstream.Endpoints, upstream.Choose, func(e *upstream.Endpoint) (*http.Response, error) {
+		one := c.copyOf(out)
+		one.URL = e.URL(c.path, out.URL.RawQuery)
+		return e.Send(one)
+	})
+}
+
+// chooseReplica chooses the least busy one, or where the API wants that the one that has seen the beginning of the prompt.
+func (c *call) chooseReplica(replicas, tried []*upstream.Replica) *upstream.Replica {
+	if c.api != nil && c.api.Limits != nil && c.api.Limits.ReplicaChoice == snapshot.PrefixAware {
+		if key, ok := balance.PrefixKey(c.body); ok {
+			return upstream.ChooseFor(replicas, tried, key)
 		}
-		replica.Begin()
-		c.replica = replica
-		resp, err := replica.Send(c.attempt(out))
-		if err == nil || !upstream.Undelivered(err) || c.in.Context().Err() != nil {
+	}
+	return upstream.Choose(replicas, tried)
+}
+
+// deliver sends a request to one target after the other: one that cannot be reached hands it to the next, as far as the
+// service's budget goes.
+func deliver[T upstream.Target](
+	c *call, targets []T, choose func(targets, tried []T) T, send func(T) (*http.Response, error),
+) (*http.Response, error) {
+	var tried []T
+	var err error
+	for len(tried) < len(targets) && (len(tried) == 0 || c.standing().Spend()) {
+		one := choose(targets, tried)
+		one.Begin()
+		c.peer = one
+		var resp *http.Response
+		if resp, err = send(one); err == nil || !upstream.Undelivered(err) || c.ctx.Err() != nil {
 			return resp, err
 		}
-		c.warn("replica could not be reached", err)
-		c.replica = nil
-		replica.End()
-		replica.SetAside()
-		c.tried = append(c.tried, replica)
+		c.warn("could not be reached", err)
+		c.noteEjection(one.SetAside())
+		c.peer = nil
+		one.End()
+		tried = append(tried, one)
 	}
+	switch {
+	case errors.Is(err, snapshot.ErrUpstreamNotAllowed):
+		return nil, errNotAllowed
+	case c.service != nil:
+		return nil, errNoReplica
+	}
+	return nil, errUnreachable
 }
 
-// attempt is out for one replica.
-func (c *call) attempt(out *http.Request) *http.Request {
-	attempt := out.WithContext(c.in.Context())
+// copyOf is out for one replica or endpoint.
+func (c *call) copyOf(out *http.Request) *http.Request {
+	one := out.WithContext(c.ctx)
 	switch {
 	case c.spliced != nil:
-		setBody(attempt, c.spliced[:]...)
+		setBody(one, c.spliced[:]...)
 	case len(c.body) > 0:
-		setBody(attempt, c.body)
+		setBody(one, c.body)
 	case out.Body != nil:
-		attempt.Body = io.NopCloser(out.Body) // a failed attempt must not close it for the next
+		one.Body = io.NopCloser(out.Body) // who fails must not close it for the next
 	}
-	return attempt
+	return one
 }
 
 // setBody gives a request a whole body, which may be sent again.
@@ -187,8 +229,8 @@ func setBody(r *http.Request, pieces ...[]byte) {
 	r.GetBody = func() (io.ReadCloser, error) { return http1.NewBytes(pieces...), nil }
 }
 
-// answered looks at the engine's answer before any of it is passed on.
-func (c *call) answered(resp *http.Response) error {
+// accept looks at the engine's answer before any of it is passed on.
+func (c *call) accept(resp *http.Response) error {
 	c.answerModels(resp)
 	if c.api != nil {
 		allowAnswerHeaders(resp)
@@ -202,28 +244,36 @@ func (c *call) answered(resp *http.Response) error {
 	if c.status == http.StatusSwitchingProtocols {
 		return c.upgraded(resp)
 	}
-	c.answer.ReadCloser = resp.Body
+	c.answer.from = resp.Body
 	resp.Body = &c.answer
 	c.watch(resp)
-	c.endInOrder(resp)
 	return nil
 }
 
-// failed takes note that there is no answer to pass on.
-func (c *call) failed(err error) {
+// failed is what is to be said of an error because of which there is no answer to pass on.
+func (c *call) failed(err error) *refusal {
+	var said *refusal
 	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &c.refused):
+	case errors.As(err, &said):
+		return said
 	case errors.As(err, &tooLarge):
-		c.refused = errTooLarge
+		return errTooLarge
+	case c.ending.Err() != nil:
+		return errShutdown
 	case c.in.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // nobody is left to be answered
 	case c.upload.broken.Load():
-		c.refused = errBody
-	default:
-		c.refused = errEngine
-		c.warn("engine broke off before it answered", err)
+		return errBody
+	case c.isLate():
+		c.warn("service sent no content in time", err)
+		return errFirstContent
+	case errors.Is(err, errIdleTooLong):
+		c.warn("service fell silent before its content", err)
+		return errIdle
 	}
+	c.warn("engine broke off before it answered", err)
+	return errEngine
 }
 
 // uploadBody remembers that a client's body could not be read, to tell a client that left from a broken engine. The

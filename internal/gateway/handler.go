@@ -16,9 +16,7 @@ import (
 	"github.com/engineshed/engineshed/internal/gateway/identity"
 	"github.com/engineshed/engineshed/internal/gateway/model"
 	"github.com/engineshed/engineshed/internal/gateway/record"
-	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/route"
-	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 const (
@@ -49,7 +47,7 @@ type handler struct {
 
 // ServeHTTP is one request from top to bottom: what is asked for, may the caller have it, which engine, stream.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{handler: h, in: r, id: newRequestID(), began: time.Now(), traffic: h.nobody, outcome: config.Gone}
+	c := &call{handler: h, in: r, id: newRequestID(), began: time.Now(), traffic: h.nobody, attempt: new(attempt)}
 	h.running.Add(1)
 	defer h.running.Add(-1)
 	unread := r.Body
@@ -69,7 +67,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		linger(w, r, unread)
 		c.status, c.refused = refused.status, refused
 	}
-	c.outcome = config.Of(c.status)
+	c.answered = true
 }
 
 // refusedFraming takes note of a request that never became one.
@@ -81,37 +79,32 @@ func (h *handler) refusedFraming(reason error) {
 // call is one request on its way through the gateway.
 type call struct {
 	*handler
-	in        *http.Request
-	id        string
-	began     time.Time
-	span      *record.Span
-	asked     *config.API         // at whose place the request came, whether it may or not
-	consumer  *config.Consumer    // who asks, where it is known
-	signature *identity.Signature // of the consumer; nil: its API asks for none
-	api       *config.API         // nil: a model service is called directly
-	route     *route.Route        // of api
-	ways      *config.Ways        // where a consumer's key may be
-	cfg       *config.Config      // of the whole call
-	canonical string              // the path that was asked for
-	match     route.Match
-	target    snapshot.Target  // of route
-	protocol  string           // of the route: the shape of errors
-	upstream  *config.Upstream // what api forwards to; nil with a service
-	service   *config.Service  // whose replica answers
-	traffic   *config.Traffic
-	path      string // what the engine is asked for
-	body      []byte // the whole body when it is small
-	spliced   *model.Splice
-	request   *model.Request // what the body says; nil where that is not read
-	strips    bool           // the gateway, not the client, asked for the usage at the end of the stream
-	upload    uploadBody     // otherwise
-	tried     []*upstream.Replica
-	replica   *upstream.Replica // counted in until the call ends
-	answer    answerBody
-	refused   *refusal // instead of an engine's answer
-	status    int
-	upgrade   bool           // the connection became a WebSocket
-	outcome   config.Outcome // Gone until the answer has come to its end
+	in         *http.Request
+	id         string
+	began      time.Time
+	span       *record.Span
+	asked      *config.API         // at whose place the request came, whether it may or not
+	consumer   *config.Consumer    // who asks, where it is known
+	signature  *identity.Signature // of the consumer; nil: its API asks for none
+	api        *config.API         // nil: a model service is called directly
+	route      *route.Route        // of api
+	ways       *config.Ways        // where a consumer's key may be
+	cfg        *config.Config      // of the whole call
+	canonical  string              // the path that was asked for
+	match      route.Match
+	protocol   string // of the route: the shape of errors
+	traffic    *config.Traffic
+	body       []byte         // the whole body, unless it is large and passes as it comes
+	request    *model.Request // what the body says; nil where that is not read, or cannot be
+	unreadable error
+	upload     uploadBody         // a body that passes as it comes
+	*attempt                      // the service that is asked
+	fallbacks  int                // how many of the route's other targets were turned to
+	silent     []*config.Standing // of the services that were asked and gave no answer
+	refused    *refusal           // instead of an engine's answer
+	status     int
+	upgrade    bool // the connection became a WebSocket
+	answered   bool // to the end
 }
 
 // admit decides whether the caller may ask for this.
@@ -206,18 +199,29 @@ func (c *call) readBody(w http.ResponseWriter) *refusal {
 
 // end settles the accounts, however the call ended: an answer that breaks off ends in a panic.
 func (c *call) end() {
-	if c.replica != nil {
-		c.replica.End()
-	}
+	outcome := c.outcome()
+	c.attempt.end(c.endedAs(outcome))
 	if c.upgrade {
 		c.websockets.Done()
 	}
-	if c.outcome == config.Gone && c.answer.err != nil && c.in.Context().Err() == nil {
-		c.outcome = config.Cut
+	if outcome == config.Cut {
 		c.warn("engine broke off in the middle of its answer", c.answer.err)
 	}
-	c.traffic.Ended(c.outcome)
-	c.account()
+	c.traffic.Ended(outcome)
+	c.account(outcome)
+}
+
+// outcome is how the call ended, as it is counted.
+func (c *call) outcome() config.Outcome {
+	switch {
+	case c.answered && c.answer.err != nil && c.refused == nil && c.status < http.StatusMultipleChoices:
+		return config.Cut // and an error followed
+	case c.answered:
+		return config.Of(c.status)
+	case c.answer.err != nil && c.in.Context().Err() == nil:
+		return config.Cut
+	}
+	return config.Gone
 }
 
 // warn reports what went wrong with whoever was asked.
@@ -229,8 +233,10 @@ func (c *call) warn(message string, err error) {
 	if c.upstream != nil {
 		args = append(args, "service", c.upstream.ID)
 	}
-	if c.replica != nil {
-		args = append(args, "modelService", c.service.ID, "replica", c.replica.ID())
+	if c.peer != nil && c.service != nil {
+		args = append(args, "modelService", c.service.ID, "replica", c.peer.ID())
+	} else if c.peer != nil {
+		args = append(args, "endpoint", c.peer.ID())
 	}
 	c.log.Warn(message, args...)
 }

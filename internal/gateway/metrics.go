@@ -18,6 +18,8 @@ var (
 		"Requests to Model APIs that ended, by API and outcome as above.", []string{"api", "outcome"}, nil)
 	apiInFlightDesc = prometheus.NewDesc("engineshed_gateway_api_in_flight",
 		"Requests to Model APIs being forwarded, by API.", []string{"api"}, nil)
+	fallbacksDesc = prometheus.NewDesc("engineshed_gateway_fallbacks_total",
+		"Times that a request turned to another service because one had failed, by API.", []string{"api"}, nil)
 	revisionDesc = prometheus.NewDesc("engineshed_gateway_revision",
 		"The published revision that is served.", nil, nil)
 	ageDesc = prometheus.NewDesc("engineshed_gateway_config_age_seconds",
@@ -35,7 +37,7 @@ type collector struct {
 
 func (collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		requestsDesc, inFlightDesc, apiRequestsDesc, apiInFlightDesc, revisionDesc, ageDesc, badDesc,
+		requestsDesc, inFlightDesc, apiRequestsDesc, apiInFlightDesc, fallbacksDesc, revisionDesc, ageDesc, badDesc,
 	} {
 		descs <- desc
 	}
@@ -68,5 +70,6 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for a := range cfg.APIs {
 		traffic(apiRequestsDesc, apiInFlightDesc, a.ID, a.Traffic)
+		metrics <- prometheus.MustNewConstMetric(fallbacksDesc, prometheus.CounterValue, float64(a.Traffic.Fallbacks.Load()), a.ID)
 	}
 }

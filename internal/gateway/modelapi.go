@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"math/rand/v2"
 	"mime"
 	"net/http"
 	"slices"
@@ -78,23 +77,49 @@ func (c *call) redirect(host, path string) *refusal {
 	}
 }
 
-// choose finds the service for a request that names this model, or "", and what it is asked for.
+// choose finds the service for a request that names this model, or "". One that is missing is as good as one that fails
+// when there is another to turn to.
 func (c *call) choose(named string) *refusal {
-	var ok bool
-	if c.target, ok = c.api.Pick(c.route, c.in.Method, named); !ok {
+	target, ok := c.pick(named)
+	if !ok {
 		return errNoModel
 	}
-	c.upstream = c.cfg.Upstream(c.target.ServiceID)
+	refused := c.turnTo(target)
+	if refused != nil && refused.failure && c.route.Fallback != nil {
+		c.missing, refused = refused, nil
+	}
+	return refused
+}
+
+// pick chooses one of the route's targets.
+func (c *call) pick(named string) (snapshot.Target, bool) {
+	observed := c.api.Observed(c.route)
+	if observed == nil {
+		return c.api.Pick(c.route, c.in.Method, named)
+	}
+	c.turn, c.chosen = observed.Pick(func(i int) *upstream.Health {
+		if u := c.cfg.Upstream(c.route.Targets[i].ServiceID); u != nil {
+			return &u.Standing.Health
+		}
+		return nil
+	}), true
+	return c.route.Targets[c.turn.Target()], true
+}
+
+// turnTo makes the target the one that is asked, and finds what it is asked for.
+func (c *call) turnTo(target snapshot.Target) *refusal {
+	c.target, c.upstream = target, c.cfg.Upstream(target.ServiceID)
 	if c.upstream == nil {
 		return errNoService
 	}
+	var ok bool
 	if c.path, ok = c.match.Asked(c.canonical, c.upstream.AIService); !ok {
 		return errNoRoute
 	}
 	if c.upstream.ModelServiceID == "" {
 		return nil
 	}
-	if c.service = c.cfg.Service(c.upstream.ModelServiceID); c.service == nil {
+	if c.service = c.cfg.Service(c.upstream.ModelServiceID); c.service == nil || len(c.service.Replicas) == 0 {
 		return errNoReplica
 	}
 	return nil
@@ -108,14 +133,15 @@ func (c *call) limit() int64 {
 	return c.maxBody
 }
 
-// readsModel reports whether the body names a model that is to be known, or is not the one that is meant.
+// readsModel reports whether the body names a model that is to be known, or is not the one that is meant, or may have to
+// be sent again.
 func (c *call) readsModel() bool {
 	return c.route != nil && c.in.ContentLength != 0 &&
-		(c.route.Model == snapshot.ModelInJSON || c.written() != "" || c.isOpen())
+		(c.route.Model == snapshot.ModelInJSON || c.written() != "" || c.isOpen() || c.route.Fallback != nil)
 }
 
 // isOpen reports whether the request's model decides which service it goes to, and is not known yet.
-func (c *call) isOpen() bool { return c.api != nil && c.upstream == nil }
+func (c *call) isOpen() bool { return c.api != nil && c.target.ServiceID == "" }
 
 // written is the model that is written over the one the request names; "" leaves that.
 func (c *call) written() string { return c.route.Written(c.target) }
@@ -146,8 +172,9 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 		c.in.Body = http.NoBody
 		return nil
 	}
+	c.body = body
 	if c.isOpen() {
-		named, err := c.modelOf(body)
+		named, err := c.model()
 		if err != nil {
 			return refuseModel(err)
 		}
@@ -155,7 +182,39 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 			return refused
 		}
 	}
-	spliced, err := c.edit(body)
+	return c.write()
+}
+
+// read reads the body as JSON, once.
+func (c *call) read() (*model.Request, error) {
+	if c.request == nil && c.unreadable == nil {
+		c.request, c.unreadable = model.ReadJSON(c.body)
+	}
+	return c.request, c.unreadable
+}
+
+// form returns the boundary between the parts of a body that is a form.
+func (c *call) form() (boundary string, ok bool) {
+	kind, parameters, _ := mime.ParseMediaType(c.in.Header.Get("Content-Type"))
+	return parameters["boundary"], kind == "multipart/form-data"
+}
+
+// model is the model that the body names, "" for none. It decides where the request goes, so that it must be readable in
+// one way.
+func (c *call) model() (string, error) {
+	if boundary, ok := c.form(); ok {
+		return model.ReadForm(c.body, boundary)
+	}
+	request, err := c.read()
+	if err != nil {
+		return "", err
+	}
+	return request.Model, request.CheckModel()
+}
+
+// write makes the body that the service is sent.
+func (c *call) write() *refusal {
+	spliced, err := c.edit()
 	if err != nil {
 		return refuseModel(err)
 	}
@@ -163,42 +222,26 @@ func (c *call) readWhole(w http.ResponseWriter) *refusal {
 	return nil
 }
 
-// modelOf is the model that a body names, "" for none. It decides where the request goes, so that it must be readable in
-// one way.
-func (c *call) modelOf(body []byte) (string, error) {
-	kind, parameters, _ := mime.ParseMediaType(c.in.Header.Get("Content-Type"))
-	if kind == "multipart/form-data" {
-		return model.ReadForm(body, parameters["boundary"])
-	}
-	request, err := model.ReadJSON(body)
-	if err != nil {
-		return "", err
-	}
-	return request.Model, request.CheckModel()
-}
-
 // edit writes the model that is meant, or the service's default one where none is named, and has a stream tell its usage.
 // A body that cannot be read is passed as it came when there is nothing to write: its service may know better.
-func (c *call) edit(body []byte) (model.Splice, error) {
+func (c *call) edit() (model.Splice, error) {
 	name := c.written()
-	kind, parameters, _ := mime.ParseMediaType(c.in.Header.Get("Content-Type"))
-	if kind == "multipart/form-data" && name != "" {
-		return model.WriteForm(body, parameters["boundary"], name)
+	if boundary, ok := c.form(); ok && name != "" {
+		return model.WriteForm(c.body, boundary, name)
 	}
-	request, err := model.ReadJSON(body)
+	request, err := c.read()
 	if err == nil && name != "" {
 		err = request.CheckModel()
 	}
 	switch {
 	case err != nil && name == "" && (!c.tellsUsageWhenAsked() || !model.IsReadable(err)):
-		return model.Splice{body}, nil
+		return model.Splice{c.body}, nil
 	case err != nil:
 		return model.Splice{}, err
 	}
 	if name == "" && !request.NamesModel() {
 		name = c.defaultModel()
 	}
-	c.request = request
 	c.strips = request.Stream && c.tellsUsageWhenAsked() && !request.AsksUsage()
 	if name == "" {
 		return request.Splice(nil, c.strips), nil
@@ -263,8 +306,8 @@ func (c *call) addressForAPI(out *http.Request) {
 			out.Header[name] = []string{value}
 		}
 	}
-	if key := c.upstream.Key(); key != nil {
-		out.Header[http.CanonicalHeaderKey(c.upstream.KeyHeader)] = key
+	if c.key = c.upstream.Key(); c.key != nil {
+		out.Header[http.CanonicalHeaderKey(c.upstream.KeyHeader)] = c.key.Header()
 	}
 }
 
@@ -272,28 +315,6 @@ func copyValues(to, from http.Header, name string) {
 	if values := from[name]; values != nil {
 		to[name] = values
 	}
-}
-
-// askOutside asks one of the service's endpoints at random; one that cannot be reached hands the request to the next.
-func (c *call) askOutside(out *http.Request) (*http.Response, error) {
-	endpoints := c.upstream.Endpoints
-	query := out.URL.RawQuery
-	first := rand.IntN(len(endpoints))
-	var err error
-	for i := range endpoints {
-		endpoint := endpoints[(first+i)%len(endpoints)]
-		attempt := c.attempt(out)
-		attempt.URL = endpoint.URL(c.path, query)
-		var resp *http.Response
-		if resp, err = endpoint.Send(attempt); err == nil || !upstream.Undelivered(err) || c.in.Context().Err() != nil {
-			return resp, err
-		}
-		c.warn("service could not be reached", err)
-	}
-	if errors.Is(err, snapshot.ErrUpstreamNotAllowed) {
-		return nil, errNotAllowed
-	}
-	return nil, errUnreachable
 }
 
 // upgraded takes note of a connection that becomes a WebSocket, which the server forgets about. It is none of ours

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -16,6 +18,7 @@ type refusal struct {
 	code    string
 	message string
 	header  http.Header // beside the usual ones
+	failure bool        // of the service: another one may do better
 }
 
 func (r *refusal) Error() string { return r.code + ": " + r.message }
@@ -55,15 +58,31 @@ var (
 		message: "The body of the request is compressed: send it without Content-Encoding.",
 	}
 	errEngine = &refusal{
-		status: 502, kind: "server_error", code: "engine_failed",
+		status: 502, kind: "server_error", code: "engine_failed", failure: true,
 		message: "The engine broke off before it answered: try again.",
 	}
+	errCut = &refusal{
+		status: 502, kind: "server_error", code: "upstream_cut",
+		message: "The service broke off in the middle of its answer, of which this is the end: send the request again.",
+	}
+	errIdle = &refusal{
+		status: 504, kind: "server_error", code: "upstream_idle_timeout", failure: true,
+		message: "The service fell silent in the middle of its answer, and was not waited for any longer: send the request again.",
+	}
+	errFirstContent = &refusal{
+		status: 504, kind: "server_error", code: "first_content_timeout", failure: true,
+		message: "The service sent no content in the time that this API gives it: try again, or have its firstByteTimeout raised.",
+	}
+	// errAnswered stands for a service's own refusal, which passes as it came unless another service is asked.
+	errAnswered = &refusal{failure: true}
+	// errEjected stands for a service that is not asked, because it failed too often, unless there is no other.
+	errEjected  = &refusal{failure: true}
 	errShutdown = &refusal{
 		status: 503, kind: "server_error", code: "gateway_shutting_down",
 		message: "The gateway shuts down and could not wait for the end of this answer: send the request again.",
 	}
 	errNoReplica = &refusal{
-		status: 503, kind: "server_error", code: "no_healthy_replica",
+		status: 503, kind: "server_error", code: "no_healthy_replica", failure: true,
 		message: "No engine of this model service can be reached right now: try again in a moment.",
 	}
 	errNotReady = &refusal{
@@ -122,15 +141,15 @@ var (
 		message: "The consumer may not call this API: it needs an authorization rule.",
 	}
 	errNotAllowed = &refusal{
-		status: 502, kind: "server_error", code: "upstream_not_allowed",
+		status: 502, kind: "server_error", code: "upstream_not_allowed", failure: true,
 		message: "The service has an address that this gateway may not reach: its operator allows one with --allow-upstream.",
 	}
 	errUnreachable = &refusal{
-		status: 503, kind: "server_error", code: "upstream_unreachable",
+		status: 503, kind: "server_error", code: "upstream_unreachable", failure: true,
 		message: "The service cannot be reached right now: try again in a moment.",
 	}
 	errNoService = &refusal{
-		status: 503, kind: "server_error", code: "service_not_found",
+		status: 503, kind: "server_error", code: "service_not_found", failure: true,
 		message: "The service behind this API is not known to the gateway: try again in a moment.",
 	}
 )
@@ -216,15 +235,29 @@ func (r *refusal) shape(protocol, requestID string) any {
 	return map[string]details{"error": {r.message, r.kind, nil, r.code}}
 }
 
+// event is the refusal as an event of a stream whose status has been sent.
+func (r *refusal) event(protocol, requestID string) []byte {
+	body, _ := json.Marshal(r.shape(protocol, requestID)) // strings never fail
+	var event bytes.Buffer
+	switch protocol {
+	case anthropic:
+		event.WriteString("event: error\n")
+	case dashScope:
+		fmt.Fprintf(&event, "event:error\n:HTTP_STATUS/%d\n", r.status)
+	}
+	fmt.Fprintf(&event, "data: %s\n\n", body)
+	return event.Bytes()
+}
+
 var anthropicTypes = map[int]string{
 	308: "invalid_request_error", 400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
 	404: "not_found_error", 405: "invalid_request_error", 413: "request_too_large", 415: "invalid_request_error",
-	503: "overloaded_error",
+	502: "api_error", 503: "overloaded_error", 504: "timeout_error",
 }
 
 var dashScopeCodes = map[int]string{
 	308: "InvalidURL", 400: "InvalidParameter", 401: "InvalidApiKey", 403: "AccessDenied", 404: "InvalidURL",
-	405: "MethodNotAllowed", 413: "RequestTooLarge", 415: "UnsupportedContentEncoding", 503: "ServiceUnavailable",
+	405: "MethodNotAllowed", 413: "RequestTooLarge", 415: "UnsupportedContentEncoding", 502: "BadGateway", 503: "ServiceUnavailable", 504: "RequestTimeOut",
 }
 
 func named(names map[int]string, status int, otherwise string) string {

@@ -97,3 +97,72 @@ func TestTheModelsNameDecidesWhoAnswers(t *testing.T) {
 	edit.Header.Set("Content-Type", w.FormDataContentType())
 	require.Equal(t, "gpt "+strings.Replace(form.String(), "gpt-4x", "gpt-4o", 1), do(t, edit).body)
 }
+
+func TestServiceIsChosenByWhatIsObserved(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	release := make(chan struct{})
+	held := make(chan struct{}, 8)
+	slow := newEngine(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		held <- struct{}{}
+		<-release
+		_, _ = io.WriteString(w, "slow")
+	})
+	quick, failing := newEngine(t, says("quick")), newEngine(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	one, two, three := g.outside(slow.URL), g.outside(quick.URL), g.outside(failing.URL)
+	busy := apiOf("", chatRoute)
+	busy.Scene, busy.Targets = snapshot.SceneLeastBusy, []snapshot.Target{{ServiceID: one.ID}, {ServiceID: two.ID}}
+	latency := apiOf("", chatRoute)
+	latency.BasePath, latency.RemoveBasePath = "/latency", true
+	latency.Scene, latency.Targets = snapshot.SceneLeastTotal, []snapshot.Target{{ServiceID: three.ID}, {ServiceID: two.ID}}
+	g.serveAll(one, two, three, busy, latency)
+
+	ended := make(chan string, 100)
+	ask := func() { ended <- g.chat("{}").body }
+	for waiting := true; waiting; { // until one is held
+		go ask()
+		select {
+		case <-held:
+			waiting = false
+		case got := <-ended:
+			require.Equal(t, "quick", got)
+		}
+	}
+	for range 20 {
+		require.Equal(t, "quick", g.chat("{}").body, "the other one is busy")
+	}
+	close(release)
+	require.Equal(t, "slow", <-ended)
+
+	statuses := map[int]int{}
+	for range 50 {
+		statuses[do(t, request(t, http.MethodPost, g.at("/latency/v1/chat/completions"), "{}")).status]++
+	}
+	require.LessOrEqual(t, statuses[500], 3, "who fails is taken for slow: %v", statuses)
+}
+
+func TestConversationStaysAtTheReplicaThatHasSeenItsBeginning(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	var addrs []string
+	for i := range 4 {
+		addrs = append(addrs, newEngine(t, says(string(rune('a'+i)))).addr)
+	}
+	service := g.service(addrs...)
+	target := snapshot.AIService{ID: ids.New(ids.AIService), ModelServiceID: service.ID}
+	a := apiOf(target.ID, chatRoute)
+	a.Limits = &snapshot.Limits{ReplicaChoice: snapshot.PrefixAware}
+	g.serveAll(service, target, a)
+	replicas := map[string]bool{}
+	for i := range 20 {
+		begins := `{"messages":[{"role":"user","content":"conversation ` + string(rune('A'+i)) + `"}`
+		first := g.chat(begins + `]}`).body
+		for range 3 {
+			begins += `,{"role":"assistant","content":"x"},{"role":"user","content":"and?"}`
+			require.Equal(t, first, g.chat(begins+`]}`).body)
+		}
+		replicas[first] = true
+	}
+	require.Greater(t, len(replicas), 2, "conversations are spread")
+}

@@ -48,7 +48,7 @@ func prepare(r *http.Request, id, body string) {
 }
 
 // sign signs a request as the clients of API gateways do, written down a second time and without the gateway's code.
-func sign(r *http.Request, id, text, body string) {
+func sign(r *http.Request, id, body string) {
 	prepare(r, id, body)
 	lines := []string{r.Method, r.Header.Get("Accept"), r.Header.Get("Content-MD5"), r.Header.Get("Content-Type"), r.Header.Get("Date")}
 	names := strings.Split(strings.ToLower(r.Header.Get("X-Ca-Signature-Headers")), ",")
@@ -71,9 +71,9 @@ func sign(r *http.Request, id, text, body string) {
 	if slices.Sort(parameters); len(parameters) > 0 {
 		path += "?" + strings.Join(parameters, "&")
 	}
-	mac := hmac.New(sha256.New, []byte(text))
+	mac := hmac.New(sha256.New, []byte(signingSecret))
 	if r.Header.Get("X-Ca-Signature-Method") == "HmacSHA1" {
-		mac = hmac.New(sha1.New, []byte(text))
+		mac = hmac.New(sha1.New, []byte(signingSecret))
 	}
 	_, _ = io.WriteString(mac, strings.Join(append(lines, path), "\n"))
 	r.Header.Set("X-Ca-Signature", base64.StdEncoding.EncodeToString(mac.Sum(nil)))
@@ -114,7 +114,7 @@ func TestSignedRequestsOpenTheAPIOfTheirConsumer(t *testing.T) {
 		for i := 0; i < len(c.header); i += 2 {
 			r.Header.Set(c.header[i], c.header[i+1])
 		}
-		sign(r, "search-team", signingSecret, c.body)
+		sign(r, "search-team", c.body)
 		got := do(t, r)
 		require.Equal(t, 200, got.status, "%s: %s", name, got.body)
 		require.Contains(t, seen(), c.body, name)
@@ -124,7 +124,7 @@ func TestSignedRequestsOpenTheAPIOfTheirConsumer(t *testing.T) {
 	}
 	chunked := g.unsigned("POST", "/v1/chat/completions", "{}")
 	chunked.ContentLength, chunked.Body = -1, io.NopCloser(strings.NewReader("{}"))
-	sign(chunked, "search-team", signingSecret, "{}")
+	sign(chunked, "search-team", "{}")
 	require.Equal(t, 200, do(t, chunked).status)
 }
 
@@ -201,7 +201,7 @@ func TestForgedSignaturesAreRefused(t *testing.T) {
 		before := e.calls.Load()
 		r := g.unsigned("POST", "/v1/chat/completions", body)
 		c.before(r)
-		sign(r, "search-team", signingSecret, body)
+		sign(r, "search-team", body)
 		c.after(r)
 		got := do(t, r)
 		require.NotEqual(t, 200, got.status, name)
@@ -211,7 +211,7 @@ func TestForgedSignaturesAreRefused(t *testing.T) {
 		require.Equal(t, before, e.calls.Load(), name)
 	}
 	r := g.unsigned("GET", "/v1/models", "")
-	sign(r, "search-team", signingSecret, "")
+	sign(r, "search-team", "")
 	signature := r.Header.Get("X-Ca-Signature")
 	for i := range signature {
 		changed := []byte(signature)
@@ -234,7 +234,7 @@ func TestSignedRequestIsAnsweredOnce(t *testing.T) {
 	nonce := func(id string) *http.Request {
 		r := g.unsigned("GET", "/v1/models", "")
 		r.Header.Set("X-Ca-Nonce", "once")
-		sign(r, id, signingSecret, "")
+		sign(r, id, "")
 		return r
 	}
 	first := nonce("search-team")
@@ -254,7 +254,7 @@ func TestRevokedAccessKeyOpensNothing(t *testing.T) {
 	g.serveAll(s, a, c)
 	status := func() int {
 		r := g.unsigned("GET", "/v1/models", "")
-		sign(r, "search-team", signingSecret, "")
+		sign(r, "search-team", "")
 		return do(t, r).status
 	}
 	require.Equal(t, 200, status())
@@ -277,7 +277,7 @@ func TestSignedBodyIsBoundedLikeAnyThatIsReadWhole(t *testing.T) {
 	for _, length := range []int64{int64(len(body)), -1} {
 		r := g.unsigned("POST", "/v1/files", body)
 		r.ContentLength = length
-		sign(r, "search-team", signingSecret, body)
+		sign(r, "search-team", body)
 		require.Equal(t, 413, do(t, r).status)
 	}
 	require.Zero(t, e.calls.Load())

@@ -55,12 +55,12 @@ func TestChunkReachesTheClientBeforeTheNextIsSent(t *testing.T) {
 	}
 }
 
-func TestStreamThatBreaksOffHasNoCleanEnd(t *testing.T) {
+func TestStreamThatBreaksOffEndsWithAnError(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
 	e := newEngine(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, "data: half")
+		_, _ = io.WriteString(w, "data: {}\n\ndata: half")
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	})
@@ -68,8 +68,9 @@ func TestStreamThatBreaksOffHasNoCleanEnd(t *testing.T) {
 	g.serve(s)
 	body := open(t, g.url(s, "/v1/chat/completions"))
 	text, err := io.ReadAll(body)
-	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-	require.Equal(t, "data: half", string(text))
+	require.NoError(t, err)
+	require.Equal(t, "data: {}\n\n"+`data: {"error":{"message":"The service broke off in the middle of its answer, of which this is the end: `+
+		`send the request again.","type":"server_error","param":null,"code":"upstream_cut"}}`+"\n\n", string(text))
 	g.await(func() bool {
 		return strings.Contains(g.metrics(), `engineshed_gateway_requests_total{outcome="cut",service="`+s.ID+`"} 1`)
 	})
@@ -173,6 +174,7 @@ func TestDrainEndsInTime(t *testing.T) {
 	g.awaitReady()
 	e := newEngine(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, "half")
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	})

@@ -124,7 +124,7 @@ func (r *rig) tokenConsumer(value string, symmetric bool, keys []string, allowed
 }
 
 // guarded is an API of the account whose consumers prove who they are in this way.
-func guarded(service, authType, basePath string) snapshot.ModelAPI {
+func guarded(service string, authType snapshot.AuthType, basePath string) snapshot.ModelAPI {
 	a := apiOf(service, chatRoute, "OpenAI/v1 GET Exact /v1/models", "OpenAI/v1 POST Exact /v1/files")
 	a.AccountID, a.Auth, a.AuthType, a.BasePath = account, true, authType, basePath
 	return a
@@ -411,26 +411,26 @@ func TestConsumersOfOtherKindsDoNotOpenAnAPI(t *testing.T) {
 	e, _ := seenBy(t)
 	s := g.outside(e.URL)
 	signer := byEdwards(t)
-	apis := map[string]snapshot.ModelAPI{}
+	apis := map[snapshot.AuthType]snapshot.ModelAPI{}
 	all := []string{}
 	things := []any{s}
-	for _, kind := range []string{"", snapshot.AuthByToken, snapshot.AuthBySignature} {
-		apis[kind] = guarded(s.ID, kind, "/api"+kind)
+	for _, kind := range []snapshot.AuthType{snapshot.AuthByKey, snapshot.AuthByToken, snapshot.AuthBySignature} {
+		apis[kind] = guarded(s.ID, kind, "/api"+kind.String())
 		all, things = append(all, apis[kind].ID), append(things, apis[kind])
 	}
 	keyed := consumer("sk-key", "Default", "", all...)
 	keyed.AccountID = account
 	g.serveAll(append(things, keyed, g.tokenConsumer("alice", false, []string{signer.jwk}, all...), g.signing("search-team", signingSecret, all...))...)
 	for kind, a := range apis {
-		for with, proof := range map[string]func(*http.Request){
-			"":                       func(r *http.Request) { r.Header.Set("Authorization", "Bearer sk-key") },
+		for with, proof := range map[snapshot.AuthType]func(*http.Request){
+			snapshot.AuthByKey:       func(r *http.Request) { r.Header.Set("Authorization", "Bearer sk-key") },
 			snapshot.AuthByToken:     func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+signer.token(members{"uid": "alice"})) },
-			snapshot.AuthBySignature: func(r *http.Request) { sign(r, "search-team", signingSecret, "") },
+			snapshot.AuthBySignature: func(r *http.Request) { sign(r, "search-team", "") },
 		} {
 			r := request(t, http.MethodGet, g.at(a.BasePath+"/v1/models"), "")
 			r.Header.Del("Authorization")
 			proof(r)
-			require.Equal(t, map[bool]int{true: 200, false: 401}[kind == with], do(t, r).status, "%q for %q", with, kind)
+			require.Equal(t, map[bool]int{true: 200, false: 401}[kind == with], do(t, r).status, "%s for %s", with, kind)
 		}
 	}
 }

@@ -23,15 +23,16 @@ func (c *call) asksForWebSocket() bool {
 }
 
 // tunnel passes a WebSocket's handshake, and then what both ends say.
-func (c *call) tunnel(w http.ResponseWriter) {
+func (c *call) tunnel(w http.ResponseWriter) (refused *refusal) {
 	proxy := httputil.ReverseProxy{
 		Rewrite:        func(p *httputil.ProxyRequest) { p.Out.Host, p.Out.Trailer = "", nil; c.address(p.Out) },
 		Transport:      c,
-		ModifyResponse: c.answered,
-		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { c.failed(err) },
+		ModifyResponse: c.accept,
+		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { refused = c.failed(err) },
 		ErrorLog:       silent,
 	}
 	proxy.ServeHTTP(tunnelWriter{w}, c.in)
+	return refused
 }
 
 var silent = log.New(io.Discard, "", 0) // the call reports its own errors

@@ -3,10 +3,10 @@
 package modelapi
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/engineshed/engineshed/internal/instance"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 // The types of a Model API.
@@ -34,7 +34,8 @@ type Spec struct {
 	Description      string
 	EnableAuth       bool
 	AuthConfig       *AuthConfig
-	FirstByteTimeout int            // milliseconds, 0: off
+	FirstByteTimeout int // milliseconds until the first content of a stream, at most 3,600,000; 0: off
+	TrafficConfig    TrafficConfig
 	DeployConfigs    []DeployConfig // exactly one
 	ResourceGroupID  string         // "": the default group
 }
@@ -49,6 +50,7 @@ type UpdateSpec struct {
 	EnableAuth       *bool
 	AuthConfig       *AuthConfig
 	FirstByteTimeout *int
+	TrafficConfig    *TrafficConfig // replaces the one there is
 	DeployConfigs    []DeployConfig // replaces the one there is, but for domains that it does not name
 	OnlyChangeConfig bool           // store, and leave what gateways serve alone
 }
@@ -66,6 +68,7 @@ type Definition struct {
 	EnableAuth       bool              `json:"enableAuth"`
 	AuthConfig       *AuthConfig       `json:"authConfig,omitempty"`
 	FirstByteTimeout int               `json:"firstByteTimeout"`
+	TrafficConfig    TrafficConfig     `json:"trafficConfig,omitzero"`
 	DeployConfig     DeployConfig      `json:"deployConfig"`
 	Routes           []RouteDefinition `json:"routes"`
 }
@@ -76,15 +79,12 @@ type AuthConfig struct {
 	AuthMode string `json:"authMode,omitempty"` // NoAuth, Custom
 }
 
-// authByKey is the AuthType of consumers with API keys.
-const authByKey = "Apikey"
-
 // authType is the AuthType as gateways know it.
-func (d *Definition) authType() string {
-	if !d.EnableAuth || d.AuthConfig == nil || d.AuthConfig.AuthType == authByKey {
-		return ""
+func (d *Definition) authType() (known snapshot.AuthType) {
+	if d.EnableAuth && d.AuthConfig != nil {
+		_ = known.UnmarshalText([]byte(d.AuthConfig.AuthType)) // checked when it was stored; what was stored before is by key
 	}
-	return d.AuthConfig.AuthType
+	return known
 }
 
 // DeployConfig says where an API answers and which services are behind it.
@@ -100,28 +100,60 @@ type DeployConfig struct {
 	EnvDomainIDs      []string        `json:"envDomainIds"`    // nil: the environment's sub-domain, whose id is the environment's (Update: as it is)
 }
 
+// TrafficConfig bounds what the requests of an API may take. What is 0 is the gateway's default.
+type TrafficConfig struct {
+	ConnectTimeout   int    `json:"connectTimeout,omitempty"`   // milliseconds, at most 60,000
+	IdleTimeout      int    `json:"idleTimeout,omitempty"`      // milliseconds between two pieces of an answer, at most 86,400,000
+	MaxConcurrency   int    `json:"maxConcurrency,omitempty"`   // requests under way in one gateway process, at most 1,000,000; 0: no limit
+	MaxQueue         int    `json:"maxQueue,omitempty"`         // requests that wait for their turn, at most 100,000; with MaxConcurrency only
+	ReplicaSelection string `json:"replicaSelection,omitempty"` // of a model service: LeastInFlight, which "" is, too, or PrefixAware
+}
+
 // ServiceConfig is a service that requests may go to.
 type ServiceConfig struct {
-	ServiceID        string `json:"serviceId"`
-	Name             string `json:"-"` // of the service, in reads
-	ModelName        string `json:"modelName,omitempty"`
-	ModelNamePattern string `json:"modelNamePattern,omitempty"` // of ByModelName: what a request's model must match, with ? and *
-	Weight           int    `json:"weight,omitempty"`           // of ByRatio, 1 to 100; the sum is 100
-	ByPerformance    bool   `json:"-"`                          // it was asked for by how busy or fast it is, which is refused
+	ServiceID        string         `json:"serviceId"`
+	Name             string         `json:"-"` // of the service, in reads
+	ModelName        string         `json:"modelName,omitempty"`
+	ModelNamePattern string         `json:"modelNamePattern,omitempty"`         // of ByModelName: what a request's model must match, with ? and *
+	Weight           int            `json:"weight,omitempty"`                   // of ByRatio, 1 to 100; the sum is 100
+	Strategy         string         `json:"-"`                                  // asked for beside the scene: ByWeight, ByObservability; "": the scene's
+	Observability    *Observability `json:"observabilityRouteConfig,omitempty"` // of ByObservability
+}
+
+// Observability says how a service is chosen by what gateways observe.
+type Observability struct {
+	Mode      string  `json:"mode"`                // LeastBusy, LeastFirstTokenLatency, LeastTotalLatency; the same for all services
+	QueueSize int     `json:"queueSize,omitempty"` // over how many of the last answers a latency is taken, at most 10,000; 0: the gateway's default
+	RateLimit float64 `json:"rateLimit,omitempty"` // the share of the requests that the service gets at most, above 0 to 1; 0: all
 }
 
 // PolicyConfig is one policy of an API or of a route.
 type PolicyConfig struct {
-	Type         string          `json:"type"`
-	Enable       bool            `json:"enable"`
-	AiStatistics *AiStatistics   `json:"aiStatisticsConfig,omitempty"`
-	Raw          json.RawMessage `json:"raw,omitempty"` // the element as it was sent
+	Type         string        `json:"type"`
+	Enable       bool          `json:"enable"`
+	AiStatistics *AiStatistics `json:"aiStatisticsConfig,omitempty"`
+	AiFallback   *AiFallback   `json:"aiFallbackConfig,omitempty"`
 }
 
 // AiStatistics switches the recording of what is asked and answered.
 type AiStatistics struct {
 	LogRequestContent  bool `json:"logRequestContent"`
 	LogResponseContent bool `json:"logResponseContent"`
+	OwnFields          bool `json:"-"` // fields of one's own were asked for, which is refused
+}
+
+// AiFallback says where a request that names a model goes while the services before fail.
+type AiFallback struct {
+	OnlyRedirectUpstreamCode bool              `json:"onlyRedirectUpstreamCode"` // only a 4xx or 5xx of a service leads to the next
+	Services                 []FallbackService `json:"serviceConfigs"`           // 1 to 10, in this order, without those of the API or route
+}
+
+// FallbackService is a service that is asked when those before have failed.
+type FallbackService struct {
+	ServiceID            string `json:"serviceId"`
+	Name                 string `json:"-"`                         // of the service, in reads
+	TargetModelName      string `json:"targetModelName,omitempty"` // written over the request's model; "": passed through
+	PassThroughModelName bool   `json:"passThroughModelName"`      // as much as to say that TargetModelName is ""; in reads always right
 }
 
 // API is a Model API as it is stored, which gateways may not serve yet.

@@ -192,11 +192,12 @@ func insert(ctx context.Context, tx pgx.Tx, s *stored) error {
 	}
 	_, err = tx.Exec(ctx, `
 		INSERT INTO http_api (id, account_id, name, type, model_category, ai_protocols, base_path, remove_base_path, protocols,
-			description, enable_auth, auth_config, first_byte_timeout, gateway_id, environment_id, deploy_config, resource_group_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`,
+			description, enable_auth, auth_config, first_byte_timeout, gateway_id, environment_id, deploy_config, resource_group_id,
+			traffic_config)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
 		s.ID, s.AccountID, s.Name, s.Type, s.ModelCategory, s.AIProtocols, s.BasePath, s.RemoveBasePath, s.Protocols,
 		s.Description, s.EnableAuth, s.AuthConfig, s.FirstByteTimeout, s.DeployConfig.GatewayID, s.DeployConfig.EnvironmentID,
-		config, s.ResourceGroupID)
+		config, s.ResourceGroupID, s.TrafficConfig)
 	if postgres.IsUniqueViolation(err, "http_api_account_id_name_key") {
 		return ErrNameDuplicate.Withf("Another Model API of this account is named %s. Choose another name, or update that one.", s.Name)
 	}
@@ -218,10 +219,10 @@ func (a *APIs) save(ctx context.Context, tx pgx.Tx, s *stored, before []RouteDef
 	if _, err := tx.Exec(ctx, `
 		UPDATE http_api SET ai_protocols = $2, base_path = $3, remove_base_path = $4, protocols = $5, description = $6,
 			enable_auth = $7, auth_config = $8, first_byte_timeout = $9, gateway_id = $10, environment_id = $11,
-			deploy_config = $12, updated_at = now()
+			deploy_config = $12, traffic_config = $13, updated_at = now()
 		WHERE id = $1`,
 		s.ID, s.AIProtocols, s.BasePath, s.RemoveBasePath, s.Protocols, s.Description, s.EnableAuth, s.AuthConfig,
-		s.FirstByteTimeout, s.DeployConfig.GatewayID, s.DeployConfig.EnvironmentID, config); err != nil {
+		s.FirstByteTimeout, s.DeployConfig.GatewayID, s.DeployConfig.EnvironmentID, config, s.TrafficConfig); err != nil {
 		return fmt.Errorf("update the Model API %s: %w", s.ID, err)
 	}
 	return syncRoutes(ctx, tx, s.ID, before, s.Routes)

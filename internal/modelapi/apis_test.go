@@ -177,7 +177,7 @@ func TestACreatedAPIIsServedAsItWasAskedFor(t *testing.T) {
 	spec.DeployConfigs[0].CustomDomainIDs = []string{w.wildcard, w.domain}
 	spec.DeployConfigs[0].PolicyConfigs = []PolicyConfig{
 		{Type: "AiStatistics", AiStatistics: &AiStatistics{LogRequestContent: true}},
-		{Type: "AiCache", Raw: json.RawMessage(`{"type":"AiCache","enable":false,"aiCacheConfig":{"cacheTTL":1.50}}`)},
+		{Type: "AiCache"},
 	}
 	api := w.create(t, spec)
 	require.True(t, ids.Valid(ids.HTTPAPI, api.ID))
@@ -314,11 +314,11 @@ func TestBadInputIsRefusedByNameAndLeavesNothingBehind(t *testing.T) {
 		"two services":       {config(func(c *DeployConfig) { c.Services = append(c.Services, c.Services[0]) }), "InvalidParameter.DeployConfigs"},
 		"a pattern":          {config(func(c *DeployConfig) { c.Services[0].ModelNamePattern = "qwen-*" }), "InvalidParameter.DeployConfigs"},
 		"another scene":      {config(func(c *DeployConfig) { c.BackendScene = "SemanticRouter" }), "UnsupportedParameter"},
-		"fallback":           {config(func(c *DeployConfig) { c.PolicyConfigs = []PolicyConfig{{Type: "AiFallback", Enable: true}} }), "UnsupportedParameter: The policy AiFallback"},
+		"a policy":           {config(func(c *DeployConfig) { c.PolicyConfigs = []PolicyConfig{{Type: "AiCache", Enable: true}} }), "UnsupportedParameter: The policy AiCache"},
 		"fields of one's own": {config(func(c *DeployConfig) {
-			c.PolicyConfigs = []PolicyConfig{{Type: "AiStatistics", Enable: true, Raw: json.RawMessage(`{"aiStatisticsConfig":{"pathFieldConfigs":[{}]}}`)}}
+			c.PolicyConfigs = []PolicyConfig{{Type: "AiStatistics", Enable: true, AiStatistics: &AiStatistics{OwnFields: true}}}
 		}), "UnsupportedParameter: The parameter aiStatisticsConfig.pathFieldConfigs"},
-		"timeout":          {func(s *Spec) { s.FirstByteTimeout = 1500 }, "UnsupportedParameter"},
+		"long timeout":     {func(s *Spec) { s.FirstByteTimeout = 3_600_001 }, "InvalidParameter"},
 		"policy twice":     {config(func(c *DeployConfig) { c.PolicyConfigs = []PolicyConfig{{Type: "AiCache"}, {Type: "AiCache"}} }), "InvalidParameter.DeployConfigs"},
 		"unknown route":    {config(func(c *DeployConfig) { c.BuiltinRouteNames = []string{"messages"} }), "InvalidParameter.DeployConfigs"},
 		"auth without how": {func(s *Spec) { s.EnableAuth = true }, "MissingParameter"},

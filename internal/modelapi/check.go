@@ -39,7 +39,7 @@ func (s *Spec) definition() (*Definition, error) {
 	d := &Definition{
 		Name: s.Name, Type: s.Type, AIProtocols: s.AIProtocols, BasePath: s.BasePath, RemoveBasePath: s.RemoveBasePath,
 		Protocols: s.Protocols, Description: s.Description, EnableAuth: s.EnableAuth, AuthConfig: s.AuthConfig,
-		FirstByteTimeout: s.FirstByteTimeout,
+		FirstByteTimeout: s.FirstByteTimeout, TrafficConfig: s.TrafficConfig,
 	}
 	if !validName.MatchString(s.Name) {
 		return nil, ErrName
@@ -88,6 +88,7 @@ func (u *UpdateSpec) apply(d *Definition) error {
 	set(&d.Description, u.Description)
 	set(&d.EnableAuth, u.EnableAuth)
 	set(&d.FirstByteTimeout, u.FirstByteTimeout)
+	set(&d.TrafficConfig, u.TrafficConfig)
 	if u.DeployConfigs != nil {
 		next, err := single(u.DeployConfigs)
 		if err != nil {
@@ -136,11 +137,8 @@ func (d *Definition) check() error {
 	if len(d.Description) > maxDescription {
 		return fault.InvalidParameter("description", fmt.Sprintf("it is longer than %d bytes.", maxDescription))
 	}
-	if d.FirstByteTimeout < 0 {
-		return fault.InvalidParameter("firstByteTimeout", "it must be 0 (off) or a number of milliseconds.")
-	}
-	if d.FirstByteTimeout > 0 {
-		return ErrUnsupported.Withf("The parameter firstByteTimeout is not served yet. Leave it out, or send 0.")
+	if err := d.checkTraffic(); err != nil {
+		return err
 	}
 	if err := d.checkAuth(); err != nil {
 		return err
@@ -210,15 +208,15 @@ func (d *Definition) checkAuth() error {
 		return nil
 	}
 	auth := *d.AuthConfig
-	known := []string{authByKey, snapshot.AuthByToken, snapshot.AuthBySignature}
-	for _, spelling := range known {
-		if strings.EqualFold(spelling, auth.AuthType) {
-			auth.AuthType = spelling
+	var known bool
+	for _, one := range []snapshot.AuthType{snapshot.AuthByKey, snapshot.AuthByToken, snapshot.AuthBySignature} {
+		if strings.EqualFold(one.String(), auth.AuthType) {
+			auth.AuthType, known = one.String(), true
 		}
 	}
 	d.AuthConfig = &auth
 	switch {
-	case auth.AuthType != "" && !slices.Contains(known, auth.AuthType):
+	case auth.AuthType != "" && !known:
 		return fault.InvalidParameter("authConfig.authType", "it is Apikey, Jwt or AkSk.")
 	case !slices.Contains([]string{"", "NoAuth", "Custom"}, auth.AuthMode):
 		return fault.InvalidParameter("authConfig.authMode", "it is NoAuth or Custom.")
@@ -253,32 +251,8 @@ func (c *DeployConfig) check() error {
 		return err
 	}
 	c.BackendScene, c.Services = backend.Scene, backend.Services
-	if c.PolicyConfigs == nil {
-		c.PolicyConfigs = []PolicyConfig{}
-	}
-	return checkPolicies(c.PolicyConfigs, PolicyAiStatistics)
-}
-
-// checkPolicies refuses a policy that is on and not one of the served types. One that is off is kept as it was sent.
-func checkPolicies(policies []PolicyConfig, served ...string) error {
-	for i, p := range policies {
-		if p.Type == "" {
-			return ErrDeployConfigs.Withf("The parameter policyConfigs[%d].type is required.", i)
-		}
-		if slices.ContainsFunc(policies[:i], func(other PolicyConfig) bool { return other.Type == p.Type }) {
-			return ErrDeployConfigs.Withf("The policyConfigs name %.40s twice.", p.Type)
-		}
-		if !p.Enable {
-			continue
-		}
-		if !slices.Contains(served, p.Type) {
-			return ErrUnsupported.Withf("The policy %.40s is not served here. Leave it out, or send it with enable false.", p.Type)
-		}
-		if err := p.checkStatistics(); err != nil {
-			return err
-		}
-	}
-	return nil
+	c.PolicyConfigs, err = checkedPolicies(c.PolicyConfigs, PolicyAiStatistics, PolicyAiFallback)
+	return err
 }
 
 // check applies the rules of a route that need no database.
@@ -302,10 +276,9 @@ func (r *RouteDefinition) check(basePath string) error {
 		}
 		r.Backend = &backend
 	}
-	if r.PolicyConfigs == nil {
-		r.PolicyConfigs = []PolicyConfig{}
-	}
-	return checkPolicies(r.PolicyConfigs)
+	policies, err := checkedPolicies(r.PolicyConfigs, PolicyAiFallback)
+	r.PolicyConfigs = policies
+	return err
 }
 
 func (m *Match) check(basePath string) error {

@@ -69,8 +69,8 @@ func render(api *snapshot.ModelAPI, d *Definition) {
 	api.BasePath, api.RemoveBasePath = d.BasePath, d.RemoveBasePath
 	api.Protocols, api.Category, api.Auth = d.AIProtocols, d.ModelCategory, d.EnableAuth
 	api.AuthType = d.authType()
-	api.Statistics = c.statistics()
-	api.Scene, api.Targets = c.BackendScene, targets(c.Services)
+	api.Statistics, api.Fallback, api.Limits = c.statistics(), fallback(c.PolicyConfigs), d.limits()
+	api.Scene, api.Targets = Backend{c.BackendScene, c.Services}.targets()
 	for _, protocol := range d.Protocols {
 		api.Schemes = append(api.Schemes, strings.ToLower(protocol))
 	}
@@ -79,12 +79,16 @@ func render(api *snapshot.ModelAPI, d *Definition) {
 	}
 }
 
-func targets(services []ServiceConfig) []snapshot.Target {
-	rendered := make([]snapshot.Target, len(services))
-	for i, s := range services {
-		rendered[i] = snapshot.Target{ServiceID: s.ServiceID, Model: s.ModelName, Weight: s.Weight, Pattern: s.ModelNamePattern}
+// targets are the services as gateways see them, and the scene: by observability it is called by what is observed.
+func (b Backend) targets() (scene string, targets []snapshot.Target) {
+	scene, targets = b.Scene, make([]snapshot.Target, len(b.Services))
+	for i, s := range b.Services {
+		targets[i] = snapshot.Target{ServiceID: s.ServiceID, Model: s.ModelName, Weight: s.Weight, Pattern: s.ModelNamePattern}
+		if o := s.Observability; o != nil {
+			scene, targets[i].Share, targets[i].Window = o.Mode, o.RateLimit, o.QueueSize
+		}
 	}
-	return rendered
+	return scene, targets
 }
 
 func (d *Definition) renderRoute(r *RouteDefinition) snapshot.Route {
@@ -93,8 +97,9 @@ func (d *Definition) renderRoute(r *RouteDefinition) snapshot.Route {
 		Methods: r.Match.Methods, Headers: renderMatches(r.Match.Headers), Query: renderMatches(r.Match.QueryParams),
 	}
 	if r.Backend != nil {
-		rendered.Scene, rendered.Targets = r.Backend.Scene, targets(r.Backend.Services)
+		rendered.Scene, rendered.Targets = r.Backend.targets()
 	}
+	rendered.Fallback = fallback(r.PolicyConfigs)
 	rendered.Protocol, rendered.Model = d.speaks(r)
 	return rendered
 }

@@ -46,11 +46,15 @@ type Decision struct {
 	API           *snapshot.ModelAPI
 	Route         *snapshot.Route
 	Authorization string // "": it did not come to that
+	Scene         string // how Service is chosen; "": it did not come to that
 	Service       *snapshot.AIService
-	Shares        []Share  // of ByRatio: all services, of which Service is the first
-	UpstreamPath  string   // what the service is asked for
-	Model         string   // that the service is asked for; "": the request names none, or its route does not look
-	Policies      []string // in force for the route
+	Shares        []Share          // of ByRatio: all services, of which Service is the first
+	Candidates    []Candidate      // of the scenes by what gateways observe: all services, of which Service is the first
+	UpstreamPath  string           // what the service is asked for
+	Model         string           // that the service is asked for; "": the request names none, or its route does not look
+	Fallback      *DecidedFallback // nil: none
+	Limits        *snapshot.Limits // nil: the gateway's own
+	Policies      []string         // in force for the route
 }
 
 // Share is one of the services that requests are shared out between.
@@ -59,6 +63,38 @@ type Share struct {
 	Name      string // "": the service is not published
 	Model     string // that the service is asked for; "": the request names none, or its route does not look
 	Weight    int    // percent
+}
+
+// Candidate is one of the services that gateways choose from by what they observe.
+type Candidate struct {
+	ServiceID string
+	Name      string  // "": the service is not published
+	Model     string  // that the service is asked for; "": the request names none, or its route does not look
+	Share     float64 // of the requests that it gets at most; 0: all
+	Window    int     // over how many of the last answers a latency is taken; 0: the gateway's default
+}
+
+// What leads from one service to the next.
+const (
+	UpstreamCode     = "UpstreamCode"     // it answers 4xx or 5xx
+	ConnectFailure   = "ConnectFailure"   // it cannot be reached
+	Ejection         = "Ejection"         // it has failed too often lately
+	BrokenAnswer     = "BrokenAnswer"     // it breaks off, or reports an error, before its first content
+	FirstByteTimeout = "FirstByteTimeout" // the first content of a stream takes longer than allowed
+)
+
+// DecidedFallback is where a request goes while the services before fail.
+type DecidedFallback struct {
+	After    []string // what leads to the next service
+	Services []FallbackTarget
+}
+
+// FallbackTarget is a service that is asked when those before have failed.
+type FallbackTarget struct {
+	ServiceID    string
+	Name         string // "": the service is not published
+	Model        string // that the service is asked for; "": the request names none
+	UpstreamPath string // what the service is asked for; "": it is not published or is asked for no such path, and so passed over
 }
 
 // Decide explains what gateways do with a request to one of the account's APIs. It looks at what is published alone,
@@ -134,7 +170,7 @@ func (d *Decision) match(table *route.Table, request *route.Request, accountID s
 		}
 		return false
 	}
-	d.API = found.API.ModelAPI
+	d.API, d.Limits = found.API.ModelAPI, found.API.Limits
 	switch {
 	case found.Route == nil && found.Allow != "":
 		d.refuse(405, "method_not_allowed", "The path takes other methods: "+found.Allow+".")
@@ -179,11 +215,11 @@ func (d *Decision) authorize(who *snapshot.Consumer, consumerID string) bool {
 }
 
 // proofs are what consumers prove who they are by, by AuthType, with the code of a refusal.
-var proofs = map[string]struct {
+var proofs = map[snapshot.AuthType]struct {
 	name, code string
 	has        func(*snapshot.Consumer) bool
 }{
-	"":                       {"key", "invalid_api_key", func(c *snapshot.Consumer) bool { return len(c.Keys) > 0 }},
+	snapshot.AuthByKey:       {"key", "invalid_api_key", func(c *snapshot.Consumer) bool { return len(c.Keys) > 0 }},
 	snapshot.AuthByToken:     {"token", "invalid_token", func(c *snapshot.Consumer) bool { return c.Token != nil }},
 	snapshot.AuthBySignature: {"access key", "invalid_signature", func(c *snapshot.Consumer) bool { return len(c.AccessKeys) > 0 }},
 }
@@ -191,6 +227,7 @@ var proofs = map[string]struct {
 // forward finds the service and what it is asked for.
 func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, q Question) error {
 	model := q.Model
+	d.Scene = found.Route.Scene
 	target, ok := found.Route.Pick(q.Method, model)
 	if !ok {
 		d.refuse(404, "model_not_found", fmt.Sprintf("The model %.128q matches no modelNamePattern of the route; those are %s.",
@@ -215,7 +252,14 @@ func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, q 
 	d.UpstreamPath = asked
 	d.Model = found.Route.Meant(target, model, service)
 	d.Status, d.Reason = 200, "The request is forwarded to the service "+service.Name+"."
+	if err := d.fallBack(ctx, tx, found, model); err != nil {
+		return err
+	}
 	switch {
+	case snapshot.Observed(d.Scene):
+		d.Reason = fmt.Sprintf("The request is forwarded to one of %d services, the one that the gateway process observes to have %s; this is about the first, %s.",
+			len(found.Route.Targets), observations[d.Scene], service.Name)
+		return d.observe(ctx, tx, found.Route, model)
 	case target.Weight > 0 && len(found.Route.Targets) > 1:
 		d.Reason = fmt.Sprintf("The request is forwarded to one of %d services, in proportion to their weights; this is about the first, %s.",
 			len(found.Route.Targets), service.Name)
@@ -242,6 +286,53 @@ func (d *Decision) share(ctx context.Context, tx pgx.Tx, r *route.Route, model s
 			return err
 		}
 		d.Shares = append(d.Shares, Share{t.ServiceID, service.Name, r.Meant(t, model, service), t.Weight})
+	}
+	return nil
+}
+
+// observations say what the scenes prefer, after "to have".
+var observations = map[string]string{
+	snapshot.SceneLeastBusy:         "the fewest requests under way",
+	snapshot.SceneLeastFirstContent: "the least time to the first content of a stream",
+	snapshot.SceneLeastTotal:        "the least time to the end of an answer",
+}
+
+// observe lists the services that gateways choose from.
+func (d *Decision) observe(ctx context.Context, tx pgx.Tx, r *route.Route, model string) error {
+	for _, t := range r.Targets {
+		service := new(snapshot.AIService)
+		if _, err := published(ctx, tx, snapshot.KindAIService, t.ServiceID, service); err != nil {
+			return err
+		}
+		d.Candidates = append(d.Candidates, Candidate{t.ServiceID, service.Name, r.Meant(t, model, service), t.Share, t.Window})
+	}
+	return nil
+}
+
+// fallBack lists where the request goes while services fail.
+func (d *Decision) fallBack(ctx context.Context, tx pgx.Tx, found route.Match, model string) error {
+	fallback := found.Route.Fallback
+	if fallback == nil {
+		return nil
+	}
+	d.Fallback = &DecidedFallback{After: []string{UpstreamCode}}
+	if !fallback.UpstreamCodesOnly {
+		d.Fallback.After = append(d.Fallback.After, ConnectFailure, Ejection, BrokenAnswer)
+		if d.Limits != nil && d.Limits.FirstContent > 0 {
+			d.Fallback.After = append(d.Fallback.After, FirstByteTimeout)
+		}
+	}
+	for _, t := range fallback.Targets {
+		service := new(snapshot.AIService)
+		known, err := published(ctx, tx, snapshot.KindAIService, t.ServiceID, service)
+		if err != nil {
+			return err
+		}
+		next := FallbackTarget{ServiceID: t.ServiceID, Name: service.Name, Model: found.Route.Meant(t, model, service)}
+		if asked, ok := found.Asked(d.Path, service); ok && known {
+			next.UpstreamPath = asked
+		}
+		d.Fallback.Services = append(d.Fallback.Services, next)
 	}
 	return nil
 }
@@ -392,9 +483,10 @@ func policiesInForce(ctx context.Context, tx pgx.Tx, api *snapshot.ModelAPI, r *
 	}
 	var on []string
 	for _, p := range policies {
-		if p.Enable && !slices.Contains(on, p.Type) {
-			on = append(on, p.Type)
+		if !p.Enable || slices.Contains(on, p.Type) || p.Type == PolicyAiFallback && r.Fallback == nil {
+			continue // or it is for routes whose requests name a model, which those of this one do not
 		}
+		on = append(on, p.Type)
 	}
 	return on, nil
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -118,6 +119,7 @@ func compare(path string, before, after any, found *[]Change) {
 		}
 	}
 	if old, next, ok := named(before, after); ok {
+		old.ranked = old.ranked || strings.HasSuffix(path, "aiFallbackConfig.serviceConfigs")
 		already := len(*found)
 		compareMembers(old.items, next.items, func(name string) string { return path + "[" + name + "]" }, found)
 		if len(*found) > already && (!old.ranked || old.ordered(next)) {
@@ -141,7 +143,7 @@ func compareMembers(before, after map[string]any, path func(name string) string,
 type namedList struct {
 	items  map[string]any
 	names  []string // in the order of the list
-	ranked bool     // the order decides: the first whose pattern matches is taken
+	ranked bool     // the order decides: the first whose pattern matches is taken, or who is asked next
 }
 
 // ordered reports whether what is in both lists is in the same order.
@@ -210,7 +212,7 @@ func byName(items []map[string]any, several map[string]bool) (namedList, bool) {
 	l := namedList{items: make(map[string]any, len(items))}
 	for _, item := range items {
 		name := nameOf(item)
-		if purpose := either(item["modelNamePattern"], item["modelName"]); several[name] && purpose != nil {
+		if purpose := either(either(item["modelNamePattern"], item["modelName"]), item["targetModelName"]); several[name] && purpose != nil {
 			name += ":" + fmt.Sprint(purpose)
 		}
 		if l.items[name] != nil {

@@ -27,6 +27,7 @@ type Document struct {
 	EnableAuth       bool              `json:"enableAuth"`
 	AuthConfig       *AuthConfig       `json:"authConfig,omitempty"`
 	FirstByteTimeout int               `json:"firstByteTimeout"`
+	TrafficConfig    TrafficConfig     `json:"trafficConfig"`
 	Gateway          string            `json:"gateway"`
 	Environment      string            `json:"environment,omitempty"` // "": the gateway's default one
 	SubDomain        bool              `json:"subDomain"`             // it answers on the environment's sub-domain
@@ -34,7 +35,7 @@ type Document struct {
 	AutoDeploy       bool              `json:"autoDeploy"`
 	BackendScene     string            `json:"backendScene"`
 	Services         []ServiceDocument `json:"services"`
-	PolicyConfigs    []PolicyConfig    `json:"policyConfigs"`
+	PolicyConfigs    []PolicyDocument  `json:"policyConfigs"`
 	Routes           []RouteDocument   `json:"routes,omitzero"`         // nil: the default ones of a new API, those there are of another
 	Consumers        []string          `json:"consumers,omitzero"`      // who may call; nil with ConsumerGroups: as it is
 	ConsumerGroups   []string          `json:"consumerGroups,omitzero"` // who may call, by group
@@ -42,10 +43,31 @@ type Document struct {
 
 // ServiceDocument is a service that requests may go to.
 type ServiceDocument struct {
-	Name             string `json:"name"`
-	ModelName        string `json:"modelName,omitempty"`
-	ModelNamePattern string `json:"modelNamePattern,omitempty"`
-	Weight           int    `json:"weight,omitempty"`
+	Name             string         `json:"name"`
+	ModelName        string         `json:"modelName,omitempty"`
+	ModelNamePattern string         `json:"modelNamePattern,omitempty"`
+	Weight           int            `json:"weight,omitempty"`
+	Observability    *Observability `json:"observabilityRouteConfig,omitempty"`
+}
+
+// PolicyDocument is one policy.
+type PolicyDocument struct {
+	Type         string            `json:"type"`
+	Enable       bool              `json:"enable"`
+	AiStatistics *AiStatistics     `json:"aiStatisticsConfig,omitempty"`
+	AiFallback   *FallbackDocument `json:"aiFallbackConfig,omitempty"`
+}
+
+// FallbackDocument is where requests go while the services before fail.
+type FallbackDocument struct {
+	OnlyRedirectUpstreamCode bool                      `json:"onlyRedirectUpstreamCode"`
+	Services                 []FallbackServiceDocument `json:"serviceConfigs"`
+}
+
+// FallbackServiceDocument is a service that is asked when those before have failed.
+type FallbackServiceDocument struct {
+	Name            string `json:"name"`
+	TargetModelName string `json:"targetModelName,omitempty"` // "": the request's own
 }
 
 // RouteDocument is one route.
@@ -55,7 +77,7 @@ type RouteDocument struct {
 	Builtin       bool             `json:"builtin"`
 	Match         Match            `json:"match"` // without a path, of a default route: its own
 	Backend       *BackendDocument `json:"backend,omitempty"`
-	PolicyConfigs []PolicyConfig   `json:"policyConfigs"`
+	PolicyConfigs []PolicyDocument `json:"policyConfigs"`
 }
 
 // BackendDocument is where a route of one's own leads.
@@ -146,10 +168,10 @@ func (n names) document(d *Definition) Document {
 	doc := Document{
 		Format: DocumentFormat, Name: d.Name, Type: d.Type, ModelCategory: d.ModelCategory, AIProtocols: d.AIProtocols,
 		BasePath: d.BasePath, RemoveBasePath: d.RemoveBasePath, Protocols: d.Protocols, Description: d.Description,
-		EnableAuth: d.EnableAuth, AuthConfig: d.AuthConfig, FirstByteTimeout: d.FirstByteTimeout,
+		EnableAuth: d.EnableAuth, AuthConfig: d.AuthConfig, FirstByteTimeout: d.FirstByteTimeout, TrafficConfig: d.TrafficConfig,
 		Gateway: n.of(c.GatewayID), Environment: n.of(c.EnvironmentID), SubDomain: len(c.EnvDomainIDs) > 0, Domains: []string{},
 		AutoDeploy: c.AutoDeploy, BackendScene: c.BackendScene, Services: n.services(c.Services),
-		PolicyConfigs: plainPolicies(c.PolicyConfigs), Routes: make([]RouteDocument, len(d.Routes)),
+		PolicyConfigs: n.policies(c.PolicyConfigs), Routes: make([]RouteDocument, len(d.Routes)),
 	}
 	for _, id := range c.CustomDomainIDs {
 		doc.Domains = append(doc.Domains, n.of(id))
@@ -157,7 +179,7 @@ func (n names) document(d *Definition) Document {
 	slices.Sort(doc.Domains)
 	for i, r := range d.Routes {
 		doc.Routes[i] = RouteDocument{
-			Name: r.Name, Description: r.Description, Builtin: r.Builtin, Match: r.Match, PolicyConfigs: plainPolicies(r.PolicyConfigs),
+			Name: r.Name, Description: r.Description, Builtin: r.Builtin, Match: r.Match, PolicyConfigs: n.policies(r.PolicyConfigs),
 		}
 		if r.Backend != nil {
 			doc.Routes[i].Backend = &BackendDocument{r.Backend.Scene, n.services(r.Backend.Services)}
@@ -169,28 +191,38 @@ func (n names) document(d *Definition) Document {
 func (n names) services(configs []ServiceConfig) []ServiceDocument {
 	services := make([]ServiceDocument, len(configs))
 	for i, c := range configs {
-		services[i] = ServiceDocument{n.of(c.ServiceID), c.ModelName, c.ModelNamePattern, c.Weight}
+		services[i] = ServiceDocument{n.of(c.ServiceID), c.ModelName, c.ModelNamePattern, c.Weight, c.Observability}
 	}
 	return services
 }
 
-// plainPolicies leaves out how policies were sent: what is not known here might be a secret.
-func plainPolicies(policies []PolicyConfig) []PolicyConfig {
-	plain := make([]PolicyConfig, len(policies))
-	for i, p := range policies {
-		p.Raw = nil
-		plain[i] = p
+func (n names) policies(configs []PolicyConfig) []PolicyDocument {
+	policies := make([]PolicyDocument, len(configs))
+	for i, c := range configs {
+		policies[i] = PolicyDocument{Type: c.Type, Enable: c.Enable, AiStatistics: c.AiStatistics}
+		if c.AiFallback != nil {
+			fallback := &FallbackDocument{OnlyRedirectUpstreamCode: c.AiFallback.OnlyRedirectUpstreamCode}
+			for _, s := range c.AiFallback.Services {
+				fallback.Services = append(fallback.Services, FallbackServiceDocument{n.of(s.ServiceID), s.TargetModelName})
+			}
+			policies[i].AiFallback = fallback
+		}
 	}
-	return plain
+	return policies
 }
 
 // services are the ids of all services that a definition leads to.
 func (d *Definition) services() []string {
 	found := serviceIDs(d.DeployConfig.Services)
+	policies := slices.Clone(d.DeployConfig.PolicyConfigs)
 	for _, r := range d.Routes {
+		policies = append(policies, r.PolicyConfigs...)
 		if r.Backend != nil {
 			found = append(found, serviceIDs(r.Backend.Services)...)
 		}
+	}
+	for _, s := range fallbackServices(policies) {
+		found = append(found, s.ServiceID)
 	}
 	return found
 }

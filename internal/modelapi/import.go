@@ -247,7 +247,7 @@ func (doc *Document) start(s *stored) (*Definition, error) {
 	return &Definition{
 		Name: doc.Name, Type: doc.Type, ModelCategory: category, AIProtocols: doc.AIProtocols, BasePath: doc.BasePath,
 		RemoveBasePath: doc.RemoveBasePath, Protocols: doc.Protocols, Description: doc.Description, EnableAuth: doc.EnableAuth,
-		AuthConfig: doc.AuthConfig, FirstByteTimeout: doc.FirstByteTimeout,
+		AuthConfig: doc.AuthConfig, FirstByteTimeout: doc.FirstByteTimeout, TrafficConfig: doc.TrafficConfig,
 	}, nil
 }
 
@@ -259,8 +259,7 @@ func (doc *Document) deployConfig(ctx context.Context, tx pgx.Tx, accountID stri
 		return c, err
 	}
 	c = DeployConfig{
-		GatewayID: gateways[0], BackendScene: doc.BackendScene, AutoDeploy: doc.AutoDeploy, PolicyConfigs: doc.PolicyConfigs,
-		EnvDomainIDs: []string{},
+		GatewayID: gateways[0], BackendScene: doc.BackendScene, AutoDeploy: doc.AutoDeploy, EnvDomainIDs: []string{},
 	}
 	environments, err := resolve(ctx, tx, []string{doc.Environment}, func(name string) error {
 		return ErrEnvironmentNotFound.Withf("The gateway %s has no environment named %.64q. Make one with CreateEnvironment, or leave it out of the document for the default one.", doc.Gateway, name)
@@ -279,7 +278,10 @@ func (doc *Document) deployConfig(ctx context.Context, tx pgx.Tx, accountID stri
 	if err != nil {
 		return c, err
 	}
-	c.Services, err = resolveServices(ctx, tx, c.GatewayID, doc.Services)
+	if c.Services, err = resolveServices(ctx, tx, c.GatewayID, doc.Services); err != nil {
+		return c, err
+	}
+	c.PolicyConfigs, err = resolvePolicies(ctx, tx, c.GatewayID, doc.PolicyConfigs)
 	return c, err
 }
 
@@ -288,9 +290,7 @@ func resolveServices(ctx context.Context, tx pgx.Tx, gatewayID string, services 
 	for i, s := range services {
 		wanted[i] = s.Name
 	}
-	found, err := resolve(ctx, tx, wanted, func(name string) error {
-		return ErrServiceNotFound.Withf("The gateway has no service named %.255q. Make it with CreateService, or name another in the document.", name)
-	}, `SELECT name, id FROM ai_service WHERE gateway_id = $1 AND name = ANY ($2)`, gatewayID, wanted)
+	found, err := resolveServiceNames(ctx, tx, gatewayID, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -298,9 +298,40 @@ func resolveServices(ctx context.Context, tx pgx.Tx, gatewayID string, services 
 	for i, s := range services {
 		configs[i] = ServiceConfig{
 			ServiceID: found[i], Name: s.Name, ModelName: s.ModelName, ModelNamePattern: s.ModelNamePattern, Weight: s.Weight,
+			Observability: s.Observability,
 		}
 	}
 	return configs, nil
+}
+
+func resolvePolicies(ctx context.Context, tx pgx.Tx, gatewayID string, policies []PolicyDocument) ([]PolicyConfig, error) {
+	configs := make([]PolicyConfig, len(policies))
+	for i, p := range policies {
+		configs[i] = PolicyConfig{Type: p.Type, Enable: p.Enable, AiStatistics: p.AiStatistics}
+		if p.AiFallback == nil {
+			continue
+		}
+		wanted := make([]string, len(p.AiFallback.Services))
+		for at, s := range p.AiFallback.Services {
+			wanted[at] = s.Name
+		}
+		found, err := resolveServiceNames(ctx, tx, gatewayID, wanted)
+		if err != nil {
+			return nil, err
+		}
+		fallback := &AiFallback{OnlyRedirectUpstreamCode: p.AiFallback.OnlyRedirectUpstreamCode}
+		for at, s := range p.AiFallback.Services {
+			fallback.Services = append(fallback.Services, FallbackService{ServiceID: found[at], Name: s.Name, TargetModelName: s.TargetModelName})
+		}
+		configs[i].AiFallback = fallback
+	}
+	return configs, nil
+}
+
+func resolveServiceNames(ctx context.Context, tx pgx.Tx, gatewayID string, wanted []string) ([]string, error) {
+	return resolve(ctx, tx, wanted, func(name string) error {
+		return ErrServiceNotFound.Withf("The gateway has no service named %.255q. Make it with CreateService, or name another in the document.", name)
+	}, `SELECT name, id FROM ai_service WHERE gateway_id = $1 AND name = ANY ($2)`, gatewayID, wanted)
 }
 
 // routes are those of the document, with the ids of those of s that have their names.
@@ -313,7 +344,6 @@ func (doc *Document) routes(ctx context.Context, tx pgx.Tx, s *stored, d *Defini
 	for i, r := range doc.Routes {
 		routes[i] = RouteDefinition{
 			ID: ids.New(ids.HTTPAPIRoute), Name: r.Name, Description: r.Description, Builtin: r.Builtin, Match: r.Match,
-			PolicyConfigs: r.PolicyConfigs,
 		}
 		if at := slices.IndexFunc(s.Routes, func(there RouteDefinition) bool { return there.Name == r.Name && there.Builtin == r.Builtin }); at >= 0 {
 			routes[i].ID = s.Routes[at].ID
@@ -324,6 +354,9 @@ func (doc *Document) routes(ctx context.Context, tx pgx.Tx, s *stored, d *Defini
 				return nil, fmt.Errorf("route %s: %w", r.Name, err)
 			}
 			routes[i].Backend = &Backend{r.Backend.Scene, services}
+		}
+		if routes[i].PolicyConfigs, err = resolvePolicies(ctx, tx, d.DeployConfig.GatewayID, r.PolicyConfigs); err != nil {
+			return nil, fmt.Errorf("route %s: %w", r.Name, err)
 		}
 		if err := routes[i].complete(defaults); err != nil {
 			return nil, err

@@ -34,12 +34,13 @@ type queryer interface {
 const selectAPIs = `
 	SELECT a.id, a.account_id, a.name, a.type, a.model_category, a.ai_protocols, a.base_path, a.remove_base_path, a.protocols,
 		a.description, a.enable_auth, a.auth_config, a.first_byte_timeout, a.deploy_config, a.resource_group_id,
-		a.deployed_revision, a.created_at, a.updated_at, g.name, e.name, e.alias, v.content,
+		a.deployed_revision, a.created_at, a.updated_at, a.traffic_config, g.name, e.name, e.alias, v.content,
 		coalesce((SELECT jsonb_agg(jsonb_build_object('ID', d.id, 'Name', d.name, 'Protocol', d.protocol) ORDER BY d.name)
 			FROM domain d WHERE d.id IN (SELECT jsonb_array_elements_text(a.deploy_config -> 'customDomainIds'))), '[]'),
 		coalesce((SELECT jsonb_object_agg(s.id, s.name) FROM ai_service s WHERE s.id IN (
-			SELECT c ->> 'serviceId' FROM jsonb_array_elements(a.deploy_config -> 'serviceConfigs') c
-			UNION ALL SELECT c ->> 'serviceId' FROM http_api_route r, jsonb_array_elements(r.backend -> 'services') c
+			SELECT named #>> '{}' FROM jsonb_path_query(a.deploy_config, '$.**.serviceId') named
+			UNION ALL SELECT named #>> '{}'
+				FROM http_api_route r, jsonb_path_query(jsonb_build_array(r.backend, r.policy_configs), '$.**.serviceId') named
 				WHERE r.http_api_id = a.id)), '{}'),
 		coalesce((SELECT jsonb_agg(jsonb_build_object('routeId', r.id, 'name', r.name, 'description', r.description,
 				'builtin', r.builtin, 'match', r.match, 'backend', r.backend, 'policyConfigs', r.policy_configs))
@@ -57,27 +58,36 @@ func (a *APIs) collect(rows pgx.Rows) ([]*stored, error) {
 		names := map[string]string{}
 		if err := row.Scan(&s.ID, &s.AccountID, &s.Name, &s.Type, &s.ModelCategory, &s.AIProtocols, &s.BasePath,
 			&s.RemoveBasePath, &s.Protocols, &s.Description, &s.EnableAuth, &s.AuthConfig, &s.FirstByteTimeout,
-			&s.DeployConfig, &s.ResourceGroupID, &s.DeployedRevision, &s.CreatedAt, &s.UpdatedAt, &s.GatewayName,
-			&s.EnvironmentName, &s.EnvironmentAlias, &s.deployed, &s.CustomDomains, &names, &s.Routes, &s.times); err != nil {
+			&s.DeployConfig, &s.ResourceGroupID, &s.DeployedRevision, &s.CreatedAt, &s.UpdatedAt, &s.TrafficConfig,
+			&s.GatewayName, &s.EnvironmentName, &s.EnvironmentAlias, &s.deployed, &s.CustomDomains, &names, &s.Routes, &s.times); err != nil {
 			return nil, err
 		}
 		s.SubDomain = a.subDomain(s.DeployConfig.EnvironmentID)
 		sortRoutes(&s.Definition)
 		s.DeployStatus = status(s.Definition, s.deployed)
 		s.DeployConfig.BuiltinRouteNames = builtinNames(s.Routes)
-		nameServices(s.DeployConfig.Services, names)
+		nameServices(s.DeployConfig.Services, s.DeployConfig.PolicyConfigs, names)
 		for _, r := range s.Routes {
+			var services []ServiceConfig
 			if r.Backend != nil {
-				nameServices(r.Backend.Services, names)
+				services = r.Backend.Services
 			}
+			nameServices(services, r.PolicyConfigs, names)
 		}
 		return s, nil
 	})
 }
 
-func nameServices(services []ServiceConfig, names map[string]string) {
+func nameServices(services []ServiceConfig, policies []PolicyConfig, names map[string]string) {
 	for i := range services {
 		services[i].Name = names[services[i].ServiceID]
+	}
+	for _, p := range policies {
+		if p.AiFallback != nil {
+			for i := range p.AiFallback.Services {
+				p.AiFallback.Services[i].Name = names[p.AiFallback.Services[i].ServiceID]
+			}
+		}
 	}
 }
 

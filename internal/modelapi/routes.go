@@ -230,7 +230,13 @@ func (d *Definition) checkRoutes() error {
 		}
 	}
 	sortRoutes(d)
-	return d.checkModels()
+	if err := d.checkModels(); err != nil {
+		return err
+	}
+	if err := d.checkObservability(); err != nil {
+		return err
+	}
+	return d.checkFallback()
 }
 
 // syncRoutes writes what differs between two states of an API's routes.

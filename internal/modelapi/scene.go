@@ -13,6 +13,8 @@ const (
 	SingleService = snapshot.SceneSingle
 	ByRatio       = snapshot.SceneByRatio     // in proportion to the weights
 	ByModelName   = snapshot.SceneByModelName // the first whose pattern the request's model matches
+
+	ByObservability = "MultiServiceByObservability" // the one that gateways observe to be the best
 )
 
 const (
@@ -25,6 +27,7 @@ var scenes = map[string]string{
 	SingleService: SingleService, "Single": SingleService,
 	ByRatio:     ByRatio,
 	ByModelName: ByModelName, "MultiServiceByContent": ByModelName,
+	ByObservability: ByObservability,
 }
 
 // checked returns the backend in its one spelling, without what its scene has no use for. at is what the list of
@@ -32,16 +35,18 @@ var scenes = map[string]string{
 func (b Backend) checked(at string) (Backend, error) {
 	scene, known := scenes[b.Scene]
 	if !known {
-		return b, ErrUnsupported.Withf("The scene %.40q is not served; %s, %s and %s are.", b.Scene, SingleService, ByRatio, ByModelName)
+		return b, ErrUnsupported.Withf("The scene %.40q is not served; %s, %s, %s and %s are.", b.Scene, SingleService, ByRatio, ByModelName, ByObservability)
+	}
+	if scene == ByRatio && slices.ContainsFunc(b.Services, ServiceConfig.observed) {
+		scene = ByObservability
 	}
 	b = Backend{scene, slices.Clone(b.Services)}
 	if len(b.Services) > maxServices {
 		return b, ErrDeployConfigs.Withf("%d %s are given; a scene has at most %d.", len(b.Services), at, maxServices)
 	}
 	for i, s := range b.Services {
-		if s.ByPerformance {
-			return b, ErrUnsupported.Withf("%s[%d] is to be chosen by how busy or fast it is, which is not served: leave out observabilityRouteConfig, and multiServiceRouteStrategy but for ByWeight.",
-				at, i)
+		if err := s.checkStrategy(at, i, scene); err != nil {
+			return b, err
 		}
 		if len(s.ModelName) > maxValue {
 			return b, ErrDeployConfigs.Withf("The %s[%d].modelName is longer than %d bytes.", at, i, maxValue)
@@ -50,8 +55,12 @@ func (b Backend) checked(at string) (Backend, error) {
 			return b, ErrDeployConfigs.Withf("%s[%d].modelNamePattern is given; the scene %s has none. Leave it out, or send the scene %s.",
 				at, i, scene, ByModelName)
 		}
+		b.Services[i].Strategy = ""
 		if scene != ByRatio {
 			b.Services[i].Weight = 0
+		}
+		if scene != ByObservability {
+			b.Services[i].Observability = nil
 		}
 	}
 	switch scene {
@@ -59,10 +68,12 @@ func (b Backend) checked(at string) (Backend, error) {
 		return b, checkWeights(at, b.Services)
 	case ByModelName:
 		return b, checkPatterns(at, b.Services)
+	case ByObservability:
+		return b, checkObserved(at, b.Services)
 	}
 	if len(b.Services) != 1 {
-		return b, ErrDeployConfigs.Withf("%d %s are given; the scene %s has exactly one. For several, send the scene %s or %s.",
-			len(b.Services), at, SingleService, ByRatio, ByModelName)
+		return b, ErrDeployConfigs.Withf("%d %s are given; the scene %s has exactly one. For several, send the scene %s, %s or %s.",
+			len(b.Services), at, SingleService, ByRatio, ByModelName, ByObservability)
 	}
 	return b, nil
 }

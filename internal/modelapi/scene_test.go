@@ -61,7 +61,7 @@ func TestScenesAreCheckedByTheirOwnRules(t *testing.T) {
 		b    Backend
 		want string
 	}{
-		"no scene":             {Backend{"", []ServiceConfig{{ServiceID: "a"}}}, `UnsupportedParameter: The scene "" is not served; SingleService, MultiServiceByRatio and MultiServiceByModelName are.`},
+		"no scene":             {Backend{"", []ServiceConfig{{ServiceID: "a"}}}, `UnsupportedParameter: The scene "" is not served; SingleService, MultiServiceByRatio, MultiServiceByModelName and MultiServiceByObservability are.`},
 		"another spelling":     {Backend{"multiservicebyratio", []ServiceConfig{weighted("a", 100)}}, "UnsupportedParameter"},
 		"two for one":          {Backend{SingleService, []ServiceConfig{{ServiceID: "a"}, {ServiceID: "b"}}}, "2 services are given; the scene SingleService has exactly one"},
 		"none for one":         {Backend{SingleService, nil}, "0 services are given"},
@@ -82,7 +82,6 @@ func TestScenesAreCheckedByTheirOwnRules(t *testing.T) {
 		"a pattern twice":      {Backend{ByModelName, []ServiceConfig{patterned("a", "q*"), patterned("b", "*"), patterned("c", "q*")}}, `services[2].modelNamePattern is "q*", as that of services[0]`},
 		"101 patterns":         {Backend{ByModelName, distinct(101)}, "a scene has at most 100"},
 		"too long a model":     {Backend{ByModelName, []ServiceConfig{patterned("a", "b"), {ServiceID: "a", ModelNamePattern: "c", ModelName: long + "x"}}}, "services[1].modelName is longer than 256 bytes"},
-		"by performance":       {Backend{ByRatio, []ServiceConfig{{ServiceID: "a", Weight: 100, ByPerformance: true}}}, "UnsupportedParameter: services[0] is to be chosen by how busy or fast it is"},
 		"not ours":             {Backend{"SemanticRouter", []ServiceConfig{{ServiceID: "a"}}}, "UnsupportedParameter"},
 		"a weight of millions": {Backend{ByRatio, []ServiceConfig{weighted("a", 1<<62), weighted("b", 1<<62)}}, "services[0].weight"},
 	} {

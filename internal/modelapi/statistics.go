@@ -2,7 +2,6 @@ package modelapi
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"strings"
 
@@ -15,12 +14,7 @@ const PolicyAiStatistics = "AiStatistics"
 
 // checkStatistics refuses fields of one's own, which nobody would read.
 func (p *PolicyConfig) checkStatistics() error {
-	var sent struct {
-		Config struct {
-			PathFieldConfigs []json.RawMessage `json:"pathFieldConfigs"`
-		} `json:"aiStatisticsConfig"`
-	}
-	if len(p.Raw) > 0 && json.Unmarshal(p.Raw, &sent) == nil && len(sent.Config.PathFieldConfigs) > 0 {
+	if p.Enable && p.AiStatistics != nil && p.AiStatistics.OwnFields {
 		return ErrUnsupported.Withf("The parameter aiStatisticsConfig.pathFieldConfigs is not served: the fields of the log are fixed. Leave it out.")
 	}
 	return nil
@@ -28,16 +22,15 @@ func (p *PolicyConfig) checkStatistics() error {
 
 // statistics is what gateways see of the policy; nil when it is off.
 func (c *DeployConfig) statistics() *snapshot.Statistics {
-	for _, p := range c.PolicyConfigs {
-		if p.Type == PolicyAiStatistics && p.Enable {
-			s := new(snapshot.Statistics)
-			if p.AiStatistics != nil {
-				s.LogRequestContent, s.LogResponseContent = p.AiStatistics.LogRequestContent, p.AiStatistics.LogResponseContent
-			}
-			return s
-		}
+	p, on := policyOn(c.PolicyConfigs, PolicyAiStatistics)
+	if !on {
+		return nil
 	}
-	return nil
+	s := new(snapshot.Statistics)
+	if p.AiStatistics != nil {
+		s.LogRequestContent, s.LogResponseContent = p.AiStatistics.LogRequestContent, p.AiStatistics.LogResponseContent
+	}
+	return s
 }
 
 // recorded names the switches by which bodies are recorded that are on: as the API is stored, and as gateways serve it.

@@ -33,7 +33,7 @@ type ModelAPI struct {
 	Protocols      []string `json:"protocols"`          // OpenAI/v1, Anthropic, DashScope, vLLM, ComfyUI: the shape of errors and the path of services
 	Category       string   `json:"category"`           // Text, Image, Video, Audio, Embedding, Rerank, Others
 	Auth           bool     `json:"auth,omitempty"`     // consumers only, and of those only the allowed ones
-	AuthType       string   `json:"authType,omitempty"` // with Auth: how consumers prove who they are, AuthByToken, AuthBySignature or "", by API keys
+	AuthType       AuthType `json:"authType,omitempty"` // with Auth: how consumers prove who they are
 	Routes         []Route  `json:"routes"`
 	Targets        []Target `json:"targets"` // of every route that has none of its own
 	Scene          string   `json:"scene"`   // SingleService, …
@@ -43,11 +43,32 @@ type ModelAPI struct {
 	Statistics *Statistics `json:"statistics,omitempty"` // nil: only usage records are written
 }
 
-// How consumers prove who they are, beside API keys.
+// AuthType is how consumers prove who they are. It is written as text, and kept in a byte: there are many APIs.
+type AuthType uint8
+
+// The ways to prove it.
 const (
-	AuthByToken     = "Jwt"  // a JSON Web Token
-	AuthBySignature = "AkSk" // an HMAC signature of the request
+	AuthByKey       AuthType = iota // an API key
+	AuthByToken                     // a JSON Web Token
+	AuthBySignature                 // an HMAC signature of the request
 )
+
+var authTypes = [...]string{AuthByKey: "Apikey", AuthByToken: "Jwt", AuthBySignature: "AkSk"}
+
+func (t AuthType) String() string { return authTypes[t] }
+
+// MarshalText is how an AuthType is published.
+func (t AuthType) MarshalText() ([]byte, error) { return []byte(authTypes[t]), nil }
+
+// UnmarshalText refuses what is not one of them: it is of a newer control plane.
+func (t *AuthType) UnmarshalText(text []byte) error {
+	at := slices.Index(authTypes[:], string(text))
+	if at < 0 {
+		return fmt.Errorf("consumers prove who they are by %q", text)
+	}
+	*t = AuthType(at)
+	return nil
+}
 
 // Fallback is where a request goes, one target after the other, while whoever was asked before fails and nothing of an
 // answer has been passed on. It is for routes whose requests name a model: what others ask for is kept by one service.
@@ -223,7 +244,6 @@ func (a *ModelAPI) Validate() error {
 	complain(!strings.HasPrefix(a.BasePath, "/") || a.BasePath != "/" && strings.HasSuffix(a.BasePath, "/"), "the base path %q", a.BasePath)
 	complain(len(a.Hosts) == 0 && !a.AnyHost, "it has no host")
 	complain(len(a.Protocols) == 0, "it has no protocol")
-	complain(a.AuthType != "" && a.AuthType != AuthByToken && a.AuthType != AuthBySignature, "consumers prove who they are by %q", a.AuthType)
 	complain(!sceneFits(a.Scene, a.Targets), "the targets do not fit the scene %s", a.Scene)
 	complain(!a.Fallback.fits(), "its fallback has no target")
 	if l := a.Limits; l != nil {

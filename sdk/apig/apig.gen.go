@@ -54,6 +54,45 @@ func (e HttpApiDocumentFormat) Valid() bool {
 // Example: ["10.0.0.7:8000"]
 type Addresses = []string
 
+// AiFallbackConfig Where a request that names a model goes while the services before fail and nothing of an answer has been passed on.
+type AiFallbackConfig struct {
+	// OnlyRedirectUpstreamCode Only a 4xx or 5xx of a service leads to the next, and not that it cannot be reached or takes longer than firstByteTimeout.
+	//
+	// Example: false
+	OnlyRedirectUpstreamCode *bool `json:"onlyRedirectUpstreamCode,omitempty"`
+
+	// RouteEmbedded Accepted.
+	//
+	// Example: false
+	RouteEmbedded *bool `json:"routeEmbedded,omitempty"`
+
+	// ServiceConfigs The services in their order, at most 10, without those of the API or route. A service may be there again with another model.
+	ServiceConfigs *[]AiFallbackServiceConfig `json:"serviceConfigs,omitempty"`
+}
+
+// AiFallbackServiceConfig defines model for AiFallbackServiceConfig.
+type AiFallbackServiceConfig struct {
+	// Name The name of the service, in answers.
+	//
+	// Example: deepseek
+	Name *string `json:"name,omitempty"`
+
+	// PassThroughModelName True: the model that the request named is asked for, which absent with no targetModelName is, too.
+	//
+	// Example: false
+	PassThroughModelName *bool `json:"passThroughModelName,omitempty"`
+
+	// ServiceId The id of a service.
+	//
+	// Example: svc-0123456789abcdefghij
+	ServiceId ServiceId `json:"serviceId"`
+
+	// TargetModelName Replaces the model that the request named, at most 256 bytes; absent leaves it, whatever the services before were asked for.
+	//
+	// Example: deepseek-chat
+	TargetModelName *string `json:"targetModelName,omitempty"`
+}
+
 // AiProtocols OpenAI/v1, Anthropic, DashScope, vLLM or ComfyUI; exactly one for LLM.
 //
 // Example: ["OpenAI/v1"]
@@ -852,9 +891,9 @@ type CreateHttpApiRequest struct {
 	// Example: true
 	EnableAuth *bool `json:"enableAuth,omitempty"`
 
-	// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit, and the only value served yet.
+	// FirstByteTimeout Milliseconds from asking a service for a stream to the first content; 0 is without limit. What takes longer goes on to the services of AiFallback, or is refused.
 	//
-	// Example: 0
+	// Example: 30000
 	FirstByteTimeout *FirstByteTimeout `json:"firstByteTimeout,omitempty"`
 
 	// ModelCategory The scenario: Text, Image, Video, Audio, Embedding, Rerank or Others.
@@ -881,6 +920,9 @@ type CreateHttpApiRequest struct {
 	//
 	// Example: rg-default
 	ResourceGroupId *ResourceGroupId `json:"resourceGroupId,omitempty"`
+
+	// TrafficConfig Limits of each gateway process. Absent in an update keeps them; a member that is absent is its default.
+	TrafficConfig *TrafficConfig `json:"trafficConfig,omitempty"`
 
 	// Type LLM for one protocol or Ai for several.
 	//
@@ -1170,6 +1212,68 @@ type DebugResult struct {
 	//
 	// Example: 21
 	TotalTokens *int64 `json:"totalTokens,omitempty"`
+}
+
+// DecidedCandidate A service that gateways may choose.
+type DecidedCandidate struct {
+	// Model The model that it is asked for.
+	//
+	// Example: qwen-plus
+	Model *string `json:"model,omitempty"`
+
+	// Name Its name; absent when it is not published.
+	//
+	// Example: qwen
+	Name *string `json:"name,omitempty"`
+
+	// QueueSize Over how many of the last answers a latency is taken; absent is the gateway's default.
+	//
+	// Example: 100
+	QueueSize *int32 `json:"queueSize,omitempty"`
+
+	// RateLimit The share of the requests that it gets at most; absent is all.
+	//
+	// Example: 0.8
+	RateLimit *float64 `json:"rateLimit,omitempty"`
+
+	// ServiceId The id of a service.
+	//
+	// Example: svc-0123456789abcdefghij
+	ServiceId ServiceId `json:"serviceId"`
+}
+
+// DecidedFallback Where the request goes while the services before fail and nothing of an answer has been passed on.
+type DecidedFallback struct {
+	// After What leads to the next service. UpstreamCode: a 4xx or 5xx of a service. ConnectFailure: it cannot be reached. Ejection: it has failed too often lately. BrokenAnswer: it breaks off or reports an error before its first content. FirstByteTimeout: the first content of a stream takes too long.
+	//
+	// Example: ["UpstreamCode","ConnectFailure","Ejection","BrokenAnswer"]
+	After []string `json:"after"`
+
+	// Services The services in their order.
+	Services []DecidedFallbackService `json:"services"`
+}
+
+// DecidedFallbackService A service that is asked when those before have failed.
+type DecidedFallbackService struct {
+	// Model The model that it is asked for.
+	//
+	// Example: deepseek-chat
+	Model *string `json:"model,omitempty"`
+
+	// Name Its name; absent when it is not published.
+	//
+	// Example: deepseek
+	Name *string `json:"name,omitempty"`
+
+	// ServiceId The id of a service.
+	//
+	// Example: svc-0123456789abcdefghij
+	ServiceId ServiceId `json:"serviceId"`
+
+	// UpstreamPath The path that it is asked for; absent when it is not published, or is asked for no such path, and so passed over.
+	//
+	// Example: /v1/chat/completions
+	UpstreamPath *string `json:"upstreamPath,omitempty"`
 }
 
 // DecidedHttpApi The Model API that answers.
@@ -1608,9 +1712,9 @@ type ExportHttpApiResponse struct {
 // Example: chat
 type FilterText = string
 
-// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit, and the only value served yet.
+// FirstByteTimeout Milliseconds from asking a service for a stream to the first content; 0 is without limit. What takes longer goes on to the services of AiFallback, or is refused.
 //
-// Example: 0
+// Example: 30000
 type FirstByteTimeout = int32
 
 // Gateway defines model for Gateway.
@@ -1940,7 +2044,7 @@ type HttpApiApiInfo struct {
 
 	// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit.
 	//
-	// Example: 0
+	// Example: 30000
 	FirstByteTimeout int32 `json:"firstByteTimeout"`
 
 	// GatewayId The id of a gateway.
@@ -1986,6 +2090,9 @@ type HttpApiApiInfo struct {
 	// Serving What each gateway process that reports serves, in answers to GetHttpApi.
 	Serving *[]HttpApiServing `json:"serving,omitempty"`
 
+	// TrafficConfig Limits of each gateway process. Absent in an update keeps them; a member that is absent is its default.
+	TrafficConfig TrafficConfig `json:"trafficConfig"`
+
 	// Type LLM or Ai.
 	//
 	// Example: LLM
@@ -2022,7 +2129,7 @@ type HttpApiDeployConfig struct {
 	// Example: true
 	AutoDeploy *bool `json:"autoDeploy,omitempty"`
 
-	// BackendScene SingleService: one service. MultiServiceByRatio: requests are shared out by weight. MultiServiceByModelName: the first whose modelNamePattern the request's model matches; MultiServiceByContent means it, too.
+	// BackendScene SingleService: one service. MultiServiceByRatio: requests are shared out by weight. MultiServiceByModelName: the first whose modelNamePattern the request's model matches; MultiServiceByContent means it, too. MultiServiceByObservability, which is ours: the one that its observabilityRouteConfig prefers; MultiServiceByRatio with such services means it, too.
 	//
 	// Example: SingleService
 	BackendScene *string `json:"backendScene,omitempty"`
@@ -2103,7 +2210,7 @@ type HttpApiDocument struct {
 	// Example: true
 	AutoDeploy *bool `json:"autoDeploy,omitempty"`
 
-	// BackendScene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names.
+	// BackendScene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names; MultiServiceByObservability, by what gateways observe.
 	//
 	// Example: SingleService
 	BackendScene string `json:"backendScene"`
@@ -2143,9 +2250,9 @@ type HttpApiDocument struct {
 	// Example: staging
 	Environment *string `json:"environment,omitempty"`
 
-	// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit, and the only value served yet.
+	// FirstByteTimeout Milliseconds from asking a service for a stream to the first content; 0 is without limit. What takes longer goes on to the services of AiFallback, or is refused.
 	//
-	// Example: 0
+	// Example: 30000
 	FirstByteTimeout *FirstByteTimeout `json:"firstByteTimeout,omitempty"`
 
 	// Format The form of the document.
@@ -2168,8 +2275,8 @@ type HttpApiDocument struct {
 	// Example: chat
 	Name string `json:"name"`
 
-	// PolicyConfigs The policies of the API.
-	PolicyConfigs *HttpApiPolicyConfigs `json:"policyConfigs,omitempty"`
+	// PolicyConfigs The policies.
+	PolicyConfigs *HttpApiDocumentPolicies `json:"policyConfigs,omitempty"`
 
 	// Protocols HTTP, HTTPS or both.
 	//
@@ -2192,6 +2299,9 @@ type HttpApiDocument struct {
 	// Example: true
 	SubDomain *bool `json:"subDomain,omitempty"`
 
+	// TrafficConfig Limits of each gateway process. Absent in an update keeps them; a member that is absent is its default.
+	TrafficConfig *TrafficConfig `json:"trafficConfig,omitempty"`
+
 	// Type LLM for one protocol or Ai for several; it never changes.
 	//
 	// Example: LLM
@@ -2205,13 +2315,59 @@ type HttpApiDocumentFormat string
 
 // HttpApiDocumentBackend What answers requests of this route; absent is what answers for the API.
 type HttpApiDocumentBackend struct {
-	// Scene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names.
+	// Scene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names; MultiServiceByObservability, by what gateways observe.
 	//
 	// Example: SingleService
 	Scene string `json:"scene"`
 
 	// Services The services that answer.
 	Services []HttpApiDocumentService `json:"services"`
+}
+
+// HttpApiDocumentFallback Where requests go while the services before fail.
+type HttpApiDocumentFallback struct {
+	// OnlyRedirectUpstreamCode Only a 4xx or 5xx of a service leads to the next.
+	//
+	// Example: false
+	OnlyRedirectUpstreamCode *bool `json:"onlyRedirectUpstreamCode,omitempty"`
+
+	// ServiceConfigs The services in their order.
+	ServiceConfigs *[]HttpApiDocumentFallbackService `json:"serviceConfigs,omitempty"`
+}
+
+// HttpApiDocumentFallbackService defines model for HttpApiDocumentFallbackService.
+type HttpApiDocumentFallbackService struct {
+	// Name The name of the service on the gateway.
+	//
+	// Example: deepseek
+	Name string `json:"name"`
+
+	// TargetModelName Replaces the model that the request named; absent leaves it.
+	//
+	// Example: deepseek-chat
+	TargetModelName *string `json:"targetModelName,omitempty"`
+}
+
+// HttpApiDocumentPolicies The policies.
+type HttpApiDocumentPolicies = []HttpApiDocumentPolicy
+
+// HttpApiDocumentPolicy defines model for HttpApiDocumentPolicy.
+type HttpApiDocumentPolicy struct {
+	// AiFallbackConfig Where requests go while the services before fail.
+	AiFallbackConfig *HttpApiDocumentFallback `json:"aiFallbackConfig,omitempty"`
+
+	// AiStatisticsConfig What is recorded of each request.
+	AiStatisticsConfig *AiStatisticsConfig `json:"aiStatisticsConfig,omitempty"`
+
+	// Enable Whether the policy is in force.
+	//
+	// Example: true
+	Enable *bool `json:"enable,omitempty"`
+
+	// Type As in policyConfigs of the API.
+	//
+	// Example: AiFallback
+	Type string `json:"type"`
 }
 
 // HttpApiDocumentRoute defines model for HttpApiDocumentRoute.
@@ -2237,8 +2393,8 @@ type HttpApiDocumentRoute struct {
 	// Example: search
 	Name string `json:"name"`
 
-	// PolicyConfigs The policies of the API.
-	PolicyConfigs *HttpApiPolicyConfigs `json:"policyConfigs,omitempty"`
+	// PolicyConfigs The policies.
+	PolicyConfigs *HttpApiDocumentPolicies `json:"policyConfigs,omitempty"`
 }
 
 // HttpApiDocumentService defines model for HttpApiDocumentService.
@@ -2257,6 +2413,9 @@ type HttpApiDocumentService struct {
 	//
 	// Example: qwen
 	Name string `json:"name"`
+
+	// ObservabilityRouteConfig With MultiServiceByObservability: how each gateway process chooses, by what it observes of its own requests.
+	ObservabilityRouteConfig *ObservabilityRouteConfig `json:"observabilityRouteConfig,omitempty"`
 
 	// Weight With MultiServiceByRatio: the share of requests in percent.
 	//
@@ -2289,7 +2448,7 @@ type HttpApiEnvironment struct {
 	// Example: production
 	Alias string `json:"alias"`
 
-	// BackendScene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names.
+	// BackendScene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names; MultiServiceByObservability, by what gateways observe.
 	//
 	// Example: SingleService
 	BackendScene string `json:"backendScene"`
@@ -2374,6 +2533,9 @@ type HttpApiPage struct {
 
 // HttpApiPolicyConfig defines model for HttpApiPolicyConfig.
 type HttpApiPolicyConfig struct {
+	// AiFallbackConfig Where a request that names a model goes while the services before fail and nothing of an answer has been passed on.
+	AiFallbackConfig *AiFallbackConfig `json:"aiFallbackConfig,omitempty"`
+
 	// AiStatisticsConfig What is recorded of each request.
 	AiStatisticsConfig *AiStatisticsConfig `json:"aiStatisticsConfig,omitempty"`
 
@@ -2382,7 +2544,7 @@ type HttpApiPolicyConfig struct {
 	// Example: false
 	Enable *bool `json:"enable,omitempty"`
 
-	// Type AiStatistics is served, on an API; every other policy has to be off, and that it is there is all that is kept of it.
+	// Type AiStatistics is served on an API, AiFallback on an API and on a route, where it takes the place of the API's. Every other policy has to be off, and that it is there is all that is kept of it.
 	//
 	// Example: AiStatistics
 	Type string `json:"type"`
@@ -2483,7 +2645,7 @@ type HttpApiServiceConfig struct {
 	// Example: qwen-*
 	ModelNamePattern *string `json:"modelNamePattern,omitempty"`
 
-	// MultiServiceRouteStrategy ByWeight, which absent is, too.
+	// MultiServiceRouteStrategy ByWeight; ByObservability, which goes with observabilityRouteConfig. Absent is what the scene has.
 	//
 	// Example: ByWeight
 	MultiServiceRouteStrategy *string `json:"multiServiceRouteStrategy,omitempty"`
@@ -2493,11 +2655,8 @@ type HttpApiServiceConfig struct {
 	// Example: qwen
 	Name *string `json:"name,omitempty"`
 
-	// ObservabilityRouteConfig Not served.
-	ObservabilityRouteConfig *struct {
-		// Mode Refused.
-		Mode *string `json:"mode,omitempty"`
-	} `json:"observabilityRouteConfig,omitempty"`
+	// ObservabilityRouteConfig With MultiServiceByObservability: how each gateway process chooses, by what it observes of its own requests.
+	ObservabilityRouteConfig *ObservabilityRouteConfig `json:"observabilityRouteConfig,omitempty"`
 
 	// ServiceId The id of a service.
 	//
@@ -2587,7 +2746,7 @@ type HttpRoute struct {
 
 // HttpRouteBackend What answers requests of this route, if not what answers for the API.
 type HttpRouteBackend struct {
-	// Scene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names.
+	// Scene SingleService; MultiServiceByRatio, by weight; MultiServiceByModelName, by the model that a request names; MultiServiceByObservability, by what gateways observe.
 	//
 	// Example: SingleService
 	Scene string `json:"scene"`
@@ -3068,6 +3227,24 @@ type ListUsageResponse struct {
 // Example: Text
 type ModelCategory = string
 
+// ObservabilityRouteConfig With MultiServiceByObservability: how each gateway process chooses, by what it observes of its own requests.
+type ObservabilityRouteConfig struct {
+	// Mode LeastBusy: the fewest requests under way. LeastFirstTokenLatency: the least time to the first content of a stream. LeastTotalLatency: the least time to the end of an answer. The same for all services; absent is that of the others.
+	//
+	// Example: LeastBusy
+	Mode *string `json:"mode,omitempty"`
+
+	// QueueSize Over how many of the last answers a latency is taken, at most 10,000; 0 is the gateway's default.
+	//
+	// Example: 100
+	QueueSize *int32 `json:"queueSize,omitempty"`
+
+	// RateLimit The share of the requests that the service gets at most, above 0 to 1; absent is all. Together they are 1 or more.
+	//
+	// Example: 0.8
+	RateLimit *float64 `json:"rateLimit,omitempty"`
+}
+
 // Protocols HTTP, HTTPS or both.
 //
 // Example: ["HTTP","HTTPS"]
@@ -3144,10 +3321,21 @@ type RouteDecision struct {
 	// Example: Allowed
 	Authorization *string `json:"authorization,omitempty"`
 
+	// Candidates Where gateways choose by what they observe, the services that they choose from; service, upstreamPath and model are about the first.
+	Candidates *[]DecidedCandidate `json:"candidates,omitempty"`
+
 	// Code The code that gateways refuse it with; absent when it is forwarded.
 	//
 	// Example: unknown_url
 	Code *string `json:"code,omitempty"`
+
+	// Fallback Where the request goes while the services before fail and nothing of an answer has been passed on.
+	Fallback *DecidedFallback `json:"fallback,omitempty"`
+
+	// FirstByteTimeout Milliseconds until the first content of a stream; absent is without limit.
+	//
+	// Example: 30000
+	FirstByteTimeout *int32 `json:"firstByteTimeout,omitempty"`
 
 	// HttpApi The Model API that answers.
 	HttpApi *DecidedHttpApi `json:"httpApi,omitempty"`
@@ -3175,6 +3363,11 @@ type RouteDecision struct {
 	// Route The route that takes the request.
 	Route *DecidedRoute `json:"route,omitempty"`
 
+	// Scene How the service is chosen: SingleService, MultiServiceByRatio, MultiServiceByModelName, or by what each gateway process observes LeastBusy, LeastFirstTokenLatency or LeastTotalLatency.
+	//
+	// Example: SingleService
+	Scene *string `json:"scene,omitempty"`
+
 	// Service The service that answers.
 	Service *DecidedService `json:"service,omitempty"`
 
@@ -3185,6 +3378,9 @@ type RouteDecision struct {
 	//
 	// Example: 200
 	Status int32 `json:"status"`
+
+	// TrafficConfig Limits of each gateway process. Absent in an update keeps them; a member that is absent is its default.
+	TrafficConfig *TrafficConfig `json:"trafficConfig,omitempty"`
 
 	// UpstreamPath The path that the service is asked for.
 	//
@@ -3417,6 +3613,34 @@ type TlsVersion = string
 // Example: 1
 type TotalSize = int32
 
+// TrafficConfig Limits of each gateway process. Absent in an update keeps them; a member that is absent is its default.
+type TrafficConfig struct {
+	// ConnectTimeout Milliseconds to connect to a service; 0 is the gateway's default.
+	//
+	// Example: 3000
+	ConnectTimeout *int32 `json:"connectTimeout,omitempty"`
+
+	// IdleTimeout Milliseconds between two pieces of an answer once it has begun; 0 is the gateway's default.
+	//
+	// Example: 60000
+	IdleTimeout *int32 `json:"idleTimeout,omitempty"`
+
+	// MaxConcurrency Requests under way at a time; 0 is without limit.
+	//
+	// Example: 100
+	MaxConcurrency *int32 `json:"maxConcurrency,omitempty"`
+
+	// MaxQueue Requests that wait for their turn, with maxConcurrency; one more is refused.
+	//
+	// Example: 200
+	MaxQueue *int32 `json:"maxQueue,omitempty"`
+
+	// ReplicaSelection Of a model service: LeastInFlight, the default, or PrefixAware, which prefers the replica that has seen the beginning of a prompt.
+	//
+	// Example: PrefixAware
+	ReplicaSelection *string `json:"replicaSelection,omitempty"`
+}
+
 // UndeployHttpApiRequest defines model for UndeployHttpApiRequest.
 type UndeployHttpApiRequest struct {
 	// EnvironmentId Accepted; an API is in one environment.
@@ -3544,9 +3768,9 @@ type UpdateHttpApiRequest struct {
 	// Example: true
 	EnableAuth *bool `json:"enableAuth,omitempty"`
 
-	// FirstByteTimeout Milliseconds until the first content of a stream; 0 is without limit, and the only value served yet.
+	// FirstByteTimeout Milliseconds from asking a service for a stream to the first content; 0 is without limit. What takes longer goes on to the services of AiFallback, or is refused.
 	//
-	// Example: 0
+	// Example: 30000
 	FirstByteTimeout *FirstByteTimeout `json:"firstByteTimeout,omitempty"`
 
 	// OnlyChangeConfig The configuration is stored and gateways go on serving the one before.
@@ -3563,6 +3787,9 @@ type UpdateHttpApiRequest struct {
 	//
 	// Example: true
 	RemoveBasePathOnForward *bool `json:"removeBasePathOnForward,omitempty"`
+
+	// TrafficConfig Limits of each gateway process. Absent in an update keeps them; a member that is absent is its default.
+	TrafficConfig *TrafficConfig `json:"trafficConfig,omitempty"`
 }
 
 // UpdateHttpApiRouteRequest defines model for UpdateHttpApiRouteRequest.
@@ -3656,7 +3883,7 @@ type UsageSum struct {
 	// Example: 2026-03-01
 	Day *string `json:"day,omitempty"`
 
-	// EndState With groupBy endState: complete, client_gone, upstream_cut or refused.
+	// EndState With groupBy endState: complete, client_gone, upstream_cut, upstream_timeout, upstream_error or refused.
 	//
 	// Example: complete
 	EndState *string `json:"endState,omitempty"`

@@ -24,28 +24,32 @@ func TestCreateHttpApiTakesWhatOfficialClientsSend(t *testing.T) {
 	s, d := serve(t)
 	a := s.Call(apitest.RootKey, "CreateHttpApi", "POST", "/v1/http-apis", `{
 		"name":"chat","type":"LLM","modelCategory":"Text","aiProtocols":["OpenAI/v1"],"basePath":"/","protocols":["HTTP","HTTPS"],
-		"removeBasePathOnForward":true,"firstByteTimeout":1500,"enableAuth":true,"authConfig":{"authType":"Apikey","authMode":"Custom"},
+		"removeBasePathOnForward":true,"firstByteTimeout":1500,"trafficConfig":{"connectTimeout":3000,"replicaSelection":"PrefixAware"},"enableAuth":true,"authConfig":{"authType":"Apikey","authMode":"Custom"},
 		"dryRun":false,"strategy":null,"deployConfigs":[{"gatewayId":"gw-1","gatewayType":"AI","environmentId":"env-1","autoDeploy":true,
 		"customDomainIds":["d-1"],"backendScene":"SingleService","mock":{"enable":false},
 		"serviceConfigs":[{"serviceId":"svc-1","modelName":"qwen-plus","weight":100}],
 		"policyConfigs":[{"type":"AiStatistics","enable":true,"aiStatisticsConfig":{"logRequestContent":true,"logResponseContent":false}},
-			{"type":"AiCache","enable":false,"aiCacheConfig":{"redisConfig":{"password":"hunter2"}}}]}]}`)
+			{"type":"AiCache","enable":false,"aiCacheConfig":{"redisConfig":{"password":"hunter2"}}},
+			{"type":"AiFallback","enable":true,"aiFallbackConfig":{"onlyRedirectUpstreamCode":true,"routeEmbedded":true,"serviceConfigs":[
+				{"serviceId":"svc-2","name":"x","passThroughModelName":true},{"serviceId":"svc-2","passThroughModelName":false,"targetModelName":"qwen-turbo"}]}}]}]}`)
 	require.Equal(t, 200, a.Status, a.Body)
 	require.Equal(t, object{"httpApiId": apiID, "name": "chat"}, a.Body["data"])
 	got := d.asked[0].(modelapi.Spec)
-	require.NotContains(t, string(got.DeployConfigs[0].PolicyConfigs[1].Raw), "hunter2", "what is not used is not kept")
-	for i := range got.DeployConfigs[0].PolicyConfigs {
-		got.DeployConfigs[0].PolicyConfigs[i].Raw = nil
-	}
 	require.Equal(t, modelapi.Spec{
 		Name: "chat", Type: "LLM", ModelCategory: "Text", AIProtocols: []string{"OpenAI/v1"}, BasePath: "/", RemoveBasePath: true,
 		Protocols: []string{"HTTP", "HTTPS"}, EnableAuth: true, AuthConfig: &modelapi.AuthConfig{AuthType: "Apikey", AuthMode: "Custom"},
-		FirstByteTimeout: 1500,
+		FirstByteTimeout: 1500, TrafficConfig: modelapi.TrafficConfig{ConnectTimeout: 3000, ReplicaSelection: "PrefixAware"},
 		DeployConfigs: []modelapi.DeployConfig{{
 			GatewayID: "gw-1", EnvironmentID: "env-1", BackendScene: "SingleService", AutoDeploy: true,
 			Services: []modelapi.ServiceConfig{{ServiceID: "svc-1", ModelName: "qwen-plus", Weight: 100}},
 			PolicyConfigs: []modelapi.PolicyConfig{
-				{Type: "AiStatistics", Enable: true, AiStatistics: &modelapi.AiStatistics{LogRequestContent: true}}, {Type: "AiCache"},
+				{Type: "AiStatistics", Enable: true, AiStatistics: &modelapi.AiStatistics{LogRequestContent: true}},
+				{Type: "AiCache"},
+				{Type: "AiFallback", Enable: true, AiFallback: &modelapi.AiFallback{
+					OnlyRedirectUpstreamCode: true, Services: []modelapi.FallbackService{
+						{ServiceID: "svc-2", PassThroughModelName: true}, {ServiceID: "svc-2", TargetModelName: "qwen-turbo"},
+					},
+				}},
 			},
 			CustomDomainIDs: []string{"d-1"},
 		}},
@@ -62,6 +66,7 @@ func TestAbsentAndEmptyAreToldApart(t *testing.T) {
 		return d.asked[0].(modelapi.UpdateSpec)
 	}
 	require.Equal(t, modelapi.UpdateSpec{BasePath: "/"}, update(`{"basePath":"/","deployConfigs":null,"type":"LLM"}`))
+	require.Equal(t, &modelapi.TrafficConfig{}, update(`{"basePath":"/","trafficConfig":{}}`).TrafficConfig, "the defaults")
 	got := update(`{"basePath":"/","deployConfigs":[{"builtinRouteNames":[],"envDomainIds":[],"customDomainIds":null}],"enableAuth":false}`)
 	require.NotNil(t, got.DeployConfigs[0].BuiltinRouteNames)
 	require.NotNil(t, got.DeployConfigs[0].EnvDomainIDs)
@@ -89,7 +94,10 @@ func TestAModelAPIIsShownAsOfficialClientsReadIt(t *testing.T) {
 	want := object{
 		"httpApiId": apiID, "name": "chat", "type": "LLM", "modelCategory": "Text", "aiProtocols": []any{"OpenAI/v1"}, "basePath": "/chat",
 		"protocols": []any{"HTTP", "HTTPS"}, "description": "", "gatewayId": gatewayID, "resourceGroupId": "rg-default",
-		"enableAuth": false, "removeBasePathOnForward": true, "firstByteTimeout": 1500.0, "deployedRevision": 2.0,
+		"enableAuth": false, "removeBasePathOnForward": true, "firstByteTimeout": 1500.0,
+		"trafficConfig": object{
+			"connectTimeout": 0.0, "idleTimeout": 0.0, "maxConcurrency": 7.0, "maxQueue": 0.0, "replicaSelection": "LeastInFlight",
+		}, "deployedRevision": 2.0,
 		"createTimestamp": 1772357400000.0, "updateTimestamp": 1772357400000.0,
 		"deployConfigs": []any{object{
 			"gatewayId": gatewayID, "gatewayType": "AI", "environmentId": environmentID, "autoDeploy": true, "backendScene": "SingleService",
@@ -370,6 +378,16 @@ func TestSeveralServicesAreReadBackAsTheyWereSent(t *testing.T) {
 			object{"serviceId": serviceID, "name": "qwen", "weight": 70.0},
 			object{"serviceId": serviceID, "name": "qwen", "weight": 30.0, "modelName": "m2"},
 		}},
+		"by-observability": {"MultiServiceByObservability", []any{
+			object{
+				"serviceId": serviceID, "name": "qwen", "multiServiceRouteStrategy": "ByObservability",
+				"observabilityRouteConfig": object{"mode": "LeastTotalLatency", "queueSize": 50.0, "rateLimit": 0.8},
+			},
+			object{
+				"serviceId": serviceID, "name": "qwen", "modelName": "m2", "multiServiceRouteStrategy": "ByObservability",
+				"observabilityRouteConfig": object{"mode": "LeastTotalLatency"},
+			},
+		}},
 	} {
 		data := func(a apitest.Answer) object {
 			require.Equal(t, 200, a.Status, a.Body)
@@ -403,6 +421,7 @@ func TestSeveralServicesAreReadBackAsTheyWereSent(t *testing.T) {
 		document := data(call("GetHttpApiRevision", "GET", "/v1/http-apis/"+id+"/revisions/1", nil))["document"].(object)
 		for _, service := range want {
 			delete(service.(object), "serviceId")
+			delete(service.(object), "multiServiceRouteStrategy")
 		}
 		require.Equal(t, []any{c.scene, want}, []any{document["backendScene"], document["services"]})
 	}
@@ -413,18 +432,24 @@ func TestAServiceAmongSeveralCannotBeDeleted(t *testing.T) {
 	w := newWorld(t)
 	made := w.Call(apitest.RootKey, "CreateService", "POST", "/v1/services", object{
 		"gatewayId": w.replace(gatewayID), "sourceType": "VIP", "serviceConfigs": []any{
-			object{"name": "second", "addresses": []any{"192.0.2.1:80"}}, object{"name": "third", "addresses": []any{"192.0.2.2:80"}},
+			object{"name": "second", "addresses": []any{"192.0.2.1:80"}},
+			object{"name": "third", "addresses": []any{"192.0.2.2:80"}},
+			object{"name": "fourth", "addresses": []any{"192.0.2.3:80"}},
+			object{"name": "fifth", "addresses": []any{"192.0.2.4:80"}},
 		},
 	})
 	require.Equal(t, 200, made.Status, made.Body)
 	ids := made.Body["data"].(object)["serviceIds"].([]any)
-	second, third := ids[0].(string), ids[1].(string)
+	second, third, fourth, fifth := ids[0].(string), ids[1].(string), ids[2].(string), ids[3].(string)
+	fallback := func(service string) []any {
+		return []any{object{"type": "AiFallback", "enable": true, "aiFallbackConfig": object{"serviceConfigs": []any{object{"serviceId": service}}}}}
+	}
 	a := w.Call(apitest.RootKey, "CreateHttpApi", "POST", "/v1/http-apis", w.replace(encode(t, object{
 		"name": "both", "type": "LLM", "modelCategory": "Text", "aiProtocols": []any{"OpenAI/v1"}, "basePath": "/both",
 		"deployConfigs": []any{object{
 			"gatewayId": gatewayID, "environmentId": environmentID, "backendScene": "MultiServiceByRatio", "serviceConfigs": []any{
 				object{"serviceId": serviceID, "weight": 1}, object{"serviceId": second, "weight": 99},
-			},
+			}, "policyConfigs": fallback(fourth),
 		}},
 	})))
 	require.Equal(t, 200, a.Status, a.Body)
@@ -433,12 +458,70 @@ func TestAServiceAmongSeveralCannotBeDeleted(t *testing.T) {
 		"name": "mine", "match": object{"path": object{"type": "Exact", "value": "/mine"}},
 		"backendConfig": object{"scene": "MultiServiceByContent", "services": []any{
 			object{"serviceId": serviceID, "modelNamePattern": "a"}, object{"serviceId": third, "modelNamePattern": "b"},
-		}},
+		}}, "policyConfigs": fallback(fifth),
 	})))
 	require.Equal(t, 200, a.Status, a.Body)
-	for _, service := range []string{second, third} {
+	for _, service := range []string{second, third, fourth, fifth} {
 		a = w.Call(apitest.RootKey, "DeleteService", "DELETE", "/v1/services/"+service, nil)
 		require.Equal(t, 409, a.Status, a.Body)
 		require.Contains(t, a.Body["message"], "both")
 	}
+}
+
+// What a client reads it may send again, and nothing has changed then.
+func TestWhatIsReadCanBeSentAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	call := func(operation, method, target string, body any) object {
+		t.Helper()
+		text := ""
+		if body != nil {
+			text = w.replace(encode(t, body))
+		}
+		a := w.Call(apitest.RootKey, operation, method, w.replace(target), text)
+		require.Equal(t, 200, a.Status, a.Body)
+		data, _ := a.Body["data"].(object)
+		return data
+	}
+	observed := object{"mode": "LeastBusy", "rateLimit": 0.5}
+	id := call("CreateHttpApi", "POST", "/v1/http-apis", object{
+		"name": "full", "type": "LLM", "modelCategory": "Text", "aiProtocols": []any{"OpenAI/v1"}, "basePath": "/full", "firstByteTimeout": 3000,
+		"trafficConfig": object{"maxConcurrency": 10, "maxQueue": 20, "replicaSelection": "LeastInFlight"},
+		"deployConfigs": []any{object{
+			"gatewayId": gatewayID, "environmentId": environmentID, "autoDeploy": true, "backendScene": "MultiServiceByRatio",
+			"serviceConfigs": []any{
+				object{"serviceId": serviceID, "weight": 50, "multiServiceRouteStrategy": "ByObservability", "observabilityRouteConfig": observed},
+				object{"serviceId": serviceID, "weight": 50, "modelName": "m2"},
+			},
+			"policyConfigs": []any{
+				object{"type": "AiFallback", "enable": true, "aiFallbackConfig": object{"routeEmbedded": true, "serviceConfigs": []any{
+					object{"serviceId": serviceID}, object{"serviceId": serviceID, "targetModelName": "qwen-turbo"},
+				}}},
+				object{"type": "AiStatistics", "enable": true, "aiStatisticsConfig": object{"pathFieldConfigs": []any{}}},
+			},
+		}},
+	})["httpApiId"].(string)
+	read := call("GetHttpApi", "GET", "/v1/http-apis/"+id, nil)
+	require.Equal(t, object{
+		"connectTimeout": 0.0, "idleTimeout": 0.0, "maxConcurrency": 10.0, "maxQueue": 20.0, "replicaSelection": "LeastInFlight",
+	}, read["trafficConfig"])
+	config := read["deployConfigs"].([]any)[0].(object)
+	require.Equal(t, "MultiServiceByObservability", config["backendScene"])
+	require.Equal(t, object{"type": "AiFallback", "enable": true, "aiFallbackConfig": object{
+		"onlyRedirectUpstreamCode": false, "serviceConfigs": []any{
+			object{"serviceId": w.replace(serviceID), "name": "qwen", "passThroughModelName": true},
+			object{"serviceId": w.replace(serviceID), "name": "qwen", "targetModelName": "qwen-turbo", "passThroughModelName": false},
+		},
+	}}, config["policyConfigs"].([]any)[0])
+
+	update := maps.Clone(read)
+	update["onlyChangeConfig"] = true
+	call("UpdateHttpApi", "PUT", "/v1/http-apis/"+id, update)
+	again := call("GetHttpApi", "GET", "/v1/http-apis/"+id, nil)
+	require.Equal(t, "Deployed", again["environments"].([]any)[0].(object)["deployStatus"], "it is as it is deployed")
+	for _, answer := range []object{read, again} {
+		delete(answer, "updateTimestamp")
+	}
+	require.Equal(t, read, again)
+	require.Equal(t, []any{}, call("DiffHttpApiRevision", "GET", "/v1/http-apis/"+id+"/diff", nil)["changes"])
 }

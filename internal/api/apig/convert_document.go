@@ -19,6 +19,7 @@ func toDocument(document apigapi.HttpApiDocument) modelapi.Document {
 		EnableAuth:       orZero(document.EnableAuth),
 		AuthConfig:       toAuthConfig(document.AuthConfig),
 		FirstByteTimeout: int(orZero(document.FirstByteTimeout)),
+		TrafficConfig:    toTrafficConfig(orZero(document.TrafficConfig)),
 		Gateway:          document.Gateway,
 		Environment:      orZero(document.Environment),
 		SubDomain:        orZero(document.SubDomain),
@@ -26,7 +27,7 @@ func toDocument(document apigapi.HttpApiDocument) modelapi.Document {
 		AutoDeploy:       orZero(document.AutoDeploy),
 		BackendScene:     document.BackendScene,
 		Services:         mapped(document.Services, toDocumentService),
-		PolicyConfigs:    mapped(orZero(document.PolicyConfigs), toPolicyConfig),
+		PolicyConfigs:    mapped(orZero(document.PolicyConfigs), toDocumentPolicy),
 		Routes:           optional(document.Routes, toDocumentRoute),
 		Consumers:        orZero(document.Consumers),
 		ConsumerGroups:   orZero(document.ConsumerGroups),
@@ -36,14 +37,31 @@ func toDocument(document apigapi.HttpApiDocument) modelapi.Document {
 func toDocumentService(service apigapi.HttpApiDocumentService) modelapi.ServiceDocument {
 	return modelapi.ServiceDocument{
 		Name: service.Name, ModelName: orZero(service.ModelName), ModelNamePattern: orZero(service.ModelNamePattern),
-		Weight: int(orZero(service.Weight)),
+		Weight: int(orZero(service.Weight)), Observability: toObservability(service.ObservabilityRouteConfig),
 	}
+}
+
+func toDocumentPolicy(policy apigapi.HttpApiDocumentPolicy) modelapi.PolicyDocument {
+	converted := modelapi.PolicyDocument{
+		Type: policy.Type, Enable: orZero(policy.Enable), AiStatistics: toStatistics(policy.AiStatisticsConfig),
+	}
+	if fallback := policy.AiFallbackConfig; fallback != nil {
+		converted.AiFallback = &modelapi.FallbackDocument{
+			OnlyRedirectUpstreamCode: orZero(fallback.OnlyRedirectUpstreamCode),
+			Services:                 mapped(orZero(fallback.ServiceConfigs), toDocumentFallbackService),
+		}
+	}
+	return converted
+}
+
+func toDocumentFallbackService(service apigapi.HttpApiDocumentFallbackService) modelapi.FallbackServiceDocument {
+	return modelapi.FallbackServiceDocument{Name: service.Name, TargetModelName: orZero(service.TargetModelName)}
 }
 
 func toDocumentRoute(route apigapi.HttpApiDocumentRoute) modelapi.RouteDocument {
 	converted := modelapi.RouteDocument{
 		Name: route.Name, Description: orZero(route.Description), Builtin: orZero(route.Builtin),
-		PolicyConfigs: mapped(orZero(route.PolicyConfigs), toPolicyConfig),
+		PolicyConfigs: mapped(orZero(route.PolicyConfigs), toDocumentPolicy),
 	}
 	if route.Match != nil {
 		converted.Match = toMatch(*route.Match)
@@ -55,8 +73,8 @@ func toDocumentRoute(route apigapi.HttpApiDocumentRoute) modelapi.RouteDocument 
 }
 
 func fromDocument(document modelapi.Document) apigapi.HttpApiDocument {
-	timeout := int32(document.FirstByteTimeout)
-	policies, domains := mapped(document.PolicyConfigs, fromPolicyConfig), orEmpty(document.Domains)
+	timeout, traffic := int32(document.FirstByteTimeout), fromTrafficConfig(document.TrafficConfig)
+	policies, domains := mapped(document.PolicyConfigs, fromDocumentPolicy), orEmpty(document.Domains)
 	routes := mapped(document.Routes, fromDocumentRoute)
 	converted := apigapi.HttpApiDocument{
 		Format:                  apigapi.HttpApiDocumentFormat(document.Format),
@@ -71,6 +89,7 @@ func fromDocument(document modelapi.Document) apigapi.HttpApiDocument {
 		EnableAuth:              &document.EnableAuth,
 		AuthConfig:              fromAuthConfig(document.AuthConfig),
 		FirstByteTimeout:        &timeout,
+		TrafficConfig:           &traffic,
 		Gateway:                 document.Gateway,
 		Environment:             unlessEmpty(document.Environment),
 		SubDomain:               &document.SubDomain,
@@ -91,12 +110,29 @@ func fromDocument(document modelapi.Document) apigapi.HttpApiDocument {
 func fromDocumentService(service modelapi.ServiceDocument) apigapi.HttpApiDocumentService {
 	return apigapi.HttpApiDocumentService{
 		Name: service.Name, ModelName: unlessEmpty(service.ModelName), ModelNamePattern: unlessEmpty(service.ModelNamePattern),
-		Weight: unlessZero(int64(service.Weight)),
+		Weight: unlessZero(int64(service.Weight)), ObservabilityRouteConfig: fromObservability(service.Observability),
 	}
 }
 
+func fromDocumentPolicy(policy modelapi.PolicyDocument) apigapi.HttpApiDocumentPolicy {
+	converted := apigapi.HttpApiDocumentPolicy{
+		Type: policy.Type, Enable: &policy.Enable, AiStatisticsConfig: fromStatistics(policy.AiStatistics),
+	}
+	if fallback := policy.AiFallback; fallback != nil {
+		services := mapped(fallback.Services, fromDocumentFallbackService)
+		converted.AiFallbackConfig = &apigapi.HttpApiDocumentFallback{
+			OnlyRedirectUpstreamCode: &fallback.OnlyRedirectUpstreamCode, ServiceConfigs: &services,
+		}
+	}
+	return converted
+}
+
+func fromDocumentFallbackService(service modelapi.FallbackServiceDocument) apigapi.HttpApiDocumentFallbackService {
+	return apigapi.HttpApiDocumentFallbackService{Name: service.Name, TargetModelName: unlessEmpty(service.TargetModelName)}
+}
+
 func fromDocumentRoute(route modelapi.RouteDocument) apigapi.HttpApiDocumentRoute {
-	match, policies := fromMatch(route.Match), mapped(route.PolicyConfigs, fromPolicyConfig)
+	match, policies := fromMatch(route.Match), mapped(route.PolicyConfigs, fromDocumentPolicy)
 	converted := apigapi.HttpApiDocumentRoute{
 		Name: route.Name, Description: &route.Description, Builtin: &route.Builtin, Match: &match, PolicyConfigs: &policies,
 	}
@@ -130,7 +166,7 @@ func fromImported(result modelapi.Imported, dryRun bool) apigapi.ImportedHttpApi
 	}
 }
 
-func unlessZero(n int64) *int64 {
+func unlessZero[N int32 | int64 | float64](n N) *N {
 	if n == 0 {
 		return nil
 	}

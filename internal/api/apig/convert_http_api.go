@@ -1,7 +1,7 @@
 package apig
 
 import (
-	"encoding/json"
+	"cmp"
 
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/modelapi"
@@ -21,13 +21,14 @@ func toAPISpec(body *apigapi.CreateHttpApiRequest) modelapi.Spec {
 		EnableAuth:       orZero(body.EnableAuth),
 		AuthConfig:       toAuthConfig(body.AuthConfig),
 		FirstByteTimeout: int(orZero(body.FirstByteTimeout)),
+		TrafficConfig:    toTrafficConfig(orZero(body.TrafficConfig)),
 		DeployConfigs:    optional(body.DeployConfigs, toDeployConfig),
 		ResourceGroupID:  orZero(body.ResourceGroupId),
 	}
 }
 
 func toAPIUpdate(body *apigapi.UpdateHttpApiRequest) modelapi.UpdateSpec {
-	return modelapi.UpdateSpec{
+	update := modelapi.UpdateSpec{
 		BasePath:         body.BasePath,
 		AIProtocols:      orZero(body.AiProtocols),
 		RemoveBasePath:   body.RemoveBasePathOnForward,
@@ -38,6 +39,21 @@ func toAPIUpdate(body *apigapi.UpdateHttpApiRequest) modelapi.UpdateSpec {
 		FirstByteTimeout: toInt(body.FirstByteTimeout),
 		DeployConfigs:    optional(body.DeployConfigs, toDeployConfig),
 		OnlyChangeConfig: orZero(body.OnlyChangeConfig),
+	}
+	if body.TrafficConfig != nil {
+		traffic := toTrafficConfig(*body.TrafficConfig)
+		update.TrafficConfig = &traffic
+	}
+	return update
+}
+
+func toTrafficConfig(config apigapi.TrafficConfig) modelapi.TrafficConfig {
+	return modelapi.TrafficConfig{
+		ConnectTimeout:   int(orZero(config.ConnectTimeout)),
+		IdleTimeout:      int(orZero(config.IdleTimeout)),
+		MaxConcurrency:   int(orZero(config.MaxConcurrency)),
+		MaxQueue:         int(orZero(config.MaxQueue)),
+		ReplicaSelection: orZero(config.ReplicaSelection),
 	}
 }
 
@@ -65,24 +81,48 @@ func toDeployConfig(config apigapi.HttpApiDeployConfig) modelapi.DeployConfig {
 func toServiceConfig(config apigapi.HttpApiServiceConfig) modelapi.ServiceConfig {
 	return modelapi.ServiceConfig{
 		ServiceID: config.ServiceId, ModelName: orZero(config.ModelName), ModelNamePattern: orZero(config.ModelNamePattern),
-		Weight: int(orZero(config.Weight)), ByPerformance: byPerformance(config),
+		Weight: int(orZero(config.Weight)), Strategy: orZero(config.MultiServiceRouteStrategy),
+		Observability: toObservability(config.ObservabilityRouteConfig),
 	}
 }
 
-func byPerformance(config apigapi.HttpApiServiceConfig) bool {
-	strategy, observed := orZero(config.MultiServiceRouteStrategy), config.ObservabilityRouteConfig
-	return strategy != "" && strategy != "ByWeight" || observed != nil && orZero(observed.Mode) != ""
+func toObservability(config *apigapi.ObservabilityRouteConfig) *modelapi.Observability {
+	if config == nil {
+		return nil
+	}
+	return &modelapi.Observability{
+		Mode: orZero(config.Mode), QueueSize: int(orZero(config.QueueSize)), RateLimit: orZero(config.RateLimit),
+	}
 }
 
 func toPolicyConfig(config apigapi.HttpApiPolicyConfig) modelapi.PolicyConfig {
-	raw, _ := json.Marshal(config) // came from JSON
-	policy := modelapi.PolicyConfig{Type: config.Type, Enable: orZero(config.Enable), Raw: raw}
-	if statistics := config.AiStatisticsConfig; statistics != nil {
-		policy.AiStatistics = &modelapi.AiStatistics{
-			LogRequestContent: orZero(statistics.LogRequestContent), LogResponseContent: orZero(statistics.LogResponseContent),
+	policy := modelapi.PolicyConfig{
+		Type: config.Type, Enable: orZero(config.Enable), AiStatistics: toStatistics(config.AiStatisticsConfig),
+	}
+	if fallback := config.AiFallbackConfig; fallback != nil {
+		policy.AiFallback = &modelapi.AiFallback{
+			OnlyRedirectUpstreamCode: orZero(fallback.OnlyRedirectUpstreamCode),
+			Services:                 mapped(orZero(fallback.ServiceConfigs), toFallbackService),
 		}
 	}
 	return policy
+}
+
+func toStatistics(config *apigapi.AiStatisticsConfig) *modelapi.AiStatistics {
+	if config == nil {
+		return nil
+	}
+	return &modelapi.AiStatistics{
+		LogRequestContent: orZero(config.LogRequestContent), LogResponseContent: orZero(config.LogResponseContent),
+		OwnFields: len(orZero(config.PathFieldConfigs)) > 0,
+	}
+}
+
+func toFallbackService(config apigapi.AiFallbackServiceConfig) modelapi.FallbackService {
+	return modelapi.FallbackService{
+		ServiceID: config.ServiceId, TargetModelName: orZero(config.TargetModelName),
+		PassThroughModelName: orZero(config.PassThroughModelName),
+	}
 }
 
 func toAPIFilter(params apigapi.ListHttpApisParams) modelapi.Filter {
@@ -126,6 +166,7 @@ func fromAPI(found modelapi.API) apigapi.HttpApiApiInfo {
 		AuthConfig:              fromAuthConfig(found.AuthConfig),
 		RemoveBasePathOnForward: found.RemoveBasePath,
 		FirstByteTimeout:        int32(found.FirstByteTimeout),
+		TrafficConfig:           fromTrafficConfig(found.TrafficConfig),
 		DeployedRevision:        found.DeployedRevision,
 		DeployConfigs:           []apigapi.HttpApiDeployConfig{fromDeployConfig(found.DeployConfig)},
 		Environments:            []apigapi.HttpApiEnvironment{fromAPIEnvironment(found)},
@@ -156,6 +197,16 @@ func fromAuthConfig(config *modelapi.AuthConfig) *apigapi.AuthConfig {
 	return &apigapi.AuthConfig{AuthType: &config.AuthType, AuthMode: &config.AuthMode}
 }
 
+// fromTrafficConfig names every default, so that readers see them.
+func fromTrafficConfig(config modelapi.TrafficConfig) apigapi.TrafficConfig {
+	connect, idle := int32(config.ConnectTimeout), int32(config.IdleTimeout)
+	concurrency, queue := int32(config.MaxConcurrency), int32(config.MaxQueue)
+	selection := cmp.Or(config.ReplicaSelection, modelapi.LeastInFlight)
+	return apigapi.TrafficConfig{
+		ConnectTimeout: &connect, IdleTimeout: &idle, MaxConcurrency: &concurrency, MaxQueue: &queue, ReplicaSelection: &selection,
+	}
+}
+
 func fromDeployConfig(config modelapi.DeployConfig) apigapi.HttpApiDeployConfig {
 	gatewayType := "AI"
 	routes, services := orEmpty(config.BuiltinRouteNames), mapped(config.Services, fromServiceConfig)
@@ -176,9 +227,24 @@ func fromDeployConfig(config modelapi.DeployConfig) apigapi.HttpApiDeployConfig 
 }
 
 func fromServiceConfig(config modelapi.ServiceConfig) apigapi.HttpApiServiceConfig {
-	return apigapi.HttpApiServiceConfig{
+	converted := apigapi.HttpApiServiceConfig{
 		ServiceId: config.ServiceID, Name: unlessEmpty(config.Name), ModelName: unlessEmpty(config.ModelName),
 		ModelNamePattern: unlessEmpty(config.ModelNamePattern), Weight: unlessZero(int64(config.Weight)),
+		ObservabilityRouteConfig: fromObservability(config.Observability),
+	}
+	if config.Observability != nil {
+		strategy := "ByObservability"
+		converted.MultiServiceRouteStrategy = &strategy
+	}
+	return converted
+}
+
+func fromObservability(config *modelapi.Observability) *apigapi.ObservabilityRouteConfig {
+	if config == nil {
+		return nil
+	}
+	return &apigapi.ObservabilityRouteConfig{
+		Mode: &config.Mode, QueueSize: unlessZero(int32(config.QueueSize)), RateLimit: unlessZero(config.RateLimit),
 	}
 }
 
@@ -190,13 +256,32 @@ func unlessEmpty(text string) *string {
 }
 
 func fromPolicyConfig(policy modelapi.PolicyConfig) apigapi.HttpApiPolicyConfig {
-	config := apigapi.HttpApiPolicyConfig{Type: policy.Type, Enable: &policy.Enable}
-	if statistics := policy.AiStatistics; statistics != nil {
-		config.AiStatisticsConfig = &apigapi.AiStatisticsConfig{
-			LogRequestContent: &statistics.LogRequestContent, LogResponseContent: &statistics.LogResponseContent,
+	config := apigapi.HttpApiPolicyConfig{
+		Type: policy.Type, Enable: &policy.Enable, AiStatisticsConfig: fromStatistics(policy.AiStatistics),
+	}
+	if fallback := policy.AiFallback; fallback != nil {
+		services := mapped(fallback.Services, fromFallbackService)
+		config.AiFallbackConfig = &apigapi.AiFallbackConfig{
+			OnlyRedirectUpstreamCode: &fallback.OnlyRedirectUpstreamCode, ServiceConfigs: &services,
 		}
 	}
 	return config
+}
+
+func fromStatistics(statistics *modelapi.AiStatistics) *apigapi.AiStatisticsConfig {
+	if statistics == nil {
+		return nil
+	}
+	return &apigapi.AiStatisticsConfig{
+		LogRequestContent: &statistics.LogRequestContent, LogResponseContent: &statistics.LogResponseContent,
+	}
+}
+
+func fromFallbackService(service modelapi.FallbackService) apigapi.AiFallbackServiceConfig {
+	return apigapi.AiFallbackServiceConfig{
+		ServiceId: service.ServiceID, Name: unlessEmpty(service.Name), TargetModelName: unlessEmpty(service.TargetModelName),
+		PassThroughModelName: &service.PassThroughModelName,
+	}
 }
 
 func fromAPIEnvironment(found modelapi.API) apigapi.HttpApiEnvironment {

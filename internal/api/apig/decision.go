@@ -27,7 +27,7 @@ func fromDecision(decision modelapi.Decision) apigapi.RouteDecision {
 	converted := apigapi.RouteDecision{
 		Status: int32(decision.Status), Code: unlessEmpty(decision.Code), Reason: decision.Reason, Path: decision.Path,
 		Allow: unlessEmpty(decision.Allow), Authorization: unlessEmpty(decision.Authorization),
-		UpstreamPath: unlessEmpty(decision.UpstreamPath), Model: unlessEmpty(decision.Model), Policies: orEmpty(decision.Policies),
+		Scene: unlessEmpty(decision.Scene), UpstreamPath: unlessEmpty(decision.UpstreamPath), Model: unlessEmpty(decision.Model), Policies: orEmpty(decision.Policies),
 	}
 	if api := decision.API; api != nil {
 		converted.HttpApi = &apigapi.DecidedHttpApi{HttpApiId: api.ID, Name: api.Name, Revision: api.Revision, BasePath: api.BasePath}
@@ -46,7 +46,35 @@ func fromDecision(decision modelapi.Decision) apigapi.RouteDecision {
 		shares := mapped(decision.Shares, fromShare)
 		converted.Shares = &shares
 	}
+	if decision.Candidates != nil {
+		candidates := mapped(decision.Candidates, fromCandidate)
+		converted.Candidates = &candidates
+	}
+	if fallback := decision.Fallback; fallback != nil {
+		converted.Fallback = &apigapi.DecidedFallback{After: fallback.After, Services: mapped(fallback.Services, fromFallbackTarget)}
+	}
+	if limits := decision.Limits; limits != nil {
+		traffic := fromTrafficConfig(modelapi.TrafficConfig{
+			ConnectTimeout: limits.Connect, IdleTimeout: limits.Idle, MaxConcurrency: limits.Concurrent, MaxQueue: limits.Queued,
+			ReplicaSelection: limits.ReplicaChoice,
+		})
+		converted.FirstByteTimeout, converted.TrafficConfig = unlessZero(int32(limits.FirstContent)), &traffic
+	}
 	return converted
+}
+
+func fromCandidate(candidate modelapi.Candidate) apigapi.DecidedCandidate {
+	return apigapi.DecidedCandidate{
+		ServiceId: candidate.ServiceID, Name: unlessEmpty(candidate.Name), Model: unlessEmpty(candidate.Model),
+		RateLimit: unlessZero(candidate.Share), QueueSize: unlessZero(int32(candidate.Window)),
+	}
+}
+
+func fromFallbackTarget(target modelapi.FallbackTarget) apigapi.DecidedFallbackService {
+	return apigapi.DecidedFallbackService{
+		ServiceId: target.ServiceID, Name: unlessEmpty(target.Name), Model: unlessEmpty(target.Model),
+		UpstreamPath: unlessEmpty(target.UpstreamPath),
+	}
 }
 
 func fromShare(share modelapi.Share) apigapi.DecidedShare {

@@ -31,6 +31,15 @@ func TestARequestIsExplained(t *testing.T) {
 		"shares": []any{
 			object{"serviceId": serviceID, "name": "ours", "model": "qwen-plus", "weight": 70.0}, object{"serviceId": serviceID, "weight": 30.0},
 		},
+		"scene": "LeastBusy", "candidates": []any{
+			object{"serviceId": serviceID, "name": "ours", "model": "m", "rateLimit": 0.8, "queueSize": 50.0}, object{"serviceId": serviceID},
+		},
+		"fallback": object{"after": []any{"UpstreamCode"}, "services": []any{
+			object{"serviceId": serviceID, "name": "ours", "model": "m", "upstreamPath": "/v1/chat/completions"}, object{"serviceId": serviceID},
+		}},
+		"firstByteTimeout": 3000.0, "trafficConfig": object{
+			"connectTimeout": 0.0, "idleTimeout": 0.0, "maxConcurrency": 7.0, "maxQueue": 0.0, "replicaSelection": "PrefixAware",
+		},
 	}, got)
 	require.Equal(t, object{
 		"status": 405.0, "code": "method_not_allowed", "reason": "why", "path": "/nowhere", "allow": "POST", "policies": []any{},

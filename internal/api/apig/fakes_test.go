@@ -163,6 +163,11 @@ func (a apis) Decide(_ context.Context, _ string, question modelapi.Question) (m
 		Authorization: modelapi.Allowed, Service: &snapshot.AIService{ID: serviceID, Name: "ours", ModelServiceID: "ms" + body},
 		UpstreamPath: "/v1/chat/completions", Model: "qwen-plus", Policies: []string{"AiStatistics"},
 		Shares: []modelapi.Share{{ServiceID: serviceID, Name: "ours", Model: "qwen-plus", Weight: 70}, {ServiceID: serviceID, Weight: 30}},
+		Scene:  "LeastBusy", Candidates: []modelapi.Candidate{{ServiceID: serviceID, Name: "ours", Model: "m", Share: 0.8, Window: 50}, {ServiceID: serviceID}},
+		Fallback: &modelapi.DecidedFallback{After: []string{modelapi.UpstreamCode}, Services: []modelapi.FallbackTarget{
+			{ServiceID: serviceID, Name: "ours", Model: "m", UpstreamPath: "/v1/chat/completions"}, {ServiceID: serviceID},
+		}},
+		Limits: &snapshot.Limits{FirstContent: 3000, Concurrent: 7, ReplicaChoice: snapshot.PrefixAware},
 	}, a.err
 }
 
@@ -215,10 +220,16 @@ func document() modelapi.Document {
 		BasePath: "/chat", RemoveBasePath: true, Protocols: []string{"HTTP"}, Description: "a note", EnableAuth: true,
 		AuthConfig: &modelapi.AuthConfig{AuthType: "Apikey", AuthMode: "Custom"}, Gateway: "models", Environment: "staging",
 		SubDomain: true, Domains: []string{"models.example.com"}, AutoDeploy: true, BackendScene: modelapi.ByModelName,
-		Services: []modelapi.ServiceDocument{{Name: "qwen", ModelName: "qwen-plus", ModelNamePattern: "qwen-*"}, {Name: "qwen", ModelNamePattern: "*"}},
-		PolicyConfigs: []modelapi.PolicyConfig{{
-			Type: "AiStatistics", AiStatistics: &modelapi.AiStatistics{LogRequestContent: true},
-		}},
+		Services:         []modelapi.ServiceDocument{{Name: "qwen", ModelName: "qwen-plus", ModelNamePattern: "qwen-*"}, {Name: "qwen", ModelNamePattern: "*"}},
+		FirstByteTimeout: 1500, TrafficConfig: modelapi.TrafficConfig{
+			ConnectTimeout: 1, IdleTimeout: 2, MaxConcurrency: 3, MaxQueue: 4, ReplicaSelection: modelapi.PrefixAware,
+		},
+		PolicyConfigs: []modelapi.PolicyDocument{
+			{Type: "AiStatistics", AiStatistics: &modelapi.AiStatistics{LogRequestContent: true}},
+			{Type: "AiFallback", Enable: true, AiFallback: &modelapi.FallbackDocument{
+				OnlyRedirectUpstreamCode: true, Services: []modelapi.FallbackServiceDocument{{Name: "other", TargetModelName: "m"}, {Name: "qwen"}},
+			}},
+		},
 		Routes: []modelapi.RouteDocument{{
 			Name: "search", Description: "finds", Match: modelapi.Match{
 				Path: modelapi.PathMatch{Type: "Exact", Value: "/v1/search"}, Methods: []string{"POST"},
@@ -227,7 +238,18 @@ func document() modelapi.Document {
 			Backend: &modelapi.BackendDocument{Scene: "MultiServiceByRatio", Services: []modelapi.ServiceDocument{
 				{Name: "other", Weight: 70}, {Name: "qwen", ModelName: "qwen-plus", Weight: 30},
 			}},
-			PolicyConfigs: []modelapi.PolicyConfig{},
+			PolicyConfigs: []modelapi.PolicyDocument{{Type: "AiFallback", AiFallback: &modelapi.FallbackDocument{
+				Services: []modelapi.FallbackServiceDocument{{Name: "qwen"}},
+			}}},
+		}, {
+			Name: "watched", Match: modelapi.Match{
+				Path: modelapi.PathMatch{Type: "Exact", Value: "/w"}, Methods: []string{}, Headers: []modelapi.ValueMatch{}, QueryParams: []modelapi.ValueMatch{},
+			},
+			Backend: &modelapi.BackendDocument{Scene: modelapi.ByObservability, Services: []modelapi.ServiceDocument{
+				{Name: "other", Observability: &modelapi.Observability{Mode: "LeastBusy", QueueSize: 50, RateLimit: 0.8}},
+				{Name: "qwen", Observability: &modelapi.Observability{Mode: "LeastBusy"}},
+			}},
+			PolicyConfigs: []modelapi.PolicyDocument{},
 		}},
 		Consumers: []string{"alice"}, ConsumerGroups: []string{},
 	}
@@ -530,6 +552,7 @@ func someAPI() modelapi.API {
 		Definition: modelapi.Definition{
 			Name: "chat", Type: modelapi.TypeLLM, ModelCategory: "Text", AIProtocols: []string{"OpenAI/v1"}, BasePath: "/chat",
 			RemoveBasePath: true, Protocols: []string{"HTTP", "HTTPS"}, FirstByteTimeout: 1500,
+			TrafficConfig: modelapi.TrafficConfig{MaxConcurrency: 7},
 			DeployConfig: modelapi.DeployConfig{
 				GatewayID: gatewayID, EnvironmentID: environmentID, BackendScene: modelapi.SingleService, AutoDeploy: true,
 				BuiltinRouteNames: []string{"chat-completions"}, Services: []modelapi.ServiceConfig{{ServiceID: serviceID, Name: "qwen"}},

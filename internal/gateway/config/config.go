@@ -69,7 +69,8 @@ type Service struct {
 	ModelName string
 	Public    bool
 	Replicas  []*upstream.Replica
-	Traffic   *Traffic // the same value in every configuration that has the service
+	Traffic   *Traffic  // the same value in every configuration that has the service
+	Standing  *Standing // likewise
 
 	keyHash [sha256.Size]byte
 	allow   []netip.Prefix
@@ -117,8 +118,9 @@ func Of(status int) Outcome { return min(max(Outcome(status/100-1), Informationa
 
 // Traffic counts the requests of one service.
 type Traffic struct {
-	InFlight atomic.Int64
-	ended    [outcomes]atomic.Uint64
+	InFlight  atomic.Int64
+	Fallbacks atomic.Uint64 // to other services, of a Model API
+	ended     [outcomes]atomic.Uint64
 }
 
 // Ended counts a request that ended so.
@@ -131,6 +133,14 @@ func (t *Traffic) Each(f func(o Outcome, count uint64)) {
 			f(o, n)
 		}
 	}
+}
+
+// Standing is what a gateway has found out about a service: how requests to it went, whichever of its replicas or endpoints
+// they came to, and how many attempts more it may be asked for.
+type Standing struct {
+	upstream.Health
+	upstream.Budget
+	Ejections atomic.Uint64 // of its replicas or endpoints
 }
 
 // builder turns published items into what is served.
@@ -161,12 +171,13 @@ func (b *builder) service(item Item, old *Service) (*Service, error) {
 		ModelName: published.ModelName,
 		Public:    published.Public,
 		Traffic:   new(Traffic),
+		Standing:  new(Standing),
 		keyHash:   [sha256.Size]byte(published.KeyHash),
 		allow:     unmapped(published.Allow),
 		source:    sourceOf(snapshot.KindModelService, item.ID, item),
 	}
 	if old != nil {
-		s.Traffic = old.Traffic
+		s.Traffic, s.Standing = old.Traffic, old.Standing
 	}
 	for i, r := range published.Replicas {
 		s.Replicas = append(s.Replicas, b.fleet.Join(r.ID, r.Addr, keys[i]))

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/engineshed/engineshed/internal/gateway/balance"
@@ -16,8 +15,10 @@ import (
 // API is a Model API, ready to serve.
 type API struct {
 	*route.API
-	Traffic *Traffic                            // the same value in every configuration that has the API
-	wheels  map[*snapshot.Target]*balance.Wheel // by the first of the targets that one shares requests out to; nil: no scene is by proportion
+	Traffic *Traffic // the same value in every configuration that has the API
+	// By the first of the targets that one chooses among; nil: no scene is of the kind.
+	wheels   map[*snapshot.Target]*balance.Wheel
+	observed map[*snapshot.Target]observed
 	source
 }
 
@@ -89,7 +90,8 @@ func (b *builder) api(item Item, old *API) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{compiled, new(Traffic), wheelsOf(compiled), sourceOf(snapshot.KindModelAPI, item.ID, item)}
+	a := &API{API: compiled, Traffic: new(Traffic), wheels: wheelsOf(compiled), source: sourceOf(snapshot.KindModelAPI, item.ID, item)}
+	a.observe(old)
 	compiled.Owner = a
 	if old != nil {
 		a.Traffic = old.Traffic
@@ -130,8 +132,9 @@ func (c *Config) indexPlaces(gatewayID string) {
 type Upstream struct {
 	*snapshot.AIService
 	Endpoints []*upstream.Endpoint // as the URLs
+	Standing  *Standing            // the same value in every configuration that has the service
 
-	keys [][]string // each as the values of the header that carries it
+	keys *upstream.Keys
 	source
 }
 
@@ -146,16 +149,23 @@ func (b *builder) upstream(item Item, old *Upstream) (*Upstream, error) {
 	if err := published.Validate(); err != nil {
 		return nil, err
 	}
-	u := &Upstream{AIService: published, source: sourceOf(snapshot.KindAIService, item.ID, item)}
 	if published.KeyHeader == "" {
 		published.KeyHeader, published.KeyPrefix = "Authorization", "Bearer "
 	}
-	for _, sealed := range published.SealedKeys {
-		key, err := b.box.Open(snapshot.ServiceKeyPurpose(published.ID), sealed)
-		if err != nil {
-			return nil, err
+	keys, err := b.serviceKeys(published)
+	if err != nil {
+		return nil, err
+	}
+	u := &Upstream{
+		AIService: published, Standing: new(Standing), keys: upstream.NewKeys(keys, nil), source: sourceOf(snapshot.KindAIService, item.ID, item),
+	}
+	if old != nil {
+		u.Standing = old.Standing
+		if u.hasMoved(old) {
+			u.Standing.Succeeded() // how it went elsewhere does not count
+		} else {
+			u.keys = upstream.NewKeys(keys, old.keys)
 		}
-		u.keys = append(u.keys, []string{published.KeyPrefix + key.Reveal()})
 	}
 	for _, address := range published.URLs {
 		endpoint, err := b.endpoint(address, old)
@@ -165,6 +175,24 @@ func (b *builder) upstream(item Item, old *Upstream) (*Upstream, error) {
 		u.Endpoints = append(u.Endpoints, endpoint)
 	}
 	return u, nil
+}
+
+// hasMoved reports whether the service is elsewhere than it was.
+func (u *Upstream) hasMoved(old *Upstream) bool {
+	return u.ModelServiceID != old.ModelServiceID || !slices.Equal(u.URLs, old.URLs)
+}
+
+// serviceKeys are the service's keys as values of its header.
+func (b *builder) serviceKeys(s *snapshot.AIService) ([]string, error) {
+	var keys []string
+	for _, sealed := range s.SealedKeys {
+		key, err := b.box.Open(snapshot.ServiceKeyPurpose(s.ID), sealed)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, s.KeyPrefix+key.Reveal())
+	}
+	return keys, nil
 }
 
 // endpoint keeps the endpoint at the address, connections and all, when there is one already.
@@ -186,10 +214,8 @@ func (u *Upstream) closeIdle(after *Upstream) {
 	}
 }
 
-// Key is a value of the header KeyHeader, one of several at random; nil when the service wants none.
-func (u *Upstream) Key() []string {
-	if len(u.keys) == 0 {
-		return nil
-	}
-	return u.keys[rand.IntN(len(u.keys))]
-}
+// Key is the key whose turn it is; nil when the service wants none. It goes into the header KeyHeader.
+func (u *Upstream) Key() *upstream.Key { return u.keys.Next() }
+
+// HasOtherKey reports whether a key of the service is not set aside.
+func (u *Upstream) HasOtherKey() bool { return u.keys.AnyWell() }

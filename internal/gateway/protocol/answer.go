@@ -28,6 +28,9 @@ type Answer struct {
 	ID      string
 	Content bool // content has come: not headers, comments, roles or pings
 	Stream  bool // events, not one document
+	Failed  bool // an event has come that tells of an error
+	Final   bool // an event has come that says that the answer of a chat is over: more than its usage does not follow
+	Ended   bool // the event has come that ends the stream of a chat: nothing follows
 
 	kind  kind
 	strip bool
@@ -67,11 +70,11 @@ func (a *Answer) Begin(contentType, contentEncoding string, strip bool) {
 	}
 }
 
+// Events reports whether the answer is read event by event.
+func (a *Answer) Events() bool { return a.kind == events }
+
 // Record keeps what is answered, up to limit bytes of each part.
 func (a *Answer) Record(limit int) { a.text = newText(limit) }
-
-// Strips reports whether something may be taken out, so that the length of the answer is not what is announced.
-func (a *Answer) Strips() bool { return a.strip }
 
 // Unhold moves what was held back to the front of into, where the next piece follows it.
 func (a *Answer) Unhold(into []byte) int {
@@ -135,6 +138,7 @@ func (a *Answer) takesOut(line []byte) bool {
 	}
 	a.begin(line) // its start has been passed on
 	if a.long {
+		a.Content = true // nothing else is that long
 		a.takeFields()
 		a.long, a.document = false, fields{}
 	} else {
@@ -155,8 +159,7 @@ func (a *Answer) begin(text []byte) {
 	}
 	if !a.long {
 		a.long = true
-		data, ok := bytes.CutPrefix(a.line, []byte("data:"))
-		a.Content = a.Content || ok
+		data, _ := bytes.CutPrefix(a.line, []byte("data:"))
 		a.document.write(data)
 		a.line = nil
 	}
@@ -184,9 +187,12 @@ var usageName = []byte(`"usage"`) // inside of a string its last quote would be 
 func (a *Answer) event(line []byte) bool {
 	data, ok := bytes.CutPrefix(line, []byte("data:"))
 	data = bytes.TrimSpace(data)
+	a.Ended = a.Ended || ok && isEnd(data)
+	a.Final = a.Final || a.Ended || ok && hasReason(data)
 	if !ok || len(data) == 0 || data[0] != '{' {
 		return false
 	}
+	a.Failed = a.Failed || isError(data)
 	tells := bytes.Contains(data, usageName)
 	if a.Content && !tells && a.text == nil && (a.Model != "" || a.looks >= maxLooks) {
 		return false
@@ -198,6 +204,33 @@ func (a *Answer) event(line []byte) bool {
 	}
 	a.take(&e)
 	return tells && isPresent(e.Usage) && e.Choices != nil && len(e.Choices) == 0
+}
+
+var (
+	done         = []byte("[DONE]")
+	finishReason = []byte(`"finish_reason"`)
+	messageStop  = []byte(`"message_stop"`)
+)
+
+// isEnd reports whether an event is OpenAI's or Anthropic's last one. Inside of a text the quotes would be escaped.
+func isEnd(data []byte) bool { return bytes.Equal(data, done) || bytes.Contains(data, messageStop) }
+
+// hasReason reports whether an event says why the answer is over.
+func hasReason(data []byte) bool {
+	_, reason, found := bytes.Cut(data, finishReason)
+	reason = bytes.TrimLeft(reason, ": ")
+	return found && len(reason) > 0 && reason[0] == '"'
+}
+
+// isError reports whether an event is an error: of OpenAI an object that begins with it, of Anthropic one of that type.
+func isError(data []byte) bool {
+	rest := bytes.TrimLeft(data[1:], " ")
+	if value, ok := bytes.CutPrefix(rest, []byte(`"error"`)); ok {
+		value = bytes.TrimLeft(value, ": ")
+		return len(value) > 0 && value[0] != 'n' // null
+	}
+	value, ok := bytes.CutPrefix(rest, []byte(`"type"`))
+	return ok && bytes.HasPrefix(bytes.TrimLeft(value, ": "), []byte(`"error"`))
 }
 
 // isMistyped reports whether a field was of another type than is known; all others were read.

@@ -17,6 +17,7 @@ type event struct {
 	Type         string          `json:"type"`          // Anthropic, OpenAI's responses
 	Delta        json.RawMessage `json:"delta"`         // Anthropic: an object; OpenAI's responses: a string
 	Audio        json.RawMessage `json:"audio"`         // OpenAI's speech
+	Image        json.RawMessage `json:"b64_json"`      // OpenAI's images
 	ContentBlock *block          `json:"content_block"` // Anthropic
 	Message      *event          `json:"message"`       // Anthropic's first event
 	Response     *event          `json:"response"`      // OpenAI's responses
@@ -67,6 +68,9 @@ func (e *event) hasContent() bool {
 		return true
 	}
 	if (isPresent(e.Delta) || isPresent(e.Audio)) && (strings.HasSuffix(e.Type, ".delta") || e.Type == "content_block_delta") {
+		return true
+	}
+	if isPresent(e.Image) {
 		return true
 	}
 	out := e.output()

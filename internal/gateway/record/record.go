@@ -13,10 +13,12 @@ type EndState string
 
 // The end states.
 const (
-	Complete    EndState = "complete"
-	ClientGone  EndState = "client_gone"
-	UpstreamCut EndState = "upstream_cut" // the service broke off, in its answer or before it
-	Refused     EndState = "refused"      // the gateway answered by itself; the status says why
+	Complete        EndState = "complete"
+	ClientGone      EndState = "client_gone"
+	UpstreamCut     EndState = "upstream_cut"     // the service broke off, in its answer or before it
+	UpstreamTimeout EndState = "upstream_timeout" // the service fell silent, in its answer or before it
+	UpstreamError   EndState = "upstream_error"   // the service's stream told of an error
+	Refused         EndState = "refused"          // the gateway answered by itself; the status says why
 )
 
 // Record is one request and what it used.

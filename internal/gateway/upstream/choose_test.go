@@ -1,9 +1,13 @@
 package upstream
 
 import (
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/engineshed/engineshed/internal/secret"
 )
@@ -14,7 +18,7 @@ func busy(loads ...int64) []*Replica {
 	replicas := make([]*Replica, len(loads))
 	for i, n := range loads {
 		replicas[i] = fleet.Join(string(rune('a'+i)), "127.0.0.1:1", secret.New("key"))
-		replicas[i].load.inFlight.Store(n)
+		replicas[i].inFlight.Store(n)
 	}
 	return replicas
 }
@@ -26,7 +30,7 @@ func TestLeastBusyIsChosen(t *testing.T) {
 	require.Equal(t, r[2], Choose(r, r[1:2]))
 	require.Equal(t, r[0], Choose(r, r[1:]))
 	require.Nil(t, Choose(r, r))
-	require.Nil(t, Choose(nil, nil))
+	require.Nil(t, Choose[*Replica](nil, nil))
 }
 
 func TestEqualsAreChosenAlike(t *testing.T) {
@@ -43,14 +47,98 @@ func TestEqualsAreChosenAlike(t *testing.T) {
 	}
 }
 
-func TestReplicaSetAsideIsTheLastResort(t *testing.T) {
+func TestReplicaThatIsAsideIsTheLastResort(t *testing.T) {
 	t.Parallel()
-	r := busy(0, 9)
-	r[0].SetAside()
-	require.Equal(t, r[1], Choose(r, nil))
+	synctest.Test(t, func(t *testing.T) {
+		r := busy(0, 9)
+		r[0].SetAside()
+		require.Equal(t, r[1], Choose(r, nil))
+		require.Equal(t, r[0], Choose(r, r[1:]))
+		time.Sleep(setAside)
+		require.Equal(t, r[0], Choose(r, nil), "the one request that probes it")
+		require.Equal(t, r[1], Choose(r, nil), "others wait for how that goes")
+		r[0].Succeeded()
+		require.Equal(t, r[0], Choose(r, nil))
+	})
+}
+
+func TestTheLeastBadIsChosenWhenAllAreAside(t *testing.T) {
+	t.Parallel()
+	r := busy(0, 0, 9)
+	for _, replica := range r {
+		eject(&replica.Health)
+	}
+	r[0].trouble.Load().ejections++
+	require.Equal(t, r[1], Choose(r, nil), "the one with less ejections, and of equals the one with less to do")
+	require.Equal(t, r[2], Choose(r, r[1:2]))
 	require.Equal(t, r[0], Choose(r, r[1:]))
-	r[0].load.asideUntil.Store(1) // long ago
-	require.Equal(t, r[0], Choose(r, nil))
+	r[0].trouble.Store(nil)
+	r[0].SetAside()
+	require.Equal(t, r[0], Choose(r, nil), "one that is not ejected but aside")
+}
+
+// Whatever happened to the targets, one that was not tried is chosen, and none that is aside while another is not.
+func TestChooseLeavesATarget(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		r := busy(rapid.SliceOfN(rapid.Int64Range(0, 5), 1, 6).Draw(t, "loads")...)
+		for range rapid.IntRange(0, 60).Draw(t, "events") {
+			h := &r[rapid.IntRange(0, len(r)-1).Draw(t, "target")].Health
+			rapid.SampledFrom([]func(){
+				h.Succeeded, func() { h.Failed() }, func() { h.SetAside() }, func() { eject(h) }, func() { elapse(h) }, func() { h.Probe() },
+			}).Draw(t, "event")()
+		}
+		tried := r[:rapid.IntRange(0, len(r)).Draw(t, "tried")]
+		left := r[len(tried):]
+		due := slices.DeleteFunc(slices.Clone(left), func(r *Replica) bool { return !isDue(&r.Health) })
+		chosen := Choose(r, tried)
+		switch {
+		case len(left) == 0:
+			require.Nil(t, chosen)
+		case len(due) > 0:
+			require.Contains(t, due, chosen)
+			require.False(t, isDue(&chosen.Health), "nobody else probes it")
+		default:
+			require.Contains(t, left, chosen)
+			require.False(t, chosen.Aside() && slices.ContainsFunc(left, func(r *Replica) bool { return !r.Aside() }))
+		}
+	})
+}
+
+// elapse lets the time be over that a target is aside, or is probed.
+func elapse(h *Health) {
+	if t := h.trouble.Load(); t.isAside() {
+		over := *t
+		over.until = time.Now().Add(-1)
+		h.trouble.Store(&over)
+	}
+}
+
+func isDue(h *Health) bool {
+	t := h.trouble.Load()
+	return t.isAside() && time.Now().After(t.until)
+}
+
+func TestEndpointsAreChosenAsReplicasAre(t *testing.T) {
+	t.Parallel()
+	endpoints := []*Endpoint{new(Endpoint), new(Endpoint)}
+	endpoints[0].Begin()
+	require.Same(t, endpoints[1], Choose(endpoints, nil))
+	eject(&endpoints[1].Health)
+	require.Same(t, endpoints[0], Choose(endpoints, nil))
+	require.Nil(t, Choose(endpoints, endpoints))
+}
+
+func BenchmarkChoose(b *testing.B) {
+	r := busy(0, 1, 2, 3)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			chosen := Choose(r, nil)
+			chosen.Begin()
+			chosen.Succeeded()
+			chosen.End()
+		}
+	})
 }
 
 func TestFleetForgetsWhoLeftWhenItIsIdle(t *testing.T) {

@@ -31,10 +31,25 @@ func newConnections(dialer net.Dialer, address string, idle time.Duration) *conn
 	if address != "" {
 		c.plain = http1.New(http1.Config{
 			MaxIdle: maxIdle, IdleTimeout: idle,
-			Dial: func(ctx context.Context) (net.Conn, error) { return c.dialer.DialContext(ctx, "tcp", address) },
+			Dial: func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, "tcp", address) },
 		})
 	}
 	return c
+}
+
+type connectTimeoutKey struct{}
+
+// WithConnectTimeout has the connections of a request made in this time, instead of the usual one.
+func WithConnectTimeout(ctx context.Context, timeout time.Duration) context.Context {
+	return context.WithValue(ctx, connectTimeoutKey{}, timeout)
+}
+
+func (c *connections) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := c.dialer
+	if timeout, ok := ctx.Value(connectTimeoutKey{}).(time.Duration); ok {
+		dialer.Timeout = timeout
+	}
+	return dialer.DialContext(ctx, network, address)
 }
 
 // RoundTrip sends a request. Redirects are not followed.
@@ -55,7 +70,7 @@ func (c *connections) transport() *http.Transport {
 	}
 	c.other.CompareAndSwap(nil, &http.Transport{
 		Proxy:               nil, // the environment does not decide where prompts go
-		DialContext:         c.dialer.DialContext,
+		DialContext:         c.dial,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: tlsHandshakeTimeout,
 		ForceAttemptHTTP2:   true,

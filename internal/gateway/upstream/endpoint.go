@@ -23,11 +23,13 @@ type Guard interface {
 	Check(addr netip.AddrPort) error
 }
 
-// Endpoint is one address of a service that is not ours, with its connections.
+// Endpoint is one address of a service that is not ours, with its connections, what it is busy with and how it is.
 type Endpoint struct {
 	scheme, host string
 	path         string // before every path; "" or /…, without a final slash
 	connections  *connections
+	Load
+	Health
 }
 
 // NewEndpoint returns the endpoint at an http or https URL.
@@ -55,6 +57,9 @@ func checkedBy(guard Guard) func(context.Context, string, string, syscall.RawCon
 		return guard.Check(addr)
 	}
 }
+
+// ID is where the endpoint is: host and port.
+func (e *Endpoint) ID() string { return e.host }
 
 // URL is the address of a path, as it was escaped, at the endpoint.
 func (e *Endpoint) URL(path, query string) *url.URL {

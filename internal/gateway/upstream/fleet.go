@@ -22,10 +22,9 @@ func (f *Fleet) Join(id, addr string, key secret.Secret) *Replica {
 	if old != nil && old.addr == addr && old.key == key {
 		return old
 	}
-	l := new(load)
+	l := new(Load)
 	if old != nil {
-		l = old.load
-		l.asideUntil.Store(0)
+		l = old.Load
 	}
 	f.replicas[id] = newReplica(id, addr, key, l)
 	return f.replicas[id]
