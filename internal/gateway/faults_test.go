@@ -364,9 +364,12 @@ func (c *cell) ownWords(got answer) string {
 
 // nameEvents reads a stream that is not as it was sent: it must have the whole events, and one of an error.
 func (c *cell) nameEvents(got answer, sent string) string {
-	whole := sent[:strings.LastIndex(sent, "\n\n")+2]
+	var whole string
+	if end := strings.LastIndex(sent, "\n\n"); end >= 0 {
+		whole = sent[:end+2]
+	}
 	last, found := strings.CutPrefix(got.body, whole)
-	if !found || sent == "" {
+	if !found {
 		return "other events: " + got.body
 	}
 	code, err := errorEvent(c.dialect, last)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -562,4 +563,252 @@ func TestStreamsOfDashScopeEndWithAnErrorOfItsOwn(t *testing.T) {
 		require.True(t, strings.HasSuffix(last, "\n\n"))
 		require.Contains(t, last, `"request_id":"`+got.header.Get("X-Request-Id")+`"`)
 	}
+}
+
+// A client that reads slowly is not a service that fell silent.
+func TestASlowClientIsNotTakenForASilentService(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	text := strings.Repeat("0123456789", 10<<10)
+	s, _ := g.failing("one", func(x *exchange) {
+		if !x.streamed {
+			x.whole(http.StatusOK, x.contentType(), `{"choices":[{"message":{"content":"`+strings.Repeat(text, 200)+`"}}]}`)
+			return
+		}
+		opens(x)
+		for range 200 {
+			x.say(`data: {"choices":[{"delta":{"content":"` + text + `"}}]}` + "\n\n")
+		}
+		x.say(x.ending)
+		x.end()
+	})
+	a := apiOf(s.ID, chatRoute)
+	a.Limits = usualLimits()
+	g.serveAll(s, a)
+	for _, stream := range []bool{true, false} {
+		resp, err := client.Do(request(t, http.MethodPost, g.at("/v1/chat/completions"), fmt.Sprintf(`{"model":"asked","stream":%t}`, stream)))
+		require.NoError(t, err)
+		require.Equal(t, 200, resp.StatusCode)
+		defer resp.Body.Close()
+		var got strings.Builder
+		_, err = io.CopyN(&got, resp.Body, 1000)
+		require.NoError(t, err)
+		time.Sleep(2 * idleLimit)
+		_, err = io.Copy(&got, resp.Body)
+		require.NoError(t, err, "stream: %t, %d bytes", stream, got.Len())
+		if stream {
+			require.True(t, strings.HasSuffix(got.String(), "data: [DONE]\n\n"), got.String()[got.Len()-300:])
+		}
+		require.Greater(t, got.Len(), 200*len(text))
+	}
+	for _, row := range g.usage(2) {
+		require.Equal(t, "complete", row.EndState)
+	}
+}
+
+// What is too long to be held back passes all the same: a document, and an event with an image.
+func TestWhatIsTooLongToBeHeldPasses(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	image := strings.Repeat("iVBORw0KGgo=", 256<<10)
+	event := "event: image_generation.completed\n" + `data: {"type":"image_generation.completed","b64_json":"` + image + `"}` + "\n\n"
+	document := `{"data":[{"b64_json":"` + image + `"}]}`
+	said := map[string]string{
+		"text/event-stream": event + event, "application/json": document,
+		"text/event-stream;chat": openAIDialect.opening + `data: {"choices":[{"delta":{"content":"` + image + `"}}]}` + "\n\n" + openAIDialect.ending,
+	}
+	e := newEngine(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		kind := r.URL.Query().Get("kind")
+		w.Header().Set("Content-Type", kind)
+		_, _ = io.WriteString(w, said[kind])
+	})
+	s := g.outside(e.URL)
+	other, fallback := g.failing("fallback", answers)
+	a := fallsTo(apiOf(s.ID, chatRoute, "OpenAI/v1 POST Exact /v1/images/generations json"), snapshot.Target{ServiceID: other.ID})
+	a.Limits = &snapshot.Limits{FirstContent: 5000, Idle: 5000}
+	g.serveAll(s, other, a)
+	for _, c := range []struct{ path, kind, body string }{
+		{"/v1/images/generations", "text/event-stream", `{"stream":true}`},
+		{"/v1/images/generations", "application/json", `{"stream":false}`},
+		{"/v1/chat/completions", "text/event-stream;chat", `{"stream":true}`},
+		{"/v1/chat/completions", "application/json", `{"stream":false}`},
+	} {
+		got := do(t, request(t, http.MethodPost, g.at(c.path+"?kind="+url.QueryEscape(c.kind)), c.body))
+		require.Equal(t, 200, got.status, "%s: %.300s", c.kind, got.body)
+		require.True(t, said[c.kind] == got.body, "%s %s: %d bytes of %d", c.path, c.kind, len(got.body), len(said[c.kind]))
+	}
+	require.Zero(t, fallback.asked.Load())
+}
+
+// Without a fallback and without a limit for the first content nothing is held back.
+func TestWithoutAFallbackWhatPrecedesTheContentPassesAtOnce(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	var calls errgroup.Group
+	var cells []*cell
+	var things []any
+	for _, f := range []fault{
+		{"sends headers and no more", sendsHeadersOnly, ending{idleEvents, "upstream_timeout", never, ""}, ending{}},
+		{"sends what precedes the content and no more", opens, ending{idleEvents, "upstream_timeout", never, ""}, ending{}},
+		{"sends comments for ever", comments, ending{endless, "client_gone", never, ""}, ending{}},
+		{"breaks off within the first event with content", cutsTheFirstLine, ending{cutEvents, "upstream_cut", never, ""}, ending{}},
+		{"breaks the encoding in chunks before any content", breaksChunksFirst, ending{cutEvents, "upstream_cut", never, ""}, ending{}},
+		{"answers 200, and an error as the first event", failsFirst, ending{asItCame, "upstream_error", never, ""}, ending{}},
+		{"breaks off after some of the content", cutsAfterAnEvent, ending{cutEvents, "upstream_cut", never, ""}, ending{}},
+		{"has nothing to say", answersNothing, ending{asItCame, "complete", never, ""}, ending{}},
+	} {
+		for _, d := range []*dialect{openAIDialect, anthropicDialect} {
+			c := newCell(g, fmt.Sprint("/", len(cells)), f, d, true, modes[0])
+			c.api.Limits.FirstContent = 0
+			cells, things = append(cells, c), append(things, c.api, c.primary, c.fallback)
+		}
+	}
+	g.serveAll(things...)
+	for _, c := range cells {
+		calls.Go(func() error { return c.call(g) })
+	}
+	require.NoError(t, calls.Wait())
+	mistakes := append(mistakesSeen(cells), mistakesCounted(cells, g.metrics())...)
+	mistakes = append(mistakes, mistakesRecorded(cells, g.usage(len(cells)))...)
+	require.Empty(t, strings.Join(mistakes, "\n"))
+}
+
+// A stream that fails over TLS and HTTP/2 does so in the client's eyes as one over plain HTTP/1.1 does.
+func TestFaultsOverHTTP2(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	u := newCutUpstream(t, true)
+	var versions sync.Map
+	u.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		versions.Store(r.ProtoMajor, true)
+		said := openAIDialect.as("primary")
+		pass := func(text string) {
+			_, _ = io.WriteString(w, text)
+			_ = http.NewResponseController(w).Flush()
+		}
+		kind := r.URL.Query().Get("kind")
+		if kind == "silent" {
+			<-r.Context().Done()
+			return
+		}
+		if kind == "busy" {
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		pass(said.opening)
+		if kind == "role" {
+			<-r.Context().Done()
+			return
+		}
+		if kind == "reset" {
+			panic(http.ErrAbortHandler)
+		}
+		pass(said.first)
+		time.Sleep(slowPause)
+		switch kind {
+		case "cut":
+			panic(http.ErrAbortHandler)
+		case "idle":
+			<-r.Context().Done()
+		case "whole":
+			pass(said.ending)
+		}
+	})
+	s := g.outside(u.URL)
+	good, f := g.failing("good", answers)
+	alone, helped := apiOf(s.ID, chatRoute), chatsWith(s.ID, snapshot.Target{ServiceID: good.ID})
+	alone.Limits, alone.BasePath, alone.RemoveBasePath = usualLimits(), "/alone", true
+	g.serveAll(s, good, alone, helped)
+	begun := strings.ReplaceAll(openAIDialect.opening+openAIDialect.first, "MODEL", "primary")
+	for _, c := range []struct {
+		kind   string
+		status int
+		code   string // of the refusal, or of the event at the end
+		falls  bool
+	}{
+		{"silent", 504, "first_content_timeout", true}, {"busy", 429, "", true}, {"role", 504, "first_content_timeout", true},
+		{"reset", 502, "engine_failed", true}, {"cut", 200, "upstream_cut", false}, {"idle", 200, "upstream_idle_timeout", false},
+		{"early", 200, "upstream_cut", false}, {"whole", 200, "", false},
+	} {
+		got := do(t, request(t, http.MethodPost, g.at("/alone/v1/chat/completions?kind="+c.kind), `{"stream":true}`))
+		require.Equal(t, c.status, got.status, "%s: %s", c.kind, got.body)
+		switch {
+		case c.status == 200 && c.code != "":
+			last, found := strings.CutPrefix(got.body, begun)
+			require.True(t, found, "%s: %s", c.kind, got.body)
+			code, err := errorEvent(openAIDialect, last)
+			require.NoError(t, err, c.kind)
+			require.Equal(t, "the error "+c.code, code, c.kind)
+		case c.status == 200:
+			require.Equal(t, begun+strings.ReplaceAll(openAIDialect.ending, "MODEL", "primary"), got.body)
+		case c.code != "":
+			require.Equal(t, c.code, got.code(t))
+		}
+		before := f.asked.Load()
+		got = do(t, request(t, http.MethodPost, g.at("/v1/chat/completions?kind="+c.kind), `{"stream":true}`))
+		require.Equal(t, 200, got.status, "%s: %s", c.kind, got.body)
+		require.Equal(t, c.falls, f.asked.Load() == before+1, c.kind)
+		require.Equal(t, c.falls, strings.Contains(got.body, `"good"`), "%s: %s", c.kind, got.body)
+	}
+	_, spoken := versions.Load(2)
+	require.True(t, spoken)
+	g.await(func() bool { return u.streams.Load() == 0 })
+}
+
+// A gateway that shuts down tells those whose answer has not begun so, and asks nobody else for it.
+func TestAShutdownIsNoFailureOfAService(t *testing.T) {
+	t.Parallel()
+	g := prepareRig(t, newDB(t))
+	g.settings.DrainTimeout = 50 * time.Millisecond
+	g.start()
+	g.awaitReady()
+	silent, first := g.failing("silent", opens)
+	good, second := g.failing("good", answers)
+	a := chatsWith(silent.ID, snapshot.Target{ServiceID: good.ID})
+	a.Limits = nil
+	g.serveAll(silent, good, a)
+	type result struct {
+		answer
+		err error
+	}
+	answered := make(chan result, 2)
+	for _, stream := range []bool{true, false} {
+		go func() {
+			resp, err := client.Do(request(t, http.MethodPost, g.at("/v1/chat/completions"), fmt.Sprintf(`{"stream":%t}`, stream)))
+			if err != nil {
+				answered <- result{err: err}
+				return
+			}
+			text, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			answered <- result{answer{resp.StatusCode, resp.Header, string(text)}, err}
+		}()
+	}
+	g.await(func() bool { return first.asked.Load() == 2 })
+	g.halt()
+	for range 2 {
+		got := <-answered
+		require.NoError(t, got.err)
+		require.Equal(t, []any{503, "gateway_shutting_down"}, []any{got.status, got.code(t)})
+		require.Equal(t, "1", got.header.Get("Retry-After"))
+	}
+	require.Zero(t, second.asked.Load())
+}
+
+// A path may be asked for with one slash more at its end, and is then the same.
+func TestAChatWithASlashAtItsEndIsAChat(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	s, _ := g.failing("one", func(x *exchange) {
+		x.dialect, x.streamed = openAIDialect.as("one"), true
+		endsTooEarly(x)
+	})
+	g.serveAll(s, apiOf(s.ID, chatRoute))
+	got := do(t, request(t, http.MethodPost, g.at("/v1/chat/completions/"), `{"stream":true}`))
+	require.Equal(t, 200, got.status)
+	require.Contains(t, got.body, `"code":"upstream_cut"`)
 }

@@ -1246,7 +1246,7 @@ type DecidedCandidate struct {
 
 // DecidedFallback Where the request goes while the services before fail and nothing of an answer has been passed on.
 type DecidedFallback struct {
-	// After What leads to the next service. UpstreamCode: a 4xx or 5xx of a service. ConnectFailure: it cannot be reached. Ejection: it has failed too often lately. BrokenAnswer: it breaks off or reports an error before its first content. FirstByteTimeout: the first content of a stream takes too long.
+	// After What leads to the next service. UpstreamCode: a 4xx or 5xx of a service. ConnectFailure: it cannot be reached. Ejection: it has failed too often lately. BrokenAnswer: it breaks off, falls silent or reports an error before its first content. FirstByteTimeout: the first content of a stream takes too long.
 	//
 	// Example: ["UpstreamCode","ConnectFailure","Ejection","BrokenAnswer"]
 	After []string `json:"after"`
