@@ -104,6 +104,36 @@ func (c *Client) DescribeDBInstances(ctx context.Context, request gpdb.DescribeD
 	return call[gpdb.DescribeDBInstancesResponse](ctx, c.gpdb.DescribeDBInstances, request)
 }
 
+// DescribeDBInstanceAttribute shows one instance.
+func (c *Client) DescribeDBInstanceAttribute(ctx context.Context, request gpdb.DescribeDBInstanceAttributeRequest) (*gpdb.DescribeDBInstanceAttributeResponse, error) {
+	return call[gpdb.DescribeDBInstanceAttributeResponse](ctx, c.gpdb.DescribeDBInstanceAttribute, request)
+}
+
+// ModifyDBInstanceResourceGroup moves an instance to another resource group.
+func (c *Client) ModifyDBInstanceResourceGroup(ctx context.Context, request gpdb.ModifyDBInstanceResourceGroupRequest) (*gpdb.ModifyDBInstanceResourceGroupResponse, error) {
+	return call[gpdb.ModifyDBInstanceResourceGroupResponse](ctx, c.gpdb.ModifyDBInstanceResourceGroup, request)
+}
+
+// DeleteDBInstance deletes an instance that has no model services.
+func (c *Client) DeleteDBInstance(ctx context.Context, request gpdb.DeleteDBInstanceRequest) (*gpdb.DeleteDBInstanceResponse, error) {
+	return call[gpdb.DeleteDBInstanceResponse](ctx, c.gpdb.DeleteDBInstance, request)
+}
+
+// DescribeRegions shows the endpoint's region and its zones.
+func (c *Client) DescribeRegions(ctx context.Context, request gpdb.DescribeRegionsRequest) (*gpdb.DescribeRegionsResponse, error) {
+	return call[gpdb.DescribeRegionsResponse](ctx, c.gpdb.DescribeRegions, request)
+}
+
+// AddAINode adds AI nodes to an instance.
+func (c *Client) AddAINode(ctx context.Context, request gpdb.AddAINodeRequest) (*gpdb.AddAINodeResponse, error) {
+	return call[gpdb.AddAINodeResponse](ctx, c.gpdb.AddAINode, request)
+}
+
+// DeleteAINode deletes AI nodes that no model service uses.
+func (c *Client) DeleteAINode(ctx context.Context, request gpdb.DeleteAINodeRequest) (*gpdb.DeleteAINodeResponse, error) {
+	return call[gpdb.DeleteAINodeResponse](ctx, c.gpdb.DeleteAINode, request)
+}
+
 const maxResponse = 16 << 20
 
 func call[Response, Request any](

@@ -121,6 +121,20 @@ func toNodeSpec(info gpdbapi.AINodeSpecInfo) instance.NodeSpec {
 	return instance.NodeSpec{Spec: info.AINodeSpec, Count: count}
 }
 
+func toAddedNodeSpec(info gpdbapi.AddedAINodeSpecInfo) instance.NodeSpec {
+	return toNodeSpec(gpdbapi.AINodeSpecInfo{AINodeSpec: info.NodeSpec, AINodeNum: info.NodeNum})
+}
+
+func toDeletion(accountID string, body *gpdbapi.DeleteAINodeRequest) instance.Deletion {
+	return instance.Deletion{
+		AccountID:    accountID,
+		DBInstanceID: body.DBInstanceId,
+		PoolID:       orZero(body.AINodePoolId),
+		Names:        orZero(body.NodeNames),
+		Count:        int(orZero(body.AINodeNum)),
+	}
+}
+
 func toTags(tags *[]common.Tag) map[string]string {
 	byKey := map[string]string{}
 	for _, tag := range orZero(tags) {
@@ -166,6 +180,21 @@ func fromInstance(in instance.Instance) gpdbapi.DBInstance {
 		Tags:                  gpdbapi.DBInstanceTags{Tag: fromTags(in.Tags)},
 	}
 }
+
+func fromAttribute(in instance.Instance, allowed string) gpdbapi.DBInstanceAttribute {
+	return gpdbapi.DBInstanceAttribute{
+		DBInstanceId:          in.ID,
+		DBInstanceDescription: in.Description,
+		DBInstanceStatus:      gpdbapi.Running,
+		RegionId:              in.RegionID,
+		ResourceGroupId:       in.ResourceGroupID,
+		SecurityIPList:        allowed,
+		CreationTime:          fromTime(in.CreatedAt),
+		Tags:                  gpdbapi.DBInstanceTags{Tag: fromTags(in.Tags)},
+	}
+}
+
+func fromZone(name string) gpdbapi.Zone { return gpdbapi.Zone{ZoneId: name} }
 
 func fromTags(byKey map[string]string) []common.Tag {
 	tags := make([]common.Tag, 0, len(byKey))
