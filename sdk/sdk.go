@@ -134,6 +134,16 @@ func (c *Client) DeleteAINode(ctx context.Context, request gpdb.DeleteAINodeRequ
 	return call[gpdb.DeleteAINodeResponse](ctx, c.gpdb.DeleteAINode, request)
 }
 
+// ModifySecurityIps changes who may call model services.
+func (c *Client) ModifySecurityIps(ctx context.Context, request gpdb.ModifySecurityIpsRequest) (*gpdb.ModifySecurityIpsResponse, error) {
+	return call[gpdb.ModifySecurityIpsResponse](ctx, c.gpdb.ModifySecurityIps, request)
+}
+
+// DescribeDBInstanceIPArrayList shows the IP arrays of an instance.
+func (c *Client) DescribeDBInstanceIPArrayList(ctx context.Context, request gpdb.DescribeDBInstanceIPArrayListRequest) (*gpdb.DescribeDBInstanceIPArrayListResponse, error) {
+	return call[gpdb.DescribeDBInstanceIPArrayListResponse](ctx, c.gpdb.DescribeDBInstanceIPArrayList, request)
+}
+
 const maxResponse = 16 << 20
 
 func call[Response, Request any](

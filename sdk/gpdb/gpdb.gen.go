@@ -89,6 +89,36 @@ func (e ModelServiceStatus) Valid() bool {
 	}
 }
 
+// Defines values for ModifySecurityIpsRequestModifyMode.
+const (
+	Append ModifySecurityIpsRequestModifyMode = "Append"
+	Cover  ModifySecurityIpsRequestModifyMode = "Cover"
+	Delete ModifySecurityIpsRequestModifyMode = "Delete"
+	N0     ModifySecurityIpsRequestModifyMode = "0"
+	N1     ModifySecurityIpsRequestModifyMode = "1"
+	N2     ModifySecurityIpsRequestModifyMode = "2"
+)
+
+// Valid indicates whether the value is a known member of the ModifySecurityIpsRequestModifyMode enum.
+func (e ModifySecurityIpsRequestModifyMode) Valid() bool {
+	switch e {
+	case Append:
+		return true
+	case Cover:
+		return true
+	case Delete:
+		return true
+	case N0:
+		return true
+	case N1:
+		return true
+	case N2:
+		return true
+	default:
+		return false
+	}
+}
+
 // AINode defines model for AINode.
 type AINode struct {
 	// BindObject model_serving while a model service uses it, else empty.
@@ -732,6 +762,34 @@ type DescribeDBInstanceAttributeResponse struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// DescribeDBInstanceIPArrayListRequest defines model for DescribeDBInstanceIPArrayListRequest.
+type DescribeDBInstanceIPArrayListRequest struct {
+	// DBInstanceIPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+	//
+	// Example: default
+	DBInstanceIPArrayName *IPArrayName `json:"DBInstanceIPArrayName,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+}
+
+// DescribeDBInstanceIPArrayListResponse defines model for DescribeDBInstanceIPArrayListResponse.
+type DescribeDBInstanceIPArrayListResponse struct {
+	Items IPArrayItems `json:"Items"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
 // DescribeDBInstancesRequest defines model for DescribeDBInstancesRequest.
 type DescribeDBInstancesRequest struct {
 	// DBInstanceCategories Narrows by a property of the original's databases; it has no effect here.
@@ -906,6 +964,29 @@ type DescribeRegionsResponse struct {
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId RequestId `json:"RequestId"`
 }
+
+// IPArray defines model for IPArray.
+type IPArray struct {
+	// DBInstanceIPArrayAttribute The mark that is kept with it.
+	DBInstanceIPArrayAttribute string `json:"DBInstanceIPArrayAttribute"`
+
+	// DBInstanceIPArrayName The name of the array.
+	DBInstanceIPArrayName string `json:"DBInstanceIPArrayName"`
+
+	// SecurityIPList Its entries.
+	SecurityIPList string `json:"SecurityIPList"`
+}
+
+// IPArrayItems defines model for IPArrayItems.
+type IPArrayItems struct {
+	// DBInstanceIPArray The arrays.
+	DBInstanceIPArray []IPArray `json:"DBInstanceIPArray"`
+}
+
+// IPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+//
+// Example: default
+type IPArrayName = string
 
 // IgnoredBigNumber Describes a database of the original; it has no effect here.
 //
@@ -1122,6 +1203,52 @@ type ModifyDBInstanceResourceGroupResponse struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// ModifySecurityIpsRequest defines model for ModifySecurityIpsRequest.
+type ModifySecurityIpsRequest struct {
+	// DBInstanceIPArrayAttribute A mark that is kept with the array, such as hidden. Absent leaves it as it is.
+	//
+	// Example: hidden
+	DBInstanceIPArrayAttribute *string `json:"DBInstanceIPArrayAttribute,omitempty"`
+
+	// DBInstanceIPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+	//
+	// Example: default
+	DBInstanceIPArrayName *IPArrayName `json:"DBInstanceIPArrayName,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModifyMode Cover or 0 puts the list in the place of the array's, Append or 1 adds it, Delete or 2 takes it out. An array that loses its last entry is deleted; default, and that of a model service, is then 127.0.0.1.
+	//
+	// Example: Append
+	ModifyMode *ModifySecurityIpsRequestModifyMode `json:"ModifyMode,omitempty"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+
+	// SecurityIPList Up to 1,000 addresses or CIDR blocks, IPv4 or IPv6, separated by commas. 127.0.0.1 means exactly that address.
+	//
+	// Example: 10.0.0.0/8,127.0.0.1
+	SecurityIPList SecurityIPList `json:"SecurityIPList"`
+}
+
+// ModifySecurityIpsRequestModifyMode Cover or 0 puts the list in the place of the array's, Append or 1 adds it, Delete or 2 takes it out. An array that loses its last entry is deleted; default, and that of a model service, is then 127.0.0.1.
+//
+// Example: Append
+type ModifySecurityIpsRequestModifyMode string
+
+// ModifySecurityIpsResponse defines model for ModifySecurityIpsResponse.
+type ModifySecurityIpsResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
 // Region defines model for Region.
 type Region struct {
 	// RegionId The region of the endpoint. One endpoint serves one region.
@@ -1204,6 +1331,9 @@ type DeleteModelServiceJSONRequestBody = DeleteModelServiceRequest
 // DescribeDBInstanceAttributeJSONRequestBody defines body for DescribeDBInstanceAttribute for application/json ContentType.
 type DescribeDBInstanceAttributeJSONRequestBody = DescribeDBInstanceAttributeRequest
 
+// DescribeDBInstanceIPArrayListJSONRequestBody defines body for DescribeDBInstanceIPArrayList for application/json ContentType.
+type DescribeDBInstanceIPArrayListJSONRequestBody = DescribeDBInstanceIPArrayListRequest
+
 // DescribeDBInstancesJSONRequestBody defines body for DescribeDBInstances for application/json ContentType.
 type DescribeDBInstancesJSONRequestBody = DescribeDBInstancesRequest
 
@@ -1224,6 +1354,9 @@ type ListSupportModelsJSONRequestBody = ListSupportModelsRequest
 
 // ModifyDBInstanceResourceGroupJSONRequestBody defines body for ModifyDBInstanceResourceGroup for application/json ContentType.
 type ModifyDBInstanceResourceGroupJSONRequestBody = ModifyDBInstanceResourceGroupRequest
+
+// ModifySecurityIpsJSONRequestBody defines body for ModifySecurityIps for application/json ContentType.
+type ModifySecurityIpsJSONRequestBody = ModifySecurityIpsRequest
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1425,6 +1558,20 @@ type ClientInterface interface {
 	// Corresponds with POST /DescribeDBInstanceAttribute (the `DescribeDBInstanceAttribute` operationId).
 	DescribeDBInstanceAttribute(ctx context.Context, body DescribeDBInstanceAttributeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DescribeDBInstanceIPArrayListWithBody List the IP arrays of an instance
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+	DescribeDBInstanceIPArrayListWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeDBInstanceIPArrayList List the IP arrays of an instance
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+	DescribeDBInstanceIPArrayList(ctx context.Context, body DescribeDBInstanceIPArrayListJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DescribeDBInstancesWithBody List DB instances
 	//
 	// Takes any type of body and a specified content type.
@@ -1534,6 +1681,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
 	ModifyDBInstanceResourceGroup(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifySecurityIpsWithBody Change who may call model services
+	//
+	// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+	ModifySecurityIpsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifySecurityIps Change who may call model services
+	//
+	// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+	ModifySecurityIps(ctx context.Context, body ModifySecurityIpsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // AddAINodeWithBody Add AI nodes to an instance
@@ -1802,6 +1967,40 @@ func (c *Client) DescribeDBInstanceAttribute(ctx context.Context, body DescribeD
 	return c.Client.Do(req)
 }
 
+// DescribeDBInstanceIPArrayListWithBody List the IP arrays of an instance
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+func (c *Client) DescribeDBInstanceIPArrayListWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeDBInstanceIPArrayListRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeDBInstanceIPArrayList List the IP arrays of an instance
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+func (c *Client) DescribeDBInstanceIPArrayList(ctx context.Context, body DescribeDBInstanceIPArrayListJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeDBInstanceIPArrayListRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DescribeDBInstancesWithBody List DB instances
 //
 // Takes any type of body and a specified content type.
@@ -2042,6 +2241,44 @@ func (c *Client) ModifyDBInstanceResourceGroupWithBody(ctx context.Context, cont
 // Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
 func (c *Client) ModifyDBInstanceResourceGroup(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewModifyDBInstanceResourceGroupRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifySecurityIpsWithBody Change who may call model services
+//
+// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+func (c *Client) ModifySecurityIpsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifySecurityIpsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifySecurityIps Change who may call model services
+//
+// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+func (c *Client) ModifySecurityIps(ctx context.Context, body ModifySecurityIpsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifySecurityIpsRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2313,6 +2550,46 @@ func NewDescribeDBInstanceAttributeRequestWithBody(server string, contentType st
 	}
 
 	operationPath := fmt.Sprintf("/DescribeDBInstanceAttribute")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDescribeDBInstanceIPArrayListRequest calls the generic DescribeDBInstanceIPArrayList builder with application/json body
+func NewDescribeDBInstanceIPArrayListRequest(server string, body DescribeDBInstanceIPArrayListJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDescribeDBInstanceIPArrayListRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDescribeDBInstanceIPArrayListRequestWithBody constructs an http.Request for the DescribeDBInstanceIPArrayList method, with any body, and a specified content type
+func NewDescribeDBInstanceIPArrayListRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DescribeDBInstanceIPArrayList")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2612,6 +2889,46 @@ func NewModifyDBInstanceResourceGroupRequestWithBody(server string, contentType 
 	return req, nil
 }
 
+// NewModifySecurityIpsRequest calls the generic ModifySecurityIps builder with application/json body
+func NewModifySecurityIpsRequest(server string, body ModifySecurityIpsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewModifySecurityIpsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewModifySecurityIpsRequestWithBody constructs an http.Request for the ModifySecurityIps method, with any body, and a specified content type
+func NewModifySecurityIpsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ModifySecurityIps")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -2782,6 +3099,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /DescribeDBInstanceAttribute (the `DescribeDBInstanceAttribute` operationId).
 	DescribeDBInstanceAttributeWithResponse(ctx context.Context, body DescribeDBInstanceAttributeJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeDBInstanceAttributeResult, error)
 
+	// DescribeDBInstanceIPArrayListWithBodyWithResponse List the IP arrays of an instance
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+	DescribeDBInstanceIPArrayListWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeDBInstanceIPArrayListResult, error)
+
+	// DescribeDBInstanceIPArrayListWithResponse List the IP arrays of an instance
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+	DescribeDBInstanceIPArrayListWithResponse(ctx context.Context, body DescribeDBInstanceIPArrayListJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeDBInstanceIPArrayListResult, error)
+
 	// DescribeDBInstancesWithBodyWithResponse List DB instances
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -2891,6 +3222,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
 	ModifyDBInstanceResourceGroupWithResponse(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyDBInstanceResourceGroupResult, error)
+
+	// ModifySecurityIpsWithBodyWithResponse Change who may call model services
+	//
+	// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+	ModifySecurityIpsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifySecurityIpsResult, error)
+
+	// ModifySecurityIpsWithResponse Change who may call model services
+	//
+	// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+	ModifySecurityIpsWithResponse(ctx context.Context, body ModifySecurityIpsJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifySecurityIpsResult, error)
 }
 
 type AddAINodeResult struct {
@@ -3223,6 +3572,54 @@ func (r DescribeDBInstanceAttributeResult) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r DescribeDBInstanceAttributeResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DescribeDBInstanceIPArrayListResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DescribeDBInstanceIPArrayListResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DescribeDBInstanceIPArrayListResult) GetJSON200() *DescribeDBInstanceIPArrayListResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DescribeDBInstanceIPArrayListResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DescribeDBInstanceIPArrayListResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DescribeDBInstanceIPArrayListResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DescribeDBInstanceIPArrayListResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DescribeDBInstanceIPArrayListResult) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3565,6 +3962,54 @@ func (r ModifyDBInstanceResourceGroupResult) ContentType() string {
 	return ""
 }
 
+type ModifySecurityIpsResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ModifySecurityIpsResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ModifySecurityIpsResult) GetJSON200() *ModifySecurityIpsResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ModifySecurityIpsResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ModifySecurityIpsResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ModifySecurityIpsResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ModifySecurityIpsResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ModifySecurityIpsResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // AddAINodeWithBodyWithResponse Add AI nodes to an instance
 //
 // Takes free accelerators of the hosts, as CreateDBInstance does. The nodes exist when the call returns. It has no ClientToken: a call that is sent again adds nodes again.
@@ -3775,6 +4220,32 @@ func (c *ClientWithResponses) DescribeDBInstanceAttributeWithResponse(ctx contex
 	return ParseDescribeDBInstanceAttributeResult(rsp)
 }
 
+// DescribeDBInstanceIPArrayListWithBodyWithResponse List the IP arrays of an instance
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+func (c *ClientWithResponses) DescribeDBInstanceIPArrayListWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeDBInstanceIPArrayListResult, error) {
+	rsp, err := c.DescribeDBInstanceIPArrayListWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeDBInstanceIPArrayListResult(rsp)
+}
+
+// DescribeDBInstanceIPArrayListWithResponse List the IP arrays of an instance
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+func (c *ClientWithResponses) DescribeDBInstanceIPArrayListWithResponse(ctx context.Context, body DescribeDBInstanceIPArrayListJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeDBInstanceIPArrayListResult, error) {
+	rsp, err := c.DescribeDBInstanceIPArrayList(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeDBInstanceIPArrayListResult(rsp)
+}
+
 // DescribeDBInstancesWithBodyWithResponse List DB instances
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -3967,6 +4438,36 @@ func (c *ClientWithResponses) ModifyDBInstanceResourceGroupWithResponse(ctx cont
 		return nil, err
 	}
 	return ParseModifyDBInstanceResourceGroupResult(rsp)
+}
+
+// ModifySecurityIpsWithBodyWithResponse Change who may call model services
+//
+// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+func (c *ClientWithResponses) ModifySecurityIpsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifySecurityIpsResult, error) {
+	rsp, err := c.ModifySecurityIpsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifySecurityIpsResult(rsp)
+}
+
+// ModifySecurityIpsWithResponse Change who may call model services
+//
+// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+func (c *ClientWithResponses) ModifySecurityIpsWithResponse(ctx context.Context, body ModifySecurityIpsJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifySecurityIpsResult, error) {
+	rsp, err := c.ModifySecurityIps(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifySecurityIpsResult(rsp)
 }
 
 // ParseAddAINodeResult parses an HTTP response from a AddAINodeWithResponse call
@@ -4200,6 +4701,39 @@ func ParseDescribeDBInstanceAttributeResult(rsp *http.Response) (*DescribeDBInst
 	return response, nil
 }
 
+// ParseDescribeDBInstanceIPArrayListResult parses an HTTP response from a DescribeDBInstanceIPArrayListWithResponse call
+func ParseDescribeDBInstanceIPArrayListResult(rsp *http.Response) (*DescribeDBInstanceIPArrayListResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DescribeDBInstanceIPArrayListResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DescribeDBInstanceIPArrayListResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseDescribeDBInstancesResult parses an HTTP response from a DescribeDBInstancesWithResponse call
 func ParseDescribeDBInstancesResult(rsp *http.Response) (*DescribeDBInstancesResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -4414,6 +4948,39 @@ func ParseModifyDBInstanceResourceGroupResult(rsp *http.Response) (*ModifyDBInst
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ModifyDBInstanceResourceGroupResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseModifySecurityIpsResult parses an HTTP response from a ModifySecurityIpsWithResponse call
+func ParseModifySecurityIpsResult(rsp *http.Response) (*ModifySecurityIpsResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ModifySecurityIpsResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ModifySecurityIpsResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

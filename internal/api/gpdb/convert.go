@@ -135,6 +135,31 @@ func toDeletion(accountID string, body *gpdbapi.DeleteAINodeRequest) instance.De
 	}
 }
 
+// modes are the words for what is done with a list; absent is Cover.
+var modes = map[gpdbapi.ModifySecurityIpsRequestModifyMode]instance.IPMode{
+	gpdbapi.Cover: instance.Cover, gpdbapi.Append: instance.Append, gpdbapi.Delete: instance.Delete,
+	gpdbapi.N0: instance.Cover, gpdbapi.N1: instance.Append, gpdbapi.N2: instance.Delete,
+}
+
+func toIPChange(accountID string, body *gpdbapi.ModifySecurityIpsRequest) instance.IPChange {
+	return instance.IPChange{
+		AccountID:    accountID,
+		DBInstanceID: body.DBInstanceId,
+		Array:        orZero(body.DBInstanceIPArrayName),
+		Attribute:    body.DBInstanceIPArrayAttribute,
+		Mode:         modes[orZero(body.ModifyMode)],
+		List:         body.SecurityIPList,
+	}
+}
+
+func fromIPArray(array instance.IPArray) gpdbapi.IPArray {
+	return gpdbapi.IPArray{
+		DBInstanceIPArrayName:      array.Name,
+		DBInstanceIPArrayAttribute: array.Attribute,
+		SecurityIPList:             array.List,
+	}
+}
+
 func toTags(tags *[]common.Tag) map[string]string {
 	byKey := map[string]string{}
 	for _, tag := range orZero(tags) {

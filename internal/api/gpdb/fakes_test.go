@@ -48,6 +48,7 @@ type domain struct {
 	tokens map[string]bool
 
 	deletion instance.Deletion
+	ips      instance.IPChange
 }
 
 func (d *domain) answer(accountID, dbInstanceID string) error {
@@ -93,6 +94,11 @@ func (s services) Delete(ctx context.Context, accountID, dbInstanceID, id string
 		return err
 	}
 	return s.done(ctx, idempotency.Key{}, id)
+}
+
+func (s services) ModifyIPs(ctx context.Context, change instance.IPChange) error {
+	s.ips = change
+	return s.change(ctx, idempotency.Key{}, change.AccountID, change.DBInstanceID)
 }
 
 func service() modelservice.Service {
@@ -150,6 +156,10 @@ func (i instances) AddNodes(ctx context.Context, accountID, dbInstanceID, poolID
 func (i instances) DeleteNodes(ctx context.Context, deletion instance.Deletion) ([]string, error) {
 	i.deletion = deletion
 	return []string{"ai-3"}, i.change(ctx, idempotency.Key{}, deletion.AccountID, deletion.DBInstanceID)
+}
+
+func (i instances) IPArrays(_ context.Context, accountID, dbInstanceID, _ string) ([]instance.IPArray, error) {
+	return []instance.IPArray{{Name: "default", List: "127.0.0.1"}}, i.answer(accountID, dbInstanceID)
 }
 
 func (i instances) Zones(context.Context) ([]string, error) { return []string{"host-a"}, i.err }

@@ -19,6 +19,7 @@ type Services interface {
 	Describe(ctx context.Context, accountID, dbInstanceID, id string) (modelservice.Service, error)
 	List(ctx context.Context, accountID, dbInstanceID string, page instance.Page) ([]modelservice.Service, int, error)
 	Delete(ctx context.Context, accountID, dbInstanceID, id string) error
+	ModifyIPs(ctx context.Context, change instance.IPChange) error
 }
 
 // Instances keeps DB instances and their AI nodes.
@@ -31,6 +32,7 @@ type Instances interface {
 	Pools(ctx context.Context, accountID, dbInstanceID string) ([]instance.Pool, error)
 	AddNodes(ctx context.Context, accountID, dbInstanceID, poolID string, specs []instance.NodeSpec) (names []string, err error)
 	DeleteNodes(ctx context.Context, deletion instance.Deletion) (names []string, err error)
+	IPArrays(ctx context.Context, accountID, dbInstanceID, name string) ([]instance.IPArray, error)
 	Zones(ctx context.Context) ([]string, error)
 }
 

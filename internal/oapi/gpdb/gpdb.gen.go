@@ -91,6 +91,36 @@ func (e ModelServiceStatus) Valid() bool {
 	}
 }
 
+// Defines values for ModifySecurityIpsRequestModifyMode.
+const (
+	Append ModifySecurityIpsRequestModifyMode = "Append"
+	Cover  ModifySecurityIpsRequestModifyMode = "Cover"
+	Delete ModifySecurityIpsRequestModifyMode = "Delete"
+	N0     ModifySecurityIpsRequestModifyMode = "0"
+	N1     ModifySecurityIpsRequestModifyMode = "1"
+	N2     ModifySecurityIpsRequestModifyMode = "2"
+)
+
+// Valid indicates whether the value is a known member of the ModifySecurityIpsRequestModifyMode enum.
+func (e ModifySecurityIpsRequestModifyMode) Valid() bool {
+	switch e {
+	case Append:
+		return true
+	case Cover:
+		return true
+	case Delete:
+		return true
+	case N0:
+		return true
+	case N1:
+		return true
+	case N2:
+		return true
+	default:
+		return false
+	}
+}
+
 // AINode defines model for AINode.
 type AINode struct {
 	// BindObject model_serving while a model service uses it, else empty.
@@ -734,6 +764,34 @@ type DescribeDBInstanceAttributeResponse struct {
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
+// DescribeDBInstanceIPArrayListRequest defines model for DescribeDBInstanceIPArrayListRequest.
+type DescribeDBInstanceIPArrayListRequest struct {
+	// DBInstanceIPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+	//
+	// Example: default
+	DBInstanceIPArrayName *IPArrayName `json:"DBInstanceIPArrayName,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+}
+
+// DescribeDBInstanceIPArrayListResponse defines model for DescribeDBInstanceIPArrayListResponse.
+type DescribeDBInstanceIPArrayListResponse struct {
+	Items IPArrayItems `json:"Items"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
 // DescribeDBInstancesRequest defines model for DescribeDBInstancesRequest.
 type DescribeDBInstancesRequest struct {
 	// DBInstanceCategories Narrows by a property of the original's databases; it has no effect here.
@@ -908,6 +966,29 @@ type DescribeRegionsResponse struct {
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
+
+// IPArray defines model for IPArray.
+type IPArray struct {
+	// DBInstanceIPArrayAttribute The mark that is kept with it.
+	DBInstanceIPArrayAttribute string `json:"DBInstanceIPArrayAttribute"`
+
+	// DBInstanceIPArrayName The name of the array.
+	DBInstanceIPArrayName string `json:"DBInstanceIPArrayName"`
+
+	// SecurityIPList Its entries.
+	SecurityIPList string `json:"SecurityIPList"`
+}
+
+// IPArrayItems defines model for IPArrayItems.
+type IPArrayItems struct {
+	// DBInstanceIPArray The arrays.
+	DBInstanceIPArray []IPArray `json:"DBInstanceIPArray"`
+}
+
+// IPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+//
+// Example: default
+type IPArrayName = string
 
 // IgnoredBigNumber Describes a database of the original; it has no effect here.
 //
@@ -1124,6 +1205,52 @@ type ModifyDBInstanceResourceGroupResponse struct {
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
+// ModifySecurityIpsRequest defines model for ModifySecurityIpsRequest.
+type ModifySecurityIpsRequest struct {
+	// DBInstanceIPArrayAttribute A mark that is kept with the array, such as hidden. Absent leaves it as it is.
+	//
+	// Example: hidden
+	DBInstanceIPArrayAttribute *string `json:"DBInstanceIPArrayAttribute,omitempty"`
+
+	// DBInstanceIPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+	//
+	// Example: default
+	DBInstanceIPArrayName *IPArrayName `json:"DBInstanceIPArrayName,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModifyMode Cover or 0 puts the list in the place of the array's, Append or 1 adds it, Delete or 2 takes it out. An array that loses its last entry is deleted; default, and that of a model service, is then 127.0.0.1.
+	//
+	// Example: Append
+	ModifyMode *ModifySecurityIpsRequestModifyMode `json:"ModifyMode,omitempty"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+
+	// SecurityIPList Up to 1,000 addresses or CIDR blocks, IPv4 or IPv6, separated by commas. 127.0.0.1 means exactly that address.
+	//
+	// Example: 10.0.0.0/8,127.0.0.1
+	SecurityIPList SecurityIPList `json:"SecurityIPList"`
+}
+
+// ModifySecurityIpsRequestModifyMode Cover or 0 puts the list in the place of the array's, Append or 1 adds it, Delete or 2 takes it out. An array that loses its last entry is deleted; default, and that of a model service, is then 127.0.0.1.
+//
+// Example: Append
+type ModifySecurityIpsRequestModifyMode string
+
+// ModifySecurityIpsResponse defines model for ModifySecurityIpsResponse.
+type ModifySecurityIpsResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
 // Region defines model for Region.
 type Region struct {
 	// RegionId The region of the endpoint. One endpoint serves one region.
@@ -1206,6 +1333,9 @@ type DeleteModelServiceJSONRequestBody = DeleteModelServiceRequest
 // DescribeDBInstanceAttributeJSONRequestBody defines body for DescribeDBInstanceAttribute for application/json ContentType.
 type DescribeDBInstanceAttributeJSONRequestBody = DescribeDBInstanceAttributeRequest
 
+// DescribeDBInstanceIPArrayListJSONRequestBody defines body for DescribeDBInstanceIPArrayList for application/json ContentType.
+type DescribeDBInstanceIPArrayListJSONRequestBody = DescribeDBInstanceIPArrayListRequest
+
 // DescribeDBInstancesJSONRequestBody defines body for DescribeDBInstances for application/json ContentType.
 type DescribeDBInstancesJSONRequestBody = DescribeDBInstancesRequest
 
@@ -1226,6 +1356,9 @@ type ListSupportModelsJSONRequestBody = ListSupportModelsRequest
 
 // ModifyDBInstanceResourceGroupJSONRequestBody defines body for ModifyDBInstanceResourceGroup for application/json ContentType.
 type ModifyDBInstanceResourceGroupJSONRequestBody = ModifyDBInstanceResourceGroupRequest
+
+// ModifySecurityIpsJSONRequestBody defines body for ModifySecurityIps for application/json ContentType.
+type ModifySecurityIpsJSONRequestBody = ModifySecurityIpsRequest
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
@@ -1250,6 +1383,9 @@ type ServerInterface interface {
 	// DescribeDBInstanceAttribute Show one DB instance
 	// (POST /DescribeDBInstanceAttribute)
 	DescribeDBInstanceAttribute(w http.ResponseWriter, r *http.Request)
+	// DescribeDBInstanceIPArrayList List the IP arrays of an instance
+	// (POST /DescribeDBInstanceIPArrayList)
+	DescribeDBInstanceIPArrayList(w http.ResponseWriter, r *http.Request)
 	// DescribeDBInstances List DB instances
 	// (POST /DescribeDBInstances)
 	DescribeDBInstances(w http.ResponseWriter, r *http.Request)
@@ -1271,6 +1407,9 @@ type ServerInterface interface {
 	// ModifyDBInstanceResourceGroup Move a DB instance to another resource group
 	// (POST /ModifyDBInstanceResourceGroup)
 	ModifyDBInstanceResourceGroup(w http.ResponseWriter, r *http.Request)
+	// ModifySecurityIps Change who may call model services
+	// (POST /ModifySecurityIps)
+	ModifySecurityIps(w http.ResponseWriter, r *http.Request)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -1380,6 +1519,20 @@ func (siw *ServerInterfaceWrapper) DescribeDBInstanceAttribute(w http.ResponseWr
 	handler.ServeHTTP(w, r)
 }
 
+// DescribeDBInstanceIPArrayList operation middleware
+func (siw *ServerInterfaceWrapper) DescribeDBInstanceIPArrayList(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DescribeDBInstanceIPArrayList(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // DescribeDBInstances operation middleware
 func (siw *ServerInterfaceWrapper) DescribeDBInstances(w http.ResponseWriter, r *http.Request) {
 
@@ -1469,6 +1622,20 @@ func (siw *ServerInterfaceWrapper) ModifyDBInstanceResourceGroup(w http.Response
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ModifyDBInstanceResourceGroup(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ModifySecurityIps operation middleware
+func (siw *ServerInterfaceWrapper) ModifySecurityIps(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ModifySecurityIps(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1612,6 +1779,8 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DeleteDBInstance", wrapper.DeleteDBInstance)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ModifyDBInstanceResourceGroup", wrapper.ModifyDBInstanceResourceGroup)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeRegions", wrapper.DescribeRegions)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ModifySecurityIps", wrapper.ModifySecurityIps)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeDBInstanceIPArrayList", wrapper.DescribeDBInstanceIPArrayList)
 
 	return m
 }
@@ -1878,6 +2047,45 @@ type DescribeDBInstanceAttributedefaultJSONResponse struct {
 }
 
 func (response DescribeDBInstanceAttributedefaultJSONResponse) VisitDescribeDBInstanceAttributeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeDBInstanceIPArrayListRequestObject struct {
+	Body *DescribeDBInstanceIPArrayListJSONRequestBody
+}
+
+type DescribeDBInstanceIPArrayListResponseObject interface {
+	VisitDescribeDBInstanceIPArrayListResponse(w http.ResponseWriter) error
+}
+
+type DescribeDBInstanceIPArrayList200JSONResponse DescribeDBInstanceIPArrayListResponse
+
+func (response DescribeDBInstanceIPArrayList200JSONResponse) VisitDescribeDBInstanceIPArrayListResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeDBInstanceIPArrayListdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DescribeDBInstanceIPArrayListdefaultJSONResponse) VisitDescribeDBInstanceIPArrayListResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2162,6 +2370,45 @@ func (response ModifyDBInstanceResourceGroupdefaultJSONResponse) VisitModifyDBIn
 	return err
 }
 
+type ModifySecurityIpsRequestObject struct {
+	Body *ModifySecurityIpsJSONRequestBody
+}
+
+type ModifySecurityIpsResponseObject interface {
+	VisitModifySecurityIpsResponse(w http.ResponseWriter) error
+}
+
+type ModifySecurityIps200JSONResponse ModifySecurityIpsResponse
+
+func (response ModifySecurityIps200JSONResponse) VisitModifySecurityIpsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ModifySecurityIpsdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ModifySecurityIpsdefaultJSONResponse) VisitModifySecurityIpsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// AddAINode Add AI nodes to an instance
@@ -2185,6 +2432,9 @@ type StrictServerInterface interface {
 	// DescribeDBInstanceAttribute Show one DB instance
 	// (POST /DescribeDBInstanceAttribute)
 	DescribeDBInstanceAttribute(ctx context.Context, request DescribeDBInstanceAttributeRequestObject) (DescribeDBInstanceAttributeResponseObject, error)
+	// DescribeDBInstanceIPArrayList List the IP arrays of an instance
+	// (POST /DescribeDBInstanceIPArrayList)
+	DescribeDBInstanceIPArrayList(ctx context.Context, request DescribeDBInstanceIPArrayListRequestObject) (DescribeDBInstanceIPArrayListResponseObject, error)
 	// DescribeDBInstances List DB instances
 	// (POST /DescribeDBInstances)
 	DescribeDBInstances(ctx context.Context, request DescribeDBInstancesRequestObject) (DescribeDBInstancesResponseObject, error)
@@ -2206,6 +2456,9 @@ type StrictServerInterface interface {
 	// ModifyDBInstanceResourceGroup Move a DB instance to another resource group
 	// (POST /ModifyDBInstanceResourceGroup)
 	ModifyDBInstanceResourceGroup(ctx context.Context, request ModifyDBInstanceResourceGroupRequestObject) (ModifyDBInstanceResourceGroupResponseObject, error)
+	// ModifySecurityIps Change who may call model services
+	// (POST /ModifySecurityIps)
+	ModifySecurityIps(ctx context.Context, request ModifySecurityIpsRequestObject) (ModifySecurityIpsResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -2464,6 +2717,37 @@ func (sh *strictHandler) DescribeDBInstanceAttribute(w http.ResponseWriter, r *h
 	}
 }
 
+// DescribeDBInstanceIPArrayList operation middleware
+func (sh *strictHandler) DescribeDBInstanceIPArrayList(w http.ResponseWriter, r *http.Request) {
+	var request DescribeDBInstanceIPArrayListRequestObject
+
+	var body DescribeDBInstanceIPArrayListJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DescribeDBInstanceIPArrayList(ctx, request.(DescribeDBInstanceIPArrayListRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DescribeDBInstanceIPArrayList")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DescribeDBInstanceIPArrayListResponseObject); ok {
+		if err := validResponse.VisitDescribeDBInstanceIPArrayListResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // DescribeDBInstances operation middleware
 func (sh *strictHandler) DescribeDBInstances(w http.ResponseWriter, r *http.Request) {
 	var request DescribeDBInstancesRequestObject
@@ -2674,6 +2958,37 @@ func (sh *strictHandler) ModifyDBInstanceResourceGroup(w http.ResponseWriter, r 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ModifyDBInstanceResourceGroupResponseObject); ok {
 		if err := validResponse.VisitModifyDBInstanceResourceGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ModifySecurityIps operation middleware
+func (sh *strictHandler) ModifySecurityIps(w http.ResponseWriter, r *http.Request) {
+	var request ModifySecurityIpsRequestObject
+
+	var body ModifySecurityIpsJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ModifySecurityIps(ctx, request.(ModifySecurityIpsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ModifySecurityIps")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ModifySecurityIpsResponseObject); ok {
+		if err := validResponse.VisitModifySecurityIpsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
