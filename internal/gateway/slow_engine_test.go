@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	thinks = 50 * time.Millisecond // a slowEngine, before a whole answer
-	pace   = time.Second           // between two events of a stream
+	thinks = 100 * time.Millisecond // a slowEngine, before a whole answer
+	pace   = time.Second            // between two events of a stream
 )
 
 var slowText = `{"choices":[{"message":{"role":"assistant","content":"` + strings.Repeat("a", 820) +
@@ -156,7 +156,14 @@ func (r *slowRig) settled() (goroutines int) {
 }
 
 // metric is the value of a metric of the process, all labels together.
-func (p *process) metric(t testing.TB, name string) int {
+func (p *process) metric(t testing.TB, name string) (total int) {
 	t.Helper()
-	return sum(get(t, "http://"+p.admin+"/metrics").body, name+`(?:\{.*\})? (\d+)`)
+	for line := range strings.Lines(get(t, "http://"+p.admin+"/metrics").body) {
+		if rest, ok := strings.CutPrefix(line, name); ok && (rest[0] == ' ' || rest[0] == '{') {
+			value, err := strconv.ParseFloat(strings.TrimSpace(rest[strings.LastIndexByte(rest, ' '):]), 64)
+			require.NoError(t, err, line)
+			total += int(value)
+		}
+	}
+	return total
 }
