@@ -97,8 +97,8 @@ func (c *call) pick(named string) (snapshot.Target, bool) {
 		return c.api.Pick(c.route, c.in.Method, named)
 	}
 	c.turn, c.chosen = observed.Pick(func(i int) *upstream.Health {
-		if u := c.cfg.Upstream(c.route.Targets[i].ServiceID); u != nil {
-			return &u.Standing.Health
+		if s := c.cfg.Standing(c.route.Targets[i].ServiceID); s != nil {
+			return &s.Health
 		}
 		return nil
 	}), true
