@@ -193,8 +193,8 @@ func TestTooManyRequestsAreServedOrRefusedAndNothingElse(t *testing.T) {
 	require.Positive(t, total.refused)
 	require.Greater(t, total.served, limit)
 	require.LessOrEqual(t, most.Load(), int64(limit))
-	g.gauge("engineshed_gateway_running", 0)
-	g.gauge("engineshed_gateway_queued", 0)
-	g.gauge("engineshed_gateway_body_bytes", 0)
-	g.gauge(`engineshed_gateway_api_running{api="`+limited.ID+`"}`, 0)
+	g.awaitGauge("engineshed_gateway_running", 0)
+	g.awaitGauge("engineshed_gateway_queued", 0)
+	g.awaitGauge("engineshed_gateway_body_bytes", 0)
+	g.awaitGauge(`engineshed_gateway_api_running{api="`+limited.ID+`"}`, 0)
 }
