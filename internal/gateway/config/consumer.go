@@ -128,7 +128,7 @@ func (b *builder) consumer(item Item, _ *Consumer) (*Consumer, error) {
 				published.ID, i, key.Source, key.Name, len(key.Hash))
 		}
 	}
-	c := &Consumer{Consumer: published, source: sourceOf(snapshot.KindConsumer, item.ID, item)}
+	c := &Consumer{Consumer: published, source: sourceOf(item.ID, item)}
 	if err := b.openToken(c); err != nil {
 		return nil, fmt.Errorf("consumer %s: its tokens: %w", c.ID, err)
 	}
