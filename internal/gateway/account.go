@@ -163,11 +163,12 @@ func (c *call) endState(outcome config.Outcome) record.EndState {
 
 // isChat reports whether what is asked for is an answer whose stream says when it is over.
 func (c *call) isChat() bool {
+	path := strings.TrimSuffix(c.path, "/")
 	switch c.protocol {
 	case anthropic:
-		return strings.HasSuffix(c.path, "/messages")
+		return strings.HasSuffix(path, "/messages")
 	case "", openAI:
-		return strings.HasSuffix(c.path, "/completions")
+		return strings.HasSuffix(path, "/completions")
 	}
 	return false
 }

@@ -125,29 +125,34 @@ func (s *scanner) nested() error {
 	return errBroken
 }
 
-// quoted walks over a string at the speed of IndexByte; no byte is looked at more than twice.
+// quoted walks over a string at the speed of IndexByte: of what is escaped only quotes make it stop, and no byte is looked
+// at more than twice.
 func (s *scanner) quoted() error {
 	if !s.take('"') {
 		return errBroken
 	}
-	for end := -1; ; {
-		if end < s.at {
-			next := bytes.IndexByte(s.text[s.at:], '"')
-			if next < 0 {
-				return errBroken
-			}
-			end = s.at + next
-		}
-		escape := bytes.IndexByte(s.text[s.at:end], '\\')
-		if escape < 0 {
-			s.at = end + 1
-			return nil
-		}
-		s.at += escape + 2
-		if s.at > len(s.text) {
+	from := s.at
+	for {
+		end := bytes.IndexByte(s.text[s.at:], '"')
+		if end < 0 {
 			return errBroken
 		}
+		end += s.at
+		s.at = end + 1
+		if !escaped(s.text[from:end]) {
+			return nil
+		}
+		from = s.at
 	}
+}
+
+// escaped reports whether what follows text, in a string, is escaped: an odd number of backslashes is before it.
+func escaped(text []byte) bool {
+	odd := false
+	for i := len(text) - 1; i >= 0 && text[i] == '\\'; i-- {
+		odd = !odd
+	}
+	return odd
 }
 
 func (s *scanner) space() {
