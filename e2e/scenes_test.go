@@ -12,10 +12,13 @@ import (
 	"github.com/engineshed/engineshed/internal/postgres/pgtest"
 )
 
-// Model services of ours behind one address: shared out by proportion, and chosen by the name of the model.
+// Model services of ours behind one address: shared out by proportion, chosen by the name of the model, or asked when another
+// service fails.
 func TestOneModelAPIOverSeveralModelServices(t *testing.T) {
 	t.Parallel()
 	s := newShed(t, pgtest.New(t))
+	nobody := freeAddr(t) // nothing listens there
+	s.upstreams = []string{nobody}
 	control := s.controlPlane("both")
 	s.startGateway()
 	c := newDarabonba(t, control.addr, rootKey).(*darabonba)
@@ -102,6 +105,25 @@ func TestOneModelAPIOverSeveralModelServices(t *testing.T) {
 		status, got := ask("/named", model)
 		require.Equal(t, want, []any{status, got}, model)
 	}
+
+	made, err = c.roa("CreateService", "POST", "/v1/services", map[string]any{
+		"gatewayId": gateway, "sourceType": "AI", "serviceConfigs": []any{map[string]any{"name": "dead", "aiServiceConfig": map[string]any{
+			"provider": "openai", "protocols": []string{"OpenAI/v1"}, "address": "http://" + nobody, "apiKeys": []string{"sk-0123456789"},
+		}}},
+	})
+	dead := data(t, made, err)["serviceIds"].([]any)[0].(string)
+	falls := api("falls", "SingleService", map[string]any{"serviceId": dead})
+	falls["deployConfigs"].([]any)[0].(map[string]any)["policyConfigs"] = []any{map[string]any{
+		"type": "AiFallback", "enable": true, "aiFallbackConfig": map[string]any{"serviceConfigs": []any{
+			map[string]any{"serviceId": small, "targetModelName": "not there"}, // the engine answers 404
+			map[string]any{"serviceId": big, "targetModelName": "Qwen3-8B"},
+		}},
+	}}
+	_, err = c.roa("CreateHttpApi", "POST", "/v1/http-apis", falls)
+	require.NoError(t, err)
+	eventually(t, 5*time.Second, "the third one in the list answers", func() bool { status, _ := ask("/falls", "whatever"); return status == 200 })
+	_, model := ask("/falls", "whatever")
+	require.Equal(t, "Qwen3-8B", model)
 
 	changed := api("split", "MultiServiceByRatio", share(small, "Qwen2.5-0.5B-Instruct", 100))
 	_, err = c.roa("UpdateHttpApi", "PUT", "/v1/http-apis/"+split, map[string]any{"basePath": "/split", "deployConfigs": changed["deployConfigs"]})

@@ -48,9 +48,11 @@ func (p *program) modelAPI() *cobra.Command {
 // apiWish is what the flags of create say.
 type apiWish struct {
 	scenario, protocol, basePath, gateway, model, description string
+	observe                                                   string
 	services, routes                                          []string
 	keepBasePath, auth, noDeploy                              bool
 	recording                                                 recording
+	traffic                                                   traffic
 }
 
 func (p *program) createModelAPI() *cobra.Command {
@@ -61,16 +63,20 @@ func (p *program) createModelAPI() *cobra.Command {
 (ms-…) or an upstream service (svc-…). Over several services, requests are shared out in proportion, with --service
 SERVICE[/MODEL]=WEIGHT for each, where weights add up to 100; or the model that a request names decides, with --route
 PATTERN=SERVICE[/MODEL] for each: the first pattern that matches is taken, * stands for any characters and ? for one.
-MODEL is written over the one the request names.`,
+With --observe, each gateway process chooses by what it observes of its own requests, where --service SERVICE[/MODEL]=80%
+gets at most that share. MODEL is written over the one the request names.`,
 		Example: `  engineshed model-api create chat --scenario Text --protocol OpenAI/v1 --service ms-…
   engineshed model-api create chat --service ms-…=70 --service svc-…/qwen-plus=30
-  engineshed model-api create chat --route 'qwen-*=ms-…' --route 'gpt-4?=svc-…/gpt-4o' --route '*=svc-…'`,
+  engineshed model-api create chat --route 'qwen-*=ms-…' --route 'gpt-4?=svc-…/gpt-4o' --route '*=svc-…'
+  engineshed model-api create chat --observe LeastBusy --service ms-… --service svc-…/qwen-plus=20%
+  engineshed model-api create chat --service ms-… --fallback svc-…/qwen-plus --first-packet-timeout 3s`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&w.scenario, "scenario", "Text", "Text, Image, Video, Audio, Embedding, Rerank or Others")
 	flags.StringVar(&w.protocol, "protocol", "OpenAI/v1", "OpenAI/v1, Anthropic, DashScope, vLLM or ComfyUI, as the scenario allows")
 	flags.StringArrayVar(&w.services, "service", nil, "where requests go: ms-… or svc-…; with =WEIGHT and repeated, in proportion")
 	flags.StringArrayVar(&w.routes, "route", nil, "where requests go by the model they name, as PATTERN=SERVICE[/MODEL]; repeat for more, in order")
+	flags.StringVar(&w.observe, "observe", "", "choose between the services by LeastBusy, LeastFirstTokenLatency or LeastTotalLatency")
 	flags.StringVar(&w.model, "model", "", "model written over the one a request names (default: passed through)")
 	flags.StringVar(&w.basePath, "base-path", "", "path the API begins at (default: /NAME)")
 	flags.BoolVar(&w.keepBasePath, "keep-base-path", false, "leave the base path in what the service is asked for")
@@ -78,15 +84,19 @@ MODEL is written over the one the request names.`,
 	flags.StringVar(&w.description, "description", "", "a note for people")
 	flags.BoolVar(&w.auth, "auth", false, "only consumers with a rule may call")
 	flags.BoolVar(&w.noDeploy, "no-deploy", false, "do not serve it yet")
+	addTrafficFlags(flags)
 	addRecordingFlags(flags)
-	return p.clientCommand(cmd, func(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
+	return p.clientCommand(cmd, func(ctx context.Context, cmd *cobra.Command, c *client, args []string) (err error) {
 		w.recording = readRecording(cmd)
+		if w.traffic, err = readTraffic(cmd); err != nil {
+			return err
+		}
 		return c.createAPI(ctx, cmd, args[0], w)
 	})
 }
 
 func (c *client) createAPI(ctx context.Context, cmd *cobra.Command, name string, w apiWish) error {
-	b, err := readBackend(w.services, w.routes, w.model)
+	b, err := readBackend(w.services, w.routes, w.observe, w.model)
 	if err != nil {
 		return err
 	}
@@ -97,7 +107,14 @@ func (c *client) createAPI(ctx context.Context, cmd *cobra.Command, name string,
 	if err := c.resolve(ctx, gateway.GatewayId, &b); err != nil {
 		return err
 	}
-	created, err := c.CreateHttpApi(ctx, w.request(name, gateway, b))
+	request := w.request(name, gateway, b)
+	if w.traffic.fallsBack() {
+		config := &(*request.DeployConfigs)[0]
+		if config.PolicyConfigs, err = c.fallback(ctx, gateway.GatewayId, config.PolicyConfigs, w.traffic); err != nil {
+			return err
+		}
+	}
+	created, err := c.CreateHttpApi(ctx, request)
 	if err != nil {
 		return err
 	}
@@ -110,6 +127,7 @@ func (w apiWish) request(name string, gateway *apig.Gateway, b backend) apig.Cre
 	request := apig.CreateHttpApiRequest{
 		Name: name, Type: "LLM", ModelCategory: &w.scenario, AiProtocols: &apig.AiProtocols{w.protocol}, BasePath: &basePath,
 		RemoveBasePathOnForward: &remove, Description: &w.description,
+		FirstByteTimeout: w.traffic.firstPacket, TrafficConfig: w.traffic.config(nil),
 		DeployConfigs: &apig.HttpApiDeployConfigs{{
 			GatewayId: &gateway.GatewayId, EnvironmentId: &gateway.Environments[0].EnvironmentId, AutoDeploy: &deploy,
 			BackendScene: &b.scene, ServiceConfigs: &b.services,
@@ -198,6 +216,8 @@ func (c *client) print(out io.Writer, api *apig.HttpApiApiInfo) error {
 		}
 		rows = append(rows, backendRows(e)...)
 	}
+	rows = append(rows, fallbackRows(api.DeployConfigs)...)
+	rows = append(rows, trafficRows(&api.FirstByteTimeout, &api.TrafficConfig)...)
 	return printTable(out, append(rows, servingRows(api)...))
 }
 

@@ -31,7 +31,7 @@ func TestFlagsSayWhereRequestsGo(t *testing.T) {
 			to("ms-1", "", "org/qwen-*", 0), to("svc-1", "gpt-4o", "gpt-4?", 0), to("ms-1", "a=b", "*", 0),
 		}}},
 	} {
-		got, err := readBackend(c.services, c.routes, c.model)
+		got, err := readBackend(c.services, c.routes, "", c.model)
 		require.NoError(t, err, name)
 		require.Equal(t, c.want, got, name)
 	}
@@ -50,9 +50,41 @@ func TestFlagsSayWhereRequestsGo(t *testing.T) {
 		"no pattern":         {nil, []string{"=ms-1"}, "", "write PATTERN=SERVICE"},
 		"no service":         {nil, []string{"qwen-*"}, "", "--route qwen-*: write PATTERN=SERVICE"},
 	} {
-		_, err := readBackend(c.services, c.routes, c.model)
+		_, err := readBackend(c.services, c.routes, "", c.model)
 		require.ErrorContains(t, err, c.want, name)
 	}
+}
+
+func TestObservedServicesMayHaveAShareAtMost(t *testing.T) {
+	t.Parallel()
+	strategy, mode := "ByObservability", "LeastBusy"
+	watched := func(id, model string, share float64) apig.HttpApiServiceConfig {
+		return apig.HttpApiServiceConfig{
+			ServiceId: id, ModelName: unlessNone(model), MultiServiceRouteStrategy: &strategy,
+			ObservabilityRouteConfig: &apig.ObservabilityRouteConfig{Mode: &mode, RateLimit: unlessNone(share)},
+		}
+	}
+	got, err := readBackend([]string{"ms-1", "svc-1/a=b=12.5%", "svc-1/a=b"}, nil, mode, "")
+	require.NoError(t, err)
+	require.Equal(t, backend{"MultiServiceByObservability", []apig.HttpApiServiceConfig{
+		watched("ms-1", "", 0), watched("svc-1", "a=b", 0.125), watched("svc-1", "a=b", 0),
+	}}, got)
+	got, err = readBackend([]string{"ms-1=100%"}, nil, mode, "m")
+	require.NoError(t, err)
+	require.Equal(t, []apig.HttpApiServiceConfig{watched("ms-1", "m", 1)}, got.services)
+	for text, want := range map[string]string{
+		"ms-1=70":   "--service ms-1=70: with --observe a service may have the share of the requests that it gets at most",
+		"ms-1/m=70": "write svc-…=80% or svc-…/MODEL=80%",
+		"ms-1=0%":   "with --observe", "ms-1=101%": "with --observe", "ms-1=-1%": "with --observe", "ms-1/m=b%": "with --observe", "=50%": "with --observe",
+		"ms-1=NaN%": "with --observe",
+	} {
+		_, err := readBackend([]string{text}, nil, mode, "")
+		require.ErrorContains(t, err, want, text)
+	}
+	_, err = readBackend(nil, []string{"*=ms-1"}, mode, "")
+	require.ErrorContains(t, err, "give one of them")
+	_, err = readBackend([]string{"ms-1", "ms-2"}, nil, mode, "m")
+	require.ErrorContains(t, err, "--model goes with one service")
 }
 
 func TestAModelAPIOverSeveralServicesIsMadeAndShown(t *testing.T) {

@@ -38,17 +38,7 @@ const aiStatistics = "AiStatistics"
 
 // policies are those before with what the flags say. A content switch that is turned on turns the policy on.
 func (r recording) policies(before *apig.HttpApiPolicyConfigs) *apig.HttpApiPolicyConfigs {
-	var after apig.HttpApiPolicyConfigs
-	policy := apig.HttpApiPolicyConfig{Type: aiStatistics}
-	if before != nil {
-		for _, p := range *before {
-			if p.Type == aiStatistics {
-				policy = p
-			} else {
-				after = append(after, p)
-			}
-		}
-	}
+	policy, after := takePolicy(before, aiStatistics)
 	config := apig.AiStatisticsConfig{}
 	if policy.AiStatisticsConfig != nil {
 		config = *policy.AiStatisticsConfig
@@ -62,7 +52,23 @@ func (r recording) policies(before *apig.HttpApiPolicyConfigs) *apig.HttpApiPoli
 	return &after
 }
 
-func orBefore(now, before *bool) *bool {
+// takePolicy returns the policy of a type, a new one if there is none, and the others.
+func takePolicy(policies *apig.HttpApiPolicyConfigs, kind string) (policy apig.HttpApiPolicyConfig, others apig.HttpApiPolicyConfigs) {
+	policy.Type, others = kind, apig.HttpApiPolicyConfigs{}
+	if policies == nil {
+		return policy, others
+	}
+	for _, p := range *policies {
+		if p.Type == kind {
+			policy = p
+		} else {
+			others = append(others, p)
+		}
+	}
+	return policy, others
+}
+
+func orBefore[T any](now, before *T) *T {
 	if now != nil {
 		return now
 	}

@@ -194,6 +194,19 @@ func decisionRows(d *apig.RouteDecision) [][]string {
 			add(fmt.Sprintf("  %d %%", share.Weight), or(text(share.Name), share.ServiceId), text(share.Model))
 		}
 	}
+	if d.Candidates != nil {
+		add("Chosen by", text(d.Scene)+", of")
+		for _, candidate := range *d.Candidates {
+			add("  "+upTo(candidate.RateLimit), or(text(candidate.Name), candidate.ServiceId), text(candidate.Model))
+		}
+	}
+	if d.Fallback != nil {
+		add("Fallback", "after "+afterwards(d.Fallback.After))
+		for i, next := range d.Fallback.Services {
+			add(fmt.Sprintf("  %d", i+1), or(text(next.Name), next.ServiceId), or(text(next.UpstreamPath), "(passed over)"), text(next.Model))
+		}
+	}
+	rows = append(rows, trafficRows(d.FirstByteTimeout, d.TrafficConfig)...)
 	if len(d.Policies) > 0 {
 		add("Policies", strings.Join(d.Policies, ", "))
 	}
@@ -201,6 +214,18 @@ func decisionRows(d *apig.RouteDecision) [][]string {
 		add("Refused", fmt.Sprintf("%d %s: %s", d.Status, *d.Code, d.Reason))
 	}
 	return rows
+}
+
+// afterwards says what leads to the next service, for people.
+func afterwards(codes []string) string {
+	said := make([]string, len(codes))
+	for i, code := range codes {
+		said[i] = or(map[string]string{
+			"UpstreamCode": "a 4xx or 5xx", "ConnectFailure": "no connection", "Ejection": "too many failures lately",
+			"BrokenAnswer": "a broken answer", "FirstByteTimeout": "a late first packet",
+		}[code], code)
+	}
+	return strings.Join(said, ", ")
 }
 
 func resultRows(r *apig.DebugResult) [][]string {

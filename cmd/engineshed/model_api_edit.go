@@ -19,6 +19,7 @@ type apiEdit struct {
 	basePath, description, service, model *string
 	keepBasePath, auth                    *bool
 	recording                             recording
+	traffic                               traffic
 	noDeploy                              bool
 }
 
@@ -36,6 +37,7 @@ saved is imported.`,
 	flags.String("model", "", "model written over the one a request names; empty passes it through")
 	flags.Bool("keep-base-path", false, "leave the base path in what the service is asked for")
 	flags.Bool("auth", false, "only consumers with a rule may call; --auth=false lets everybody")
+	addTrafficFlags(flags)
 	addRecordingFlags(flags)
 	flags.Bool("no-deploy", false, "with other flags: gateways go on serving the revision before")
 	return p.clientCommand(cmd, func(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
@@ -43,8 +45,10 @@ saved is imported.`,
 		if err != nil {
 			return err
 		}
-		change, some := readEdit(cmd)
+		change, some, err := readEdit(cmd)
 		switch {
+		case err != nil:
+			return err
 		case some:
 			return c.editAPI(ctx, cmd, id, change)
 		case change.noDeploy:
@@ -55,7 +59,7 @@ saved is imported.`,
 }
 
 // readEdit returns what the flags say, and whether they change anything.
-func readEdit(cmd *cobra.Command) (change apiEdit, some bool) {
+func readEdit(cmd *cobra.Command) (change apiEdit, some bool, err error) {
 	flags := cmd.Flags()
 	text := func(name string) *string {
 		if !flags.Changed(name) {
@@ -78,8 +82,9 @@ func readEdit(cmd *cobra.Command) (change apiEdit, some bool) {
 		keepBasePath: truth("keep-base-path"), auth: truth("auth"),
 	}
 	change.recording = readRecording(cmd)
+	change.traffic, err = readTraffic(cmd)
 	change.noDeploy, _ = flags.GetBool("no-deploy")
-	return change, some || change.recording.some()
+	return change, some || change.recording.some() || change.traffic.some(), err
 }
 
 func (c *client) editAPI(ctx context.Context, cmd *cobra.Command, id string, change apiEdit) error {
@@ -89,6 +94,7 @@ func (c *client) editAPI(ctx context.Context, cmd *cobra.Command, id string, cha
 	}
 	request := apig.UpdateHttpApiRequest{
 		BasePath: api.BasePath, Description: change.description, EnableAuth: change.auth, OnlyChangeConfig: &change.noDeploy,
+		FirstByteTimeout: change.traffic.firstPacket, TrafficConfig: change.traffic.config(&api.TrafficConfig),
 	}
 	if change.basePath != nil {
 		request.BasePath = *change.basePath
@@ -101,7 +107,7 @@ func (c *client) editAPI(ctx context.Context, cmd *cobra.Command, id string, cha
 		authType, authMode := "Apikey", "Custom"
 		request.AuthConfig = &apig.AuthConfig{AuthType: &authType, AuthMode: &authMode}
 	}
-	if change.service != nil || change.model != nil || change.recording.some() {
+	if change.service != nil || change.model != nil || change.recording.some() || change.traffic.fallsBack() {
 		if request.DeployConfigs, err = c.reconfigure(ctx, api, change); err != nil {
 			return err
 		}
@@ -120,6 +126,12 @@ func (c *client) reconfigure(ctx context.Context, api *apig.HttpApiApiInfo, chan
 	config := api.DeployConfigs[0]
 	if change.recording.some() {
 		config.PolicyConfigs = change.recording.policies(config.PolicyConfigs)
+	}
+	if change.traffic.fallsBack() {
+		var err error
+		if config.PolicyConfigs, err = c.fallback(ctx, api.GatewayId, config.PolicyConfigs, change.traffic); err != nil {
+			return nil, err
+		}
 	}
 	if change.service == nil && change.model == nil {
 		return &apig.HttpApiDeployConfigs{config}, nil

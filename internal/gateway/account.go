@@ -15,8 +15,8 @@ import (
 // watch has the answer read while it passes.
 func (c *call) watch(resp *http.Response) {
 	c.answer.awaitPieces(c.idleLimit())
-	if c.chosen {
-		c.answer.begun = func() { c.turn.FirstContent(time.Since(c.sent)) }
+	if c.chosen || c.alarm != nil {
+		c.answer.begun = c.contentBegan
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return
@@ -27,11 +27,9 @@ func (c *call) watch(resp *http.Response) {
 	}
 	c.answer.reader.Begin(header.Get("Content-Type"), header.Get("Content-Encoding"), c.strips)
 	if c.answer.reader.Events() {
-		c.answer.passInEvents(c.isChat(), c.lastWords)
-	}
-	if c.answer.reader.Strips() {
-		header.Del("Content-Length")
+		header.Del("Content-Length") // an error may follow
 		resp.ContentLength = -1
+		c.answer.passInEvents(c.isChat(), c.lastWords)
 	}
 }
 
@@ -165,11 +163,12 @@ func (c *call) endState(outcome config.Outcome) record.EndState {
 
 // isChat reports whether what is asked for is an answer whose stream says when it is over.
 func (c *call) isChat() bool {
+	path := strings.TrimSuffix(c.path, "/")
 	switch c.protocol {
 	case anthropic:
-		return strings.HasSuffix(c.path, "/messages")
+		return strings.HasSuffix(path, "/messages")
 	case "", openAI:
-		return strings.HasSuffix(c.path, "/completions")
+		return strings.HasSuffix(path, "/completions")
 	}
 	return false
 }

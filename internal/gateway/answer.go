@@ -48,13 +48,14 @@ type answer struct {
 	inParts bool   // an event was too long to be held back
 	length  int    // then: of the line that has no end yet
 
-	first time.Time // when content came
+	first time.Time // when content came, or the first byte of what is no stream of events
 	begun func()    // is told that; nil: nobody
 	err   error     // why it broke off
 	end   error     // what Read returns behind all that is waiting
 
 	idle    *time.Timer
 	limit   time.Duration // how long nothing may come
+	reading atomic.Bool   // the service is waited for, and not the client
 	expired atomic.Bool   // nothing came for so long
 }
 
@@ -67,8 +68,10 @@ func (a *answer) passInEvents(chat bool, farewell func(error) []byte) {
 func (a *answer) awaitPieces(limit time.Duration) {
 	a.limit = limit
 	a.idle = time.AfterFunc(limit, func() {
-		a.expired.Store(true)
-		_ = a.from.Close()
+		if a.reading.Load() {
+			a.expired.Store(true)
+			_ = a.from.Close()
+		}
 	})
 }
 
@@ -113,17 +116,14 @@ func (a *answer) fetch(p []byte) (int, error) {
 	if held == len(p) {
 		return held, nil
 	}
+	a.idle.Reset(a.limit)
+	a.reading.Store(true)
 	n, err := a.from.Read(p[held:])
-	if a.idle != nil && n > 0 {
-		a.idle.Reset(a.limit)
-	}
+	a.reading.Store(false)
 	piece := p[:held+n]
 	n = a.reader.Read(piece, err != nil || len(piece) > cap(piece)/2) // what is held back must find its place next time
-	if a.first.IsZero() && a.reader.Content {
-		a.first = time.Now()
-		if a.begun != nil {
-			a.begun()
-		}
+	if a.reader.Content || !a.events && n > 0 {
+		a.begin()
 	}
 	return n, err
 }
@@ -137,12 +137,27 @@ func (a *answer) sift(piece []byte) int {
 	case !a.events, len(a.waiting) == 0 && endsEvent(piece):
 		return len(piece)
 	}
-	a.keep(piece)
-	if len(a.waiting)-a.whole > maxEvent {
-		a.measure(a.waiting[a.whole:])
-		a.whole, a.events, a.inParts = len(a.waiting), false, true
+	if a.keep(piece); len(a.waiting)-a.whole > maxEvent {
+		a.passInParts()
 	}
 	return 0
+}
+
+// passInParts passes on what is there of an event, and the rest of the stream as it comes.
+func (a *answer) passInParts() {
+	a.measure(a.waiting[a.whole:])
+	a.whole, a.events, a.inParts = len(a.waiting), false, true
+	a.begin()
+}
+
+// begin takes note that content has come.
+func (a *answer) begin() {
+	if !a.first.IsZero() {
+		return
+	}
+	if a.first = time.Now(); a.begun != nil {
+		a.begun()
+	}
 }
 
 func endsEvent(piece []byte) bool {
@@ -195,7 +210,10 @@ func (a *answer) take(p []byte) int {
 
 // finish decides how the answer ends when nothing more comes: cleanly, with an error of its protocol, or not at all.
 func (a *answer) finish(err error) {
-	if err == io.EOF && (!a.reader.Content || a.isOver()) {
+	if err == io.EOF && (!a.reader.Content || a.isOver()) || a.chat && (a.reader.Ended || a.reader.Failed) {
+		if err != io.EOF {
+			a.waiting = a.waiting[:a.whole]
+		}
 		a.whole, a.end = len(a.waiting), io.EOF
 		return
 	}
@@ -251,7 +269,10 @@ func (a *answer) hold() error {
 		case err != nil:
 			a.brokeOff(err)
 			return a.err
-		case len(a.waiting) > maxHeld && a.events:
+		case a.events && len(a.waiting)-a.whole > maxEvent && a.waiting[a.whole] != ':':
+			a.passInParts() // nothing but content is that long
+			return nil
+		case a.events && len(a.waiting) > maxHeld:
 			a.err = errHeldTooMuch
 			return a.err
 		case len(a.waiting) > maxHeld:

@@ -102,13 +102,23 @@ func (c *call) ask() (*http.Response, *refusal) {
 		return nil, why
 	}
 	c.noteHealth(resp.StatusCode < http.StatusInternalServerError)
-	if resp.StatusCode >= http.StatusBadRequest || c.answer.reader.Failed && !c.answer.reader.Content {
-		return resp, errAnswered
-	}
 	if c.alarm != nil {
 		c.alarm.Stop()
 	}
+	if resp.StatusCode >= http.StatusBadRequest || c.answer.reader.Failed && !c.answer.reader.Content {
+		return resp, errAnswered
+	}
 	return resp, nil
+}
+
+// contentBegan takes note that content has come.
+func (c *call) contentBegan() {
+	if c.alarm != nil {
+		c.alarm.Stop()
+	}
+	if c.answer.reader.Stream {
+		c.turn.FirstContent(time.Since(c.sent))
+	}
 }
 
 // wantsOtherKey takes note of what the service says to the key it was sent, and reports whether it is to be asked with

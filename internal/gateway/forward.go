@@ -43,8 +43,7 @@ func (c *call) forward(w http.ResponseWriter) *refusal {
 			return why
 		default:
 			defer resp.Body.Close()
-			c.pass(w, resp)
-			return nil
+			return c.pass(w, resp)
 		}
 	}
 }
@@ -76,8 +75,18 @@ func (c *call) address(out *http.Request) {
 	out.Header[requestIDHeader] = []string{c.id}
 }
 
-// pass sends an answer on. An event stream, and one of unknown length, goes on as it comes.
-func (c *call) pass(w http.ResponseWriter, resp *http.Response) {
+// pass sends an answer on. A stream of events begins at once, anything else with its first piece: until then the client can
+// be told that there is none.
+func (c *call) pass(w http.ResponseWriter, resp *http.Response) *refusal {
+	buffer := pool.Get().(*[bufferSize]byte)
+	defer pool.Put(buffer)
+	var n int
+	var err error
+	if !c.answer.events {
+		if n, err = resp.Body.Read(buffer[:]); n == 0 && err != nil && err != io.EOF {
+			return c.failed(err)
+		}
+	}
 	header := w.Header()
 	for name, values := range resp.Header {
 		if !hopByHop[name] {
@@ -88,9 +97,10 @@ func (c *call) pass(w http.ResponseWriter, resp *http.Response) {
 		delete(header, name)
 	}
 	w.WriteHeader(resp.StatusCode)
-	if err := copyAnswer(w, resp); err != nil {
+	if err = copyAnswer(w, resp, buffer[:], n, err); err != nil {
 		panic(http.ErrAbortHandler)
 	}
+	return nil
 }
 
 // hopByHop are headers about one connection.
@@ -112,39 +122,31 @@ func optionsOf(connection []string) iter.Seq[string] {
 	}
 }
 
-// copyAnswer copies through a buffer that is lent. The head of a stream and each piece of it go out at once.
-func copyAnswer(w http.ResponseWriter, resp *http.Response) error {
-	buffer := pool.Get().(*[bufferSize]byte)
-	defer pool.Put(buffer)
-	if resp.ContentLength >= 0 {
-		_, err := io.CopyBuffer(onlyWriter{w}, resp.Body, buffer[:])
-		return err
-	}
+// copyAnswer sends what n bytes and err of a first Read have left in the buffer, and then the rest through it. Of a stream,
+// and of an answer of unknown length, head and pieces go out at once.
+func copyAnswer(w http.ResponseWriter, resp *http.Response, buffer []byte, n int, err error) error {
+	atOnce := resp.ContentLength < 0
 	controller := http.NewResponseController(w)
-	if err := controller.Flush(); err != nil {
-		return err
-	}
 	for {
-		n, ended := resp.Body.Read(buffer[:])
 		if n > 0 {
 			if _, err := w.Write(buffer[:n]); err != nil {
 				return err
 			}
+		}
+		if atOnce && err == nil {
 			if err := controller.Flush(); err != nil {
 				return err
 			}
 		}
 		switch {
-		case ended == io.EOF:
+		case err == io.EOF:
 			return nil
-		case ended != nil:
-			return ended
+		case err != nil:
+			return err
 		}
+		n, err = resp.Body.Read(buffer)
 	}
 }
-
-// onlyWriter hides that a ResponseWriter could read by itself: it would do so through a buffer of its own.
-type onlyWriter struct{ io.Writer }
 
 // RoundTrip asks one of the service's replicas or endpoints.
 func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {

@@ -17,6 +17,7 @@ func busyEngine(t *testing.T) (e *engine, finish chan struct{}) {
 	finish = make(chan struct{})
 	e = newEngine(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-finish:

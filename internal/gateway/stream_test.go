@@ -174,6 +174,7 @@ func TestDrainEndsInTime(t *testing.T) {
 	g.awaitReady()
 	e := newEngine(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, "half")
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
 	})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -114,6 +113,3 @@ func list[T any](ctx context.Context, db *pgxpool.Pool, columns, from, order str
 	found, err := pgx.CollectRows(rows, scan)
 	return found, total, err
 }
-
-// HeardWithin is how long a gateway process counts as serving after its last report.
-const HeardWithin = 10 * time.Second

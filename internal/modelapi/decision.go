@@ -57,46 +57,6 @@ type Decision struct {
 	Policies      []string         // in force for the route
 }
 
-// Share is one of the services that requests are shared out between.
-type Share struct {
-	ServiceID string
-	Name      string // "": the service is not published
-	Model     string // that the service is asked for; "": the request names none, or its route does not look
-	Weight    int    // percent
-}
-
-// Candidate is one of the services that gateways choose from by what they observe.
-type Candidate struct {
-	ServiceID string
-	Name      string  // "": the service is not published
-	Model     string  // that the service is asked for; "": the request names none, or its route does not look
-	Share     float64 // of the requests that it gets at most; 0: all
-	Window    int     // over how many of the last answers a latency is taken; 0: the gateway's default
-}
-
-// What leads from one service to the next.
-const (
-	UpstreamCode     = "UpstreamCode"     // it answers 4xx or 5xx
-	ConnectFailure   = "ConnectFailure"   // it cannot be reached
-	Ejection         = "Ejection"         // it has failed too often lately
-	BrokenAnswer     = "BrokenAnswer"     // it breaks off, or reports an error, before its first content
-	FirstByteTimeout = "FirstByteTimeout" // the first content of a stream takes longer than allowed
-)
-
-// DecidedFallback is where a request goes while the services before fail.
-type DecidedFallback struct {
-	After    []string // what leads to the next service
-	Services []FallbackTarget
-}
-
-// FallbackTarget is a service that is asked when those before have failed.
-type FallbackTarget struct {
-	ServiceID    string
-	Name         string // "": the service is not published
-	Model        string // that the service is asked for; "": the request names none
-	UpstreamPath string // what the service is asked for; "": it is not published or is asked for no such path, and so passed over
-}
-
 // Decide explains what gateways do with a request to one of the account's APIs. It looks at what is published alone,
 // with the matcher that gateways have.
 func (a *APIs) Decide(ctx context.Context, accountID string, q Question) (d Decision, err error) {
@@ -223,27 +183,25 @@ func (d *Decision) forward(ctx context.Context, tx pgx.Tx, found route.Match, q 
 			model, strings.Join(patterns(found.Route.Targets), ", ")))
 		return nil
 	}
-	service := new(snapshot.AIService)
-	known, err := published(ctx, tx, snapshot.KindAIService, target.ServiceID, service)
+	service, known, err := publishedService(ctx, tx, target.ServiceID)
 	if err != nil {
 		return err
 	}
-	if !known {
-		d.refuse(503, "service_not_found", "The service "+target.ServiceID+" behind the route is not published.")
-		return nil
-	}
-	d.Service = service
 	asked, ok := found.Asked(d.Path, service)
-	if !ok {
+	if known && !ok {
+		d.Service = service
 		d.refuse(404, "unknown_url", "The model service "+service.ModelServiceID+" is asked for paths below "+route.EnginePath+" only, not for "+asked+".")
 		return nil
 	}
-	d.UpstreamPath = asked
-	d.Model = found.Route.Meant(target, model, service)
-	d.Status, d.Reason = 200, "The request is forwarded to the service "+service.Name+"."
 	if err := d.fallBack(ctx, tx, found, model); err != nil {
 		return err
 	}
+	if !known {
+		d.goOn(target.ServiceID)
+		return nil
+	}
+	d.Service, d.UpstreamPath, d.Model = service, asked, found.Route.Meant(target, model, service)
+	d.Status, d.Reason = 200, "The request is forwarded to the service "+service.Name+"."
 	switch {
 	case snapshot.Observed(d.Scene):
 		d.Reason = fmt.Sprintf("The request is forwarded to one of %d services, the one that the gateway process observes to have %s; this is about the first, %s.",
@@ -265,65 +223,6 @@ func patterns(targets []snapshot.Target) []string {
 		all[i] = t.Pattern
 	}
 	return all
-}
-
-// share lists the services that requests are shared out between.
-func (d *Decision) share(ctx context.Context, tx pgx.Tx, r *route.Route, model string) error {
-	for _, t := range r.Targets {
-		service := new(snapshot.AIService)
-		if _, err := published(ctx, tx, snapshot.KindAIService, t.ServiceID, service); err != nil {
-			return err
-		}
-		d.Shares = append(d.Shares, Share{t.ServiceID, service.Name, r.Meant(t, model, service), t.Weight})
-	}
-	return nil
-}
-
-// observations say what the scenes prefer, after "to have".
-var observations = map[string]string{
-	snapshot.SceneLeastBusy:         "the fewest requests under way",
-	snapshot.SceneLeastFirstContent: "the least time to the first content of a stream",
-	snapshot.SceneLeastTotal:        "the least time to the end of an answer",
-}
-
-// observe lists the services that gateways choose from.
-func (d *Decision) observe(ctx context.Context, tx pgx.Tx, r *route.Route, model string) error {
-	for _, t := range r.Targets {
-		service := new(snapshot.AIService)
-		if _, err := published(ctx, tx, snapshot.KindAIService, t.ServiceID, service); err != nil {
-			return err
-		}
-		d.Candidates = append(d.Candidates, Candidate{t.ServiceID, service.Name, r.Meant(t, model, service), t.Share, t.Window})
-	}
-	return nil
-}
-
-// fallBack lists where the request goes while services fail.
-func (d *Decision) fallBack(ctx context.Context, tx pgx.Tx, found route.Match, model string) error {
-	fallback := found.Route.Fallback
-	if fallback == nil {
-		return nil
-	}
-	d.Fallback = &DecidedFallback{After: []string{UpstreamCode}}
-	if !fallback.UpstreamCodesOnly {
-		d.Fallback.After = append(d.Fallback.After, ConnectFailure, Ejection, BrokenAnswer)
-		if d.Limits != nil && d.Limits.FirstContent > 0 {
-			d.Fallback.After = append(d.Fallback.After, FirstByteTimeout)
-		}
-	}
-	for _, t := range fallback.Targets {
-		service := new(snapshot.AIService)
-		known, err := published(ctx, tx, snapshot.KindAIService, t.ServiceID, service)
-		if err != nil {
-			return err
-		}
-		next := FallbackTarget{ServiceID: t.ServiceID, Name: service.Name, Model: found.Route.Meant(t, model, service)}
-		if asked, ok := found.Asked(d.Path, service); ok && known {
-			next.UpstreamPath = asked
-		}
-		d.Fallback.Services = append(d.Fallback.Services, next)
-	}
-	return nil
 }
 
 // published reads the body of a published item into what it describes.

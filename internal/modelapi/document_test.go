@@ -51,15 +51,22 @@ func (w *world) rich(t *testing.T) API {
 	spec := w.spec("rich")
 	spec.RemoveBasePath, spec.EnableAuth, spec.AuthConfig, spec.Description = true, true, &AuthConfig{"Apikey", "Custom"}, "a note"
 	spec.DeployConfigs[0].CustomDomainIDs = []string{w.domain, w.wildcard}
-	spec.DeployConfigs[0].PolicyConfigs = []PolicyConfig{{
+	spec.FirstByteTimeout, spec.TrafficConfig = 3000, TrafficConfig{1000, 2000, 10, 20, PrefixAware}
+	spec.DeployConfigs[0].PolicyConfigs = append(fallingBack(FallbackService{ServiceID: w.service2, TargetModelName: "m"}), PolicyConfig{
 		Type: "AiStatistics", AiStatistics: &AiStatistics{LogRequestContent: true},
-	}}
+	})
 	spec.DeployConfigs[0].BuiltinRouteNames = []string{"chat-completions"}
 	api := w.create(t, spec)
 	_, err := w.apis.CreateRoute(t.Context(), account, api.ID, RouteSpec{
 		Name: "mine", Match: Match{
 			Path: PathMatch{Regex, "/v[0-9]/mine"}, Methods: []string{"POST"}, Headers: []ValueMatch{{"X-Team", Exact, "a"}},
 		}, Backend: &Backend{"Single", []ServiceConfig{{ServiceID: w.service2, ModelName: "other"}}},
+		PolicyConfigs: fallingBack(FallbackService{ServiceID: w.service}),
+	})
+	require.NoError(t, err)
+	_, err = w.apis.CreateRoute(t.Context(), account, api.ID, RouteSpec{
+		Name: "watched", Match: Match{Path: PathMatch{Exact, "/watched"}},
+		Backend: &Backend{ByObservability, []ServiceConfig{watched(w.service, "LeastBusy", 0.8), {ServiceID: w.service2}}},
 	})
 	require.NoError(t, err)
 	api, err = w.apis.Deploy(t.Context(), account, api.ID)
@@ -185,7 +192,7 @@ func TestAnImportChangesWhatItsDocumentSays(t *testing.T) {
 
 	got := w.served(t, api.ID)
 	require.Equal(t, "/new", got.BasePath)
-	require.Equal(t, []string{"/v1/completions", "/v2/mine"}, routeNames(got.Routes, func(r snapshot.Route) string { return r.Path }))
+	require.Equal(t, []string{"/v1/completions", "/v2/mine", "/watched"}, routeNames(got.Routes, func(r snapshot.Route) string { return r.Path }))
 	require.Equal(t, api.Routes[1].ID, got.Routes[1].ID, "a route that stays keeps its id")
 	require.Equal(t, []string{"alice", "bob"}, w.callers(t, api.ID), "alice by her group")
 

@@ -229,6 +229,23 @@ func TestADecisionListsTheFallbackInItsOrder(t *testing.T) {
 	require.Equal(t, &DecidedFallback{
 		After: []string{UpstreamCode}, Services: []FallbackTarget{{w.engine, "ours", "", "/v1/responses"}},
 	}, d.Fallback)
+	config := w.config()
+	config.Services, config.PolicyConfigs = []ServiceConfig{{ServiceID: w.service2}}, fallingBack(FallbackService{ServiceID: w.engine})
+	missing := func() Decision {
+		t.Helper()
+		_, err := w.apis.Update(t.Context(), account, api.ID, UpdateSpec{BasePath: "/back", DeployConfigs: []DeployConfig{config}})
+		require.NoError(t, err)
+		w.publish(t)
+		return w.decide(t, Question{Host: "localhost", Path: "/back/v1/chat/completions", Model: "m"})
+	}
+	d = missing()
+	require.Equal(t, []any{200, (*snapshot.AIService)(nil)}, []any{d.Status, d.Service})
+	require.Contains(t, d.Reason, "is not published: the request goes on to the service ours of the policy AiFallback.")
+	config.PolicyConfigs[0].AiFallback.OnlyRedirectUpstreamCode = true
+	require.Equal(t, 503, missing().Status, "nobody answered 4xx or 5xx")
+	config.PolicyConfigs = fallingBack(FallbackService{ServiceID: w.service2})
+	require.Equal(t, "service_not_found", missing().Code)
+
 	d = w.decide(t, Question{Host: "localhost", Path: "/back/v1/files"})
 	require.Equal(t, []any{200, (*DecidedFallback)(nil), []string(nil)}, []any{d.Status, d.Fallback, d.Policies}, "its requests name no model")
 	d = w.decide(t, Question{Host: "localhost", Path: "/staged/v1/completions"})

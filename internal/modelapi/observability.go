@@ -1,6 +1,7 @@
 package modelapi
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/engineshed/engineshed/internal/snapshot"
@@ -40,45 +41,56 @@ func (s ServiceConfig) checkStrategy(at string, i int, scene string) error {
 	return nil
 }
 
-// checkObserved fills in what all services of the scene have in common.
+// checkObserved fills in the mode that all services of the scene have.
 func checkObserved(at string, services []ServiceConfig) error {
 	if len(services) == 0 {
 		return ErrDeployConfigs.Withf("No %s are given; the scene %s chooses between two or more.", at, ByObservability)
 	}
-	mode, shares := "", 0.0
+	mode, err := modeOf(at, services)
+	if err != nil {
+		return err
+	}
+	shares := 0.0
 	for i := range services {
 		o := Observability{}
-		if services[i].Observability != nil {
-			o = *services[i].Observability
+		if sent := services[i].Observability; sent != nil {
+			o = *sent
 		}
-		services[i].Observability = &o
 		switch {
-		case o.Mode != "" && !slices.Contains(modes, o.Mode):
-			return ErrDeployConfigs.Withf("%s[%d].observabilityRouteConfig.mode is %.40q; it is %s, %s or %s.", at, i, o.Mode, modes[0], modes[1], modes[2])
-		case o.Mode != "" && mode != "" && o.Mode != mode:
-			return ErrDeployConfigs.Withf("%s[%d].observabilityRouteConfig.mode is %s, and that of another service is %s. Send the same for all of them.", at, i, o.Mode, mode)
 		case o.RateLimit < 0 || o.RateLimit > 1:
-			return ErrDeployConfigs.Withf("%s[%d].observabilityRouteConfig.rateLimit is %v; it is the share of the requests that the service gets at most, above 0 to 1. Leave it out for all of them.", at, i, o.RateLimit)
+			return ErrDeployConfigs.Withf("%s[%d].observabilityRouteConfig.rateLimit is %v; it is the share of the requests that the service gets at most, above 0 to 1. Leave it out where it may get all of them.",
+				at, i, o.RateLimit)
 		case o.QueueSize < 0 || o.QueueSize > maxWindow:
 			return ErrDeployConfigs.Withf("%s[%d].observabilityRouteConfig.queueSize is %d; it is 0 to %d answers.", at, i, o.QueueSize, maxWindow)
-		case o.RateLimit == 0:
-			shares++
 		}
-		shares += o.RateLimit
-		if o.Mode != "" {
-			mode = o.Mode
-		}
+		shares += cmp.Or(o.RateLimit, 1)
+		o.Mode, services[i].Observability = mode, &o
 	}
-	switch {
-	case mode == "":
-		return ErrDeployConfigs.Withf("No observabilityRouteConfig.mode is given; in the scene %s the %s have one: %s, %s or %s.", ByObservability, at, modes[0], modes[1], modes[2])
-	case shares < 1-shareError:
+	if shares < 1-shareError {
 		return ErrDeployConfigs.Withf("The rateLimits of the %s add up to %.4g, so that the other requests could go nowhere. Let them add up to 1 or more, or leave one out.", at, shares)
 	}
-	for _, s := range services {
-		s.Observability.Mode = mode
-	}
 	return nil
+}
+
+// modeOf is the one mode that the services name, be it only some of them.
+func modeOf(at string, services []ServiceConfig) (mode string, err error) {
+	for i, s := range services {
+		if s.Observability == nil || s.Observability.Mode == "" {
+			continue
+		}
+		named := s.Observability.Mode
+		switch {
+		case !slices.Contains(modes, named):
+			return "", ErrDeployConfigs.Withf("%s[%d].observabilityRouteConfig.mode is %.40q; it is %s, %s or %s.", at, i, named, modes[0], modes[1], modes[2])
+		case mode != "" && named != mode:
+			return "", ErrDeployConfigs.Withf("%s[%d].observabilityRouteConfig.mode is %s, and that of another service is %s. Send the same for all of them.", at, i, named, mode)
+		}
+		mode = named
+	}
+	if mode == "" {
+		return "", ErrDeployConfigs.Withf("No observabilityRouteConfig.mode is given; in the scene %s the %s have one: %s, %s or %s.", ByObservability, at, modes[0], modes[1], modes[2])
+	}
+	return mode, nil
 }
 
 // checkObservability refuses to choose by what is never there to be observed.

@@ -45,22 +45,9 @@ func (b Backend) checked(at string) (Backend, error) {
 		return b, ErrDeployConfigs.Withf("%d %s are given; a scene has at most %d.", len(b.Services), at, maxServices)
 	}
 	for i, s := range b.Services {
-		if err := s.checkStrategy(at, i, scene); err != nil {
+		var err error
+		if b.Services[i], err = s.checked(at, i, scene); err != nil {
 			return b, err
-		}
-		if len(s.ModelName) > maxValue {
-			return b, ErrDeployConfigs.Withf("The %s[%d].modelName is longer than %d bytes.", at, i, maxValue)
-		}
-		if s.ModelNamePattern != "" && scene != ByModelName {
-			return b, ErrDeployConfigs.Withf("%s[%d].modelNamePattern is given; the scene %s has none. Leave it out, or send the scene %s.",
-				at, i, scene, ByModelName)
-		}
-		b.Services[i].Strategy = ""
-		if scene != ByRatio {
-			b.Services[i].Weight = 0
-		}
-		if scene != ByObservability {
-			b.Services[i].Observability = nil
 		}
 	}
 	switch scene {
@@ -76,6 +63,28 @@ func (b Backend) checked(at string) (Backend, error) {
 			len(b.Services), at, SingleService, ByRatio, ByModelName, ByObservability)
 	}
 	return b, nil
+}
+
+// checked returns the service without what the scene has no use for.
+func (s ServiceConfig) checked(at string, i int, scene string) (ServiceConfig, error) {
+	if err := s.checkStrategy(at, i, scene); err != nil {
+		return s, err
+	}
+	if len(s.ModelName) > maxValue {
+		return s, ErrDeployConfigs.Withf("The %s[%d].modelName is longer than %d bytes.", at, i, maxValue)
+	}
+	if s.ModelNamePattern != "" && scene != ByModelName {
+		return s, ErrDeployConfigs.Withf("%s[%d].modelNamePattern is given; the scene %s has none. Leave it out, or send the scene %s.",
+			at, i, scene, ByModelName)
+	}
+	s.Strategy = ""
+	if scene != ByRatio {
+		s.Weight = 0
+	}
+	if scene != ByObservability {
+		s.Observability = nil
+	}
+	return s, nil
 }
 
 func checkWeights(at string, services []ServiceConfig) error {

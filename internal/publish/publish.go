@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -14,6 +15,9 @@ import (
 
 // Channel is the NOTIFY channel that carries the newest revision: a hint, gateways poll too.
 const Channel = "engineshed_publication"
+
+// HeardWithin is how long a gateway process counts as serving after its last report.
+const HeardWithin = 10 * time.Second
 
 // Item is one thing gateways serve.
 type Item struct {

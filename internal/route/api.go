@@ -81,10 +81,10 @@ func compileRoutes(published *snapshot.ModelAPI) (*routing, error) {
 		all.add(r)
 	}
 	for _, entries := range [][]entry{all.exact, all.folded} {
-		slices.SortFunc(entries, func(a, b entry) int { return cmp.Or(comparePaths(a.path, b.path), precedes(a.route, b.route)) })
+		slices.SortStableFunc(entries, func(a, b entry) int { return cmp.Or(comparePaths(a.path, b.path), precedes(a.route, b.route)) })
 	}
 	for _, kind := range [][]*Route{all.templates, all.prefixes, all.regexes} {
-		slices.SortFunc(kind, precedes)
+		slices.SortStableFunc(kind, precedes)
 	}
 	return all, nil
 }

@@ -142,7 +142,8 @@ func (c condition) holds(values []string) bool {
 	})
 }
 
-// precedes orders the routes of one kind: the longest path first, then who asks for more.
+// precedes orders the routes of one kind: the longest path first, then who asks for more. Of equals the one that is
+// listed first comes first: ids do not decide, because routes that APIs share have none.
 func precedes(a, b *Route) int {
 	return cmp.Or(
 		cmp.Compare(b.literals, a.literals),
@@ -151,7 +152,6 @@ func precedes(a, b *Route) int {
 		compareBools(a.IgnoreCase, b.IgnoreCase),
 		cmp.Compare(len(b.headers)+len(b.query), len(a.headers)+len(a.query)),
 		compareBools(len(a.Methods) == 0, len(b.Methods) == 0),
-		cmp.Compare(a.ID, b.ID),
 	)
 }
 

@@ -132,6 +132,28 @@ func TestAModelAPIIsShownAsOfficialClientsReadIt(t *testing.T) {
 	}}}, a.Body["data"])
 }
 
+func TestAServiceTellsHowItIs(t *testing.T) {
+	t.Parallel()
+	s, _ := serve(t)
+	data := s.Call(apitest.RootKey, "GetService", "GET", "/v1/services/"+serviceID, nil).Body["data"].(object)
+	require.Equal(t, "Unhealthy", data["healthStatus"])
+	require.Equal(t, []any{"h:1"}, data["outlierEndpoints"])
+	require.Equal(t, []any{
+		object{
+			"processId": "host/one", "ejected": false, "outlierEndpoints": []any{"h:1"}, "keysSetAside": 0.0, "reportTimestamp": 1772357400000.0,
+			"message": "Requests to 1 of its 1 endpoints or replicas failed again and again: others are asked first, and these now and then.",
+		},
+		object{
+			"processId": "host/two", "ejected": false, "outlierEndpoints": []any{}, "keysSetAside": 1.0, "reportTimestamp": 1772357400000.0,
+			"message": "1 of its 2 keys are refused by the service, or have reached a limit there: check them with the provider.",
+		},
+	}, data["gatewayHealth"])
+	items := s.Call(apitest.RootKey, "ListServices", "GET", "/v1/services", nil).Body["data"].(object)["items"].([]any)
+	require.Equal(t, data, items[0])
+	require.NotContains(t, items[1], "healthStatus", "nothing is known")
+	require.NotContains(t, items[1], "gatewayHealth")
+}
+
 func TestListsAreFiltered(t *testing.T) {
 	t.Parallel()
 	s, d := serve(t)

@@ -390,7 +390,10 @@ func service() aiservice.Service {
 		ID: serviceID, GatewayID: gatewayID, Name: "qwen", SourceType: aiservice.AI, ResourceGroupID: "rg-default",
 		AI: aiservice.AIConfig{
 			Provider: "qwen", Protocols: []string{"OpenAI/v1"}, Address: "https://dashscope.aliyuncs.com", APIKeys: []string{"sk-****WXYZ"},
-		}, CreatedAt: created, UpdatedAt: created,
+		}, CreatedAt: created, UpdatedAt: created, Heard: true, Health: []aiservice.GatewayHealth{
+			{ProcessID: "host/one", ReportedAt: created, ServiceHealth: snapshot.ServiceHealth{Targets: 1, Outliers: []string{"h:1"}}},
+			{ProcessID: "host/two", ReportedAt: created, ServiceHealth: snapshot.ServiceHealth{Targets: 1, Keys: 2, KeysSetAside: 1}},
+		},
 	}
 }
 

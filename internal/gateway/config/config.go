@@ -172,7 +172,7 @@ func (b *builder) service(item Item, old *Service) (*Service, error) {
 		Standing:  new(Standing),
 		keyHash:   [sha256.Size]byte(published.KeyHash),
 		allow:     unmapped(published.Allow),
-		source:    sourceOf(snapshot.KindModelService, item.ID, item),
+		source:    sourceOf(item.ID, item),
 	}
 	if old != nil {
 		s.Traffic, s.Standing = old.Traffic, old.Standing

@@ -83,7 +83,7 @@ func (b *builder) consumer(item Item, _ *Consumer) (*Consumer, error) {
 				published.ID, i, key.Source, key.Name, len(key.Hash))
 		}
 	}
-	return &Consumer{published, sourceOf(snapshot.KindConsumer, item.ID, item)}, nil
+	return &Consumer{published, sourceOf(item.ID, item)}, nil
 }
 
 // indexKeys makes the index of all keys, and of where each API's consumers carry theirs.

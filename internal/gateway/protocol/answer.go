@@ -29,7 +29,8 @@ type Answer struct {
 	Content bool // content has come: not headers, comments, roles or pings
 	Stream  bool // events, not one document
 	Failed  bool // an event has come that tells of an error
-	Final   bool // the event has come with which streams of chats end: what follows, if anything, is no answer
+	Final   bool // an event has come that says that the answer of a chat is over: more than its usage does not follow
+	Ended   bool // the event has come that ends the stream of a chat: nothing follows
 
 	kind  kind
 	strip bool
@@ -74,9 +75,6 @@ func (a *Answer) Events() bool { return a.kind == events }
 
 // Record keeps what is answered, up to limit bytes of each part.
 func (a *Answer) Record(limit int) { a.text = newText(limit) }
-
-// Strips reports whether something may be taken out, so that the length of the answer is not what is announced.
-func (a *Answer) Strips() bool { return a.strip }
 
 // Unhold moves what was held back to the front of into, where the next piece follows it.
 func (a *Answer) Unhold(into []byte) int {
@@ -189,7 +187,8 @@ var usageName = []byte(`"usage"`) // inside of a string its last quote would be 
 func (a *Answer) event(line []byte) bool {
 	data, ok := bytes.CutPrefix(line, []byte("data:"))
 	data = bytes.TrimSpace(data)
-	a.Final = a.Final || ok && isFinal(data)
+	a.Ended = a.Ended || ok && isEnd(data)
+	a.Final = a.Final || a.Ended || ok && hasReason(data)
 	if !ok || len(data) == 0 || data[0] != '{' {
 		return false
 	}
@@ -213,12 +212,11 @@ var (
 	messageStop  = []byte(`"message_stop"`)
 )
 
-// isFinal reports whether no content follows an event: it is OpenAI's end mark or says why the answer is over, or it is
-// Anthropic's last one. Inside of a text the quotes would be escaped.
-func isFinal(data []byte) bool {
-	if bytes.Equal(data, done) || bytes.Contains(data, messageStop) {
-		return true
-	}
+// isEnd reports whether an event is OpenAI's or Anthropic's last one. Inside of a text the quotes would be escaped.
+func isEnd(data []byte) bool { return bytes.Equal(data, done) || bytes.Contains(data, messageStop) }
+
+// hasReason reports whether an event says why the answer is over.
+func hasReason(data []byte) bool {
 	_, reason, found := bytes.Cut(data, finishReason)
 	reason = bytes.TrimLeft(reason, ": ")
 	return found && len(reason) > 0 && reason[0] == '"'

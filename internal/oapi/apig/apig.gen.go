@@ -1208,7 +1208,7 @@ type DecidedCandidate struct {
 
 // DecidedFallback Where the request goes while the services before fail and nothing of an answer has been passed on.
 type DecidedFallback struct {
-	// After What leads to the next service. UpstreamCode: a 4xx or 5xx of a service. ConnectFailure: it cannot be reached. Ejection: it has failed too often lately. BrokenAnswer: it breaks off or reports an error before its first content. FirstByteTimeout: the first content of a stream takes too long.
+	// After What leads to the next service. UpstreamCode: a 4xx or 5xx of a service. ConnectFailure: it cannot be reached. Ejection: it has failed too often lately. BrokenAnswer: it breaks off, falls silent or reports an error before its first content. FirstByteTimeout: the first content of a stream takes too long.
 	//
 	// Example: ["UpstreamCode","ConnectFailure","Ejection","BrokenAnswer"]
 	After []string `json:"after"`
@@ -3296,10 +3296,18 @@ type Service struct {
 	// Example: 1772357400000
 	CreateTimestamp Timestamp `json:"createTimestamp"`
 
+	// GatewayHealth What each gateway process that finds something wrong reports.
+	GatewayHealth *[]ServiceGatewayHealth `json:"gatewayHealth,omitempty"`
+
 	// GatewayId The id of a gateway.
 	//
 	// Example: gw-0123456789abcdefghij
 	GatewayId GatewayId `json:"gatewayId"`
+
+	// HealthStatus Healthy, or Unhealthy when requests to the service or to each of its endpoints failed again and again; absent while no gateway reports.
+	//
+	// Example: Healthy
+	HealthStatus *string `json:"healthStatus,omitempty"`
 
 	// ModelServiceId The model service that a ModelService is.
 	//
@@ -3310,6 +3318,11 @@ type Service struct {
 	//
 	// Example: qwen
 	Name string `json:"name"`
+
+	// OutlierEndpoints The endpoints, or ids of replicas, that requests failed at again and again.
+	//
+	// Example: ["10.0.0.7:8000"]
+	OutlierEndpoints *[]string `json:"outlierEndpoints,omitempty"`
 
 	// ResourceGroupId A resource group of the account.
 	//
@@ -3351,6 +3364,39 @@ type ServiceConfig struct {
 	//
 	// Example: qwen
 	Name string `json:"name"`
+}
+
+// ServiceGatewayHealth What one gateway process found out about a service from the requests that it forwarded.
+type ServiceGatewayHealth struct {
+	// Ejected Requests to the service failed again and again, so that others are asked first.
+	//
+	// Example: true
+	Ejected bool `json:"ejected"`
+
+	// KeysSetAside Keys that the service refuses or that have reached a limit there.
+	//
+	// Example: 1
+	KeysSetAside int32 `json:"keysSetAside"`
+
+	// Message The same in words.
+	//
+	// Example: 1 of its 2 keys are refused by the service, or have reached a limit there: check them with the provider.
+	Message string `json:"message"`
+
+	// OutlierEndpoints The endpoints, or ids of replicas, that requests failed at again and again.
+	//
+	// Example: ["10.0.0.7:8000"]
+	OutlierEndpoints []string `json:"outlierEndpoints"`
+
+	// ProcessId The process; its machine stands before the slash.
+	//
+	// Example: host/gateway-0123456789abcdefghij
+	ProcessId string `json:"processId"`
+
+	// ReportTimestamp A time in milliseconds since 1970.
+	//
+	// Example: 1772357400000
+	ReportTimestamp Timestamp `json:"reportTimestamp"`
 }
 
 // ServiceId The id of a service.
