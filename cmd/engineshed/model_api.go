@@ -29,6 +29,7 @@ func (p *program) modelAPI() *cobra.Command {
 		p.clientCommand(&cobra.Command{
 			Use: "undeploy NAME", Short: "Make gateways stop serving a Model API", Args: cobra.ExactArgs(1),
 		}, undeployModelAPI),
+		p.decisionOfModelAPI(),
 		p.debugModelAPI(),
 		p.editModelAPI(),
 		p.clientCommand(&cobra.Command{

@@ -253,18 +253,18 @@ func (c *call) accept(resp *http.Response) error {
 // failed is what is to be said of an error because of which there is no answer to pass on.
 func (c *call) failed(err error) *refusal {
 	var said *refusal
-	var tooLarge *http.MaxBytesError
+	unread := c.upload.broken.Load()
 	switch {
 	case errors.As(err, &said):
 		return said
-	case errors.As(err, &tooLarge):
-		return errTooLarge
+	case unread == errTooLarge || unread == errStalled: // net/http ends the context of who stalls
+		return unread
 	case c.ending.Err() != nil:
 		return errShutdown
 	case c.in.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // nobody is left to be answered
-	case c.upload.broken.Load():
-		return errBody
+	case unread != nil:
+		return unread
 	case c.isLate():
 		c.warn("service sent no content in time", err)
 		return errFirstContent
@@ -276,17 +276,17 @@ func (c *call) failed(err error) *refusal {
 	return errEngine
 }
 
-// uploadBody remembers that a client's body could not be read, to tell a client that left from a broken engine. The
+// uploadBody remembers why a client's body could not be read, to tell a client that left from a broken engine. The
 // transport reads it in a goroutine of its own.
 type uploadBody struct {
 	io.ReadCloser
-	broken atomic.Bool
+	broken atomic.Pointer[refusal]
 }
 
 func (b *uploadBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
-		b.broken.Store(true)
+		b.broken.Store(refuseBody(err))
 	}
 	return n, err
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -98,8 +97,8 @@ func (c *call) pick(named string) (snapshot.Target, bool) {
 		return c.api.Pick(c.route, c.in.Method, named)
 	}
 	c.turn, c.chosen = observed.Pick(func(i int) *upstream.Health {
-		if u := c.cfg.Upstream(c.route.Targets[i].ServiceID); u != nil {
-			return &u.Standing.Health
+		if s := c.cfg.Standing(c.route.Targets[i].ServiceID); s != nil {
+			return &s.Health
 		}
 		return nil
 	}), true
@@ -147,23 +146,14 @@ func (c *call) isOpen() bool { return c.api != nil && c.target.ServiceID == "" }
 func (c *call) written() string { return c.route.Written(c.target) }
 
 // readWhole takes the body in and writes what is to be written into it.
-func (c *call) readWhole(w http.ResponseWriter) *refusal {
-	var body bytes.Buffer
-	if size := c.in.ContentLength; size > 0 {
-		body.Grow(int(min(size, smallBody)) + bytes.MinRead) // what is announced is believed when it comes
+func (c *call) readWhole(w http.ResponseWriter) (refused *refusal) {
+	if c.body, refused = c.take(w); refused != nil {
+		return refused
 	}
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, c.in.Body, c.limit())); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return errTooLarge
-		}
-		return errBody
-	}
-	if body.Len() == 0 {
+	if len(c.body) == 0 {
 		c.in.Body = http.NoBody
 		return nil
 	}
-	c.body = body.Bytes()
 	if c.isOpen() {
 		named, err := c.model()
 		if err != nil {

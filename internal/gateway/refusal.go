@@ -49,6 +49,10 @@ var (
 		status: 404, kind: "invalid_request_error", code: "model_service_not_found",
 		message: "There is no such model service at this address.",
 	}
+	errStalled = &refusal{
+		status: 408, kind: "invalid_request_error", code: "body_timeout",
+		message: "The body of the request stopped coming: send the request again.",
+	}
 	errTooLarge = &refusal{
 		status: 413, kind: "invalid_request_error", code: "request_too_large",
 		message: "The body of the request is larger than this gateway accepts.",
@@ -56,6 +60,10 @@ var (
 	errEncoded = &refusal{
 		status: 415, kind: "invalid_request_error", code: "unsupported_content_encoding",
 		message: "The body of the request is compressed: send it without Content-Encoding.",
+	}
+	errConcurrency = &refusal{
+		status: 429, kind: "rate_limit_error", code: "concurrency_limit_exceeded",
+		message: "As many requests to this API are under way as it takes at once: try again in a moment.",
 	}
 	errEngine = &refusal{
 		status: 502, kind: "server_error", code: "engine_failed", failure: true,
@@ -84,6 +92,14 @@ var (
 	errNoReplica = &refusal{
 		status: 503, kind: "server_error", code: "no_healthy_replica", failure: true,
 		message: "No engine of this model service can be reached right now: try again in a moment.",
+	}
+	errOverloaded = &refusal{
+		status: 503, kind: "server_error", code: "gateway_overloaded",
+		message: "As many requests are under way as this gateway takes at once: try again in a moment.",
+	}
+	errNoMemory = &refusal{
+		status: 503, kind: "server_error", code: "gateway_overloaded",
+		message: "As many bodies of requests are under way as this gateway holds at once: try again in a moment.",
 	}
 	errNotReady = &refusal{
 		status: 503, kind: "server_error", code: "gateway_not_ready",
@@ -155,7 +171,7 @@ func (r *refusal) write(w http.ResponseWriter, protocol, requestID string) {
 	switch r.status {
 	case http.StatusUnauthorized:
 		header.Set("WWW-Authenticate", "Bearer")
-	case http.StatusServiceUnavailable:
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		header.Set("Retry-After", "1")
 	}
 	body, _ := json.Marshal(r.shape(protocol, requestID)) // strings never fail
@@ -208,13 +224,13 @@ func (r *refusal) event(protocol, requestID string) []byte {
 
 var anthropicTypes = map[int]string{
 	308: "invalid_request_error", 400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
-	404: "not_found_error", 405: "invalid_request_error", 413: "request_too_large", 415: "invalid_request_error",
+	404: "not_found_error", 405: "invalid_request_error", 408: "timeout_error", 413: "request_too_large", 415: "invalid_request_error", 429: "rate_limit_error",
 	502: "api_error", 503: "overloaded_error", 504: "timeout_error",
 }
 
 var dashScopeCodes = map[int]string{
 	308: "InvalidURL", 400: "InvalidParameter", 401: "InvalidApiKey", 403: "AccessDenied", 404: "InvalidURL",
-	405: "MethodNotAllowed", 413: "RequestTooLarge", 415: "UnsupportedContentEncoding", 502: "BadGateway", 503: "ServiceUnavailable", 504: "RequestTimeOut",
+	405: "MethodNotAllowed", 408: "RequestTimeOut", 413: "RequestTooLarge", 415: "UnsupportedContentEncoding", 429: "Throttling", 502: "BadGateway", 503: "ServiceUnavailable", 504: "RequestTimeOut",
 }
 
 func named(names map[int]string, status int, otherwise string) string {
@@ -236,7 +252,8 @@ func linger(w http.ResponseWriter, r *http.Request, body io.Reader) {
 		return
 	}
 	connection := http.NewResponseController(w)
-	_ = connection.Flush()
+	_ = connection.EnableFullDuplex() // or Flush would wait for the body
 	_ = connection.SetReadDeadline(time.Now().Add(lingerTime))
+	_ = connection.Flush()
 	_, _ = io.CopyN(io.Discard, body, lingerBytes)
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/route"
 	"github.com/engineshed/engineshed/internal/secret"
@@ -119,6 +120,26 @@ type Traffic struct {
 	InFlight  atomic.Int64
 	Fallbacks atomic.Uint64 // to other services, of a Model API
 	ended     [outcomes]atomic.Uint64
+	gate      atomic.Pointer[admission.Gate]
+}
+
+// Gate is what the requests of a Model API pass; nil: they have never been limited.
+func (t *Traffic) Gate() *admission.Gate { return t.gate.Load() }
+
+// limit sets how many requests run and wait at once, which holds from now on for those that are under way, too.
+func (t *Traffic) limit(l *snapshot.Limits) {
+	if l == nil {
+		l = new(snapshot.Limits)
+	}
+	gate := t.gate.Load()
+	if gate == nil {
+		if l.Concurrent == 0 {
+			return
+		}
+		gate = new(admission.Gate)
+		t.gate.Store(gate)
+	}
+	gate.SetLimits(l.Concurrent, l.Queued)
 }
 
 // Ended counts a request that ended so.

@@ -96,6 +96,7 @@ func (b *builder) api(item Item, old *API) (*API, error) {
 	if old != nil {
 		a.Traffic = old.Traffic
 	}
+	a.Traffic.limit(published.Limits)
 	return a, nil
 }
 
