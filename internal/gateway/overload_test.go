@@ -29,8 +29,8 @@ func newRigWith(t testing.TB, set func(*gateway.Settings)) *rig {
 	return g
 }
 
-// gauge waits until a metric has the value.
-func (r *rig) gauge(metric string, value int) {
+// awaitGauge waits until a metric has the value.
+func (r *rig) awaitGauge(metric string, value int) {
 	r.t.Helper()
 	r.await(func() bool { return strings.Contains(r.metrics(), fmt.Sprintf("\n%s %d\n", metric, value)) })
 }
@@ -104,7 +104,7 @@ func TestRequestBeyondTheLimitOfItsAPIIsRefusedInItsProtocol(t *testing.T) {
 		letGo()
 		require.Equal(t, http.StatusOK, <-g.background(t.Context(), url), "there is room again")
 	}
-	g.gauge(`engineshed_gateway_refused_total{limit="api"}`, len(overloadCodes))
+	g.awaitGauge(`engineshed_gateway_refused_total{limit="api"}`, len(overloadCodes))
 }
 
 var overloadCodes = map[string]string{"OpenAI/v1": "concurrency_limit_exceeded", "Anthropic": "rate_limit_error", "DashScope": "Throttling"}
@@ -121,9 +121,9 @@ func TestLimitOfAnAPIIsItsOwnAndChangesWhileRequestsAreUnderWay(t *testing.T) {
 	label := `{api="` + a.ID + `"}`
 
 	first, second := g.background(t.Context(), url), g.background(t.Context(), url)
-	g.gauge("engineshed_gateway_api_queued"+label, 1)
-	g.gauge("engineshed_gateway_api_running"+label, 1)
-	g.gauge("engineshed_gateway_running", 1) // who waits at the one takes no room at the other
+	g.awaitGauge("engineshed_gateway_api_queued"+label, 1)
+	g.awaitGauge("engineshed_gateway_api_running"+label, 1)
+	g.awaitGauge("engineshed_gateway_running", 1) // who waits at the one takes no room at the other
 	require.Equal(t, http.StatusTooManyRequests, g.chat("{}").status)
 	letGo()
 	letGo()
@@ -133,22 +133,22 @@ func TestLimitOfAnAPIIsItsOwnAndChangesWhileRequestsAreUnderWay(t *testing.T) {
 	require.Equal(t, http.StatusOK, <-second)
 
 	first, second = g.background(t.Context(), url), g.background(t.Context(), url)
-	g.gauge("engineshed_gateway_api_queued"+label, 1)
+	g.awaitGauge("engineshed_gateway_api_queued"+label, 1)
 	a.Limits.Concurrent = 2
 	g.serveAll(a)
-	g.gauge("engineshed_gateway_api_running"+label, 2)
+	g.awaitGauge("engineshed_gateway_api_running"+label, 2)
 	a.Limits = nil
 	g.serveAll(a)
 	third := g.background(t.Context(), url)
-	g.gauge("engineshed_gateway_api_running"+label, 3)
+	g.awaitGauge("engineshed_gateway_api_running"+label, 3)
 	for range 3 {
 		letGo() // whichever of them comes first
 	}
 	for _, ended := range []<-chan int{first, second, third} {
 		require.Equal(t, http.StatusOK, <-ended)
 	}
-	g.gauge("engineshed_gateway_api_running"+label, 0)
-	g.gauge("engineshed_gateway_api_refused_total"+label, 1)
+	g.awaitGauge("engineshed_gateway_api_running"+label, 0)
+	g.awaitGauge("engineshed_gateway_api_refused_total"+label, 1)
 }
 
 func TestClientThatLeavesWhileItWaitsGivesItsPlaceUp(t *testing.T) {
@@ -162,19 +162,19 @@ func TestClientThatLeavesWhileItWaitsGivesItsPlaceUp(t *testing.T) {
 	g.await(func() bool { return e.calls.Load() == 1 })
 	ctx, leave := context.WithCancel(t.Context())
 	second := g.background(ctx, url)
-	g.gauge("engineshed_gateway_queued", 1)
+	g.awaitGauge("engineshed_gateway_queued", 1)
 	leave()
 	require.Zero(t, <-second)
-	g.gauge("engineshed_gateway_queued", 0)
+	g.awaitGauge("engineshed_gateway_queued", 0)
 	third := g.background(t.Context(), url)
-	g.gauge("engineshed_gateway_queued", 1)
+	g.awaitGauge("engineshed_gateway_queued", 1)
 	letGo()
 	letGo()
 	require.Equal(t, http.StatusOK, <-first)
 	require.Equal(t, http.StatusOK, <-third)
 	require.EqualValues(t, 2, e.calls.Load())
-	g.gauge("engineshed_gateway_running", 0)
-	g.gauge("engineshed_gateway_body_bytes", 0)
+	g.awaitGauge("engineshed_gateway_running", 0)
+	g.awaitGauge("engineshed_gateway_body_bytes", 0)
 }
 
 func TestRequestBeyondTheLimitOfTheGatewayIs503(t *testing.T) {
@@ -193,9 +193,9 @@ func TestRequestBeyondTheLimitOfTheGatewayIs503(t *testing.T) {
 		require.Equal(t, "1", refused.header.Get("Retry-After"))
 	}
 	require.Equal(t, http.StatusUnauthorized, get(t, g.url(direct, "/v1/models")).status, "who has no key is told that")
-	g.gauge(`engineshed_gateway_refused_total{limit="gateway"}`, 2)
+	g.awaitGauge(`engineshed_gateway_refused_total{limit="gateway"}`, 2)
 	require.NoError(t, socket.Close())
-	g.gauge("engineshed_gateway_running", 0)
+	g.awaitGauge("engineshed_gateway_running", 0)
 }
 
 func TestRequestThatWaitsIsToldOfAShutdown(t *testing.T) {
@@ -210,7 +210,7 @@ func TestRequestThatWaitsIsToldOfAShutdown(t *testing.T) {
 	_ = g.background(t.Context(), url)
 	g.await(func() bool { return e.calls.Load() == 1 })
 	waits := g.background(t.Context(), url)
-	g.gauge("engineshed_gateway_queued", 1)
+	g.awaitGauge("engineshed_gateway_queued", 1)
 	g.halt()
 	require.Equal(t, http.StatusServiceUnavailable, <-waits)
 }
@@ -276,7 +276,7 @@ func TestBodiesBeyondTheMemoryForThemAreRefusedUnread(t *testing.T) {
 	body := []byte(`{"model":"demo","messages":"` + strings.Repeat("a", size-30) + `"}`)
 	_, err := conn.Write(body[:size-1])
 	require.NoError(t, err)
-	g.gauge("engineshed_gateway_body_bytes", size)
+	g.awaitGauge("engineshed_gateway_body_bytes", size)
 
 	_, second := sendHead(t, g.Addr(), "/v1/chat/completions", size)
 	status, code := readStatus(t, second)
@@ -291,6 +291,6 @@ func TestBodiesBeyondTheMemoryForThemAreRefusedUnread(t *testing.T) {
 	resp, err := http.ReadResponse(in, nil)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
-	g.gauge("engineshed_gateway_body_bytes", 0)
-	g.gauge(`engineshed_gateway_refused_total{limit="body_memory"}`, 1)
+	g.awaitGauge("engineshed_gateway_body_bytes", 0)
+	g.awaitGauge(`engineshed_gateway_refused_total{limit="body_memory"}`, 1)
 }

@@ -49,9 +49,9 @@ func TestBodyThatStopsComingIs408AndFreesEverything(t *testing.T) {
 			require.Equal(t, "body_timeout", code)
 		})
 	}
-	g.gauge("engineshed_gateway_running", 0)
-	g.gauge("engineshed_gateway_body_bytes", 0)
-	g.gauge(`engineshed_gateway_stalled_total{what="body"}`, 5)
+	g.awaitGauge("engineshed_gateway_running", 0)
+	g.awaitGauge("engineshed_gateway_body_bytes", 0)
+	g.awaitGauge(`engineshed_gateway_stalled_total{what="body"}`, 5)
 	g.await(func() bool { return asked.Load() == 0 })
 }
 
@@ -92,8 +92,8 @@ func TestAnswerThatIsNotReadIsCutAndItsServiceIsLeft(t *testing.T) {
 
 	g.await(func() bool { return under.Load() == 2 })
 	g.await(func() bool { return under.Load() == 0 })
-	g.gauge("engineshed_gateway_running", 0)
-	g.gauge(`engineshed_gateway_stalled_total{what="answer"}`, 2)
+	g.awaitGauge("engineshed_gateway_running", 0)
+	g.awaitGauge(`engineshed_gateway_stalled_total{what="answer"}`, 2)
 	require.Contains(t, g.metrics(), `engineshed_gateway_api_requests_total{api="`+a.ID+`",outcome="gone"} 2`)
 }
 
@@ -115,8 +115,8 @@ func TestWebSocketThatIsNotReadIsCut(t *testing.T) {
 	}
 	var late net.Error
 	require.False(t, errors.As(err, &late) && late.Timeout(), "the gateway ends it before: %v", err)
-	g.gauge("engineshed_gateway_running", 0)
-	g.gauge(`engineshed_gateway_stalled_total{what="answer"}`, 1)
+	g.awaitGauge("engineshed_gateway_running", 0)
+	g.awaitGauge(`engineshed_gateway_stalled_total{what="answer"}`, 1)
 }
 
 func TestStreamMayPauseForLongerThanAClientMay(t *testing.T) {
