@@ -68,6 +68,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if refused != nil {
 		c.leave() // the client may take its time to hear it
+		if !c.recordsQuestion() {
+			c.release()
+		}
 		refused.write(w, c.protocol, c.id)
 		linger(w, r, unread)
 		c.status, c.refused = refused.status, refused
@@ -104,7 +107,7 @@ type call struct {
 	unreadable error
 	upload     uploadBody         // a body that passes as it comes
 	taken      bool               // readBody has been
-	held       admission.Body     // where body is
+	held       *admission.Body    // where body is
 	turns      [2]admission.Turn  // at the gates of the API and the gateway
 	*attempt                      // the service that is asked
 	fallbacks  int                // how many of the route's other targets were turned to
@@ -215,6 +218,7 @@ func (c *call) end() {
 	}
 	c.traffic.Ended(outcome)
 	c.account(outcome)
+	c.release()
 }
 
 // outcome is how the call ended, as it is counted.

@@ -59,12 +59,17 @@ func (c *call) join(w http.ResponseWriter, gate *admission.Gate, turn *admission
 	panic(http.ErrAbortHandler) // nobody is left to be answered
 }
 
-// leave gives back what the call takes from others.
+// leave gives back the call's place.
 func (c *call) leave() {
 	for i := range c.turns {
 		c.turns[i].Leave()
 	}
+}
+
+// release gives back the memory of the body, which others may be lent still. The call does not read it any more.
+func (c *call) release() {
 	c.held.Release()
+	c.held, c.body = nil, nil
 }
 
 // take reads a whole body, which is the one that was signed if the request is.
