@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/route"
@@ -27,10 +29,13 @@ type Config struct {
 	bad       map[place]int64 // whose newest item could not be used, and its revision
 
 	// What requests are looked up in, made of the above.
-	table *route.Table
-	byKey map[[sha256.Size]byte]*consumerKey
-	ways  map[string]*Ways // by API
-	names route.Hosts[*Domain]
+	table       *route.Table
+	byKey       map[[sha256.Size]byte]*consumerKey
+	byClaim     map[claim]*Consumer
+	byAccessKey map[accessKeyID]accessKey
+	algorithms  map[string][]jose.SignatureAlgorithm // of tokens, by account
+	ways        map[string]*Ways                     // by API
+	names       route.Hosts[*Domain]
 }
 
 // place is where an item lies among all.
