@@ -73,6 +73,12 @@ func (c *call) statistics() *snapshot.Statistics {
 	return c.asked.Statistics
 }
 
+// recordsQuestion reports whether the log gets what was asked.
+func (c *call) recordsQuestion() bool {
+	s := c.statistics()
+	return s != nil && s.LogRequestContent
+}
+
 // maxRecorded is how much is recorded of each part of what is asked and answered.
 const maxRecorded = 32_000
 
@@ -85,7 +91,7 @@ func (c *call) line(s *snapshot.Statistics) *record.Line {
 	if c.request != nil {
 		l.Turns = c.request.Turns()
 	}
-	if s.LogRequestContent && c.request != nil {
+	if c.recordsQuestion() && c.request != nil {
 		q := protocol.ReadQuestion(c.request.Body(), maxRecorded)
 		l.Content = append(l.Content, record.Content{Name: "question", Text: q.Text},
 			record.Content{Name: "system", Text: q.System}, record.Content{Name: "messages", Text: q.Messages})

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/balance"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/gateway/upstream/http1"
@@ -213,20 +214,20 @@ func (c *call) copyOf(out *http.Request) *http.Request {
 	one := out.WithContext(c.ctx)
 	switch {
 	case c.spliced != nil:
-		setBody(one, c.spliced[:]...)
+		setBody(one, c.held, c.spliced[:]...)
 	case len(c.body) > 0:
-		setBody(one, c.body)
+		setBody(one, c.held, c.body)
 	case out.Body != nil:
 		one.Body = io.NopCloser(out.Body) // who fails must not close it for the next
 	}
 	return one
 }
 
-// setBody gives a request a whole body, which may be sent again.
-func setBody(r *http.Request, pieces ...[]byte) {
-	body := http1.NewBytes(pieces...)
+// setBody gives a request a whole body, which may be sent again. Its pieces are held memory, which the request is lent.
+func setBody(r *http.Request, held *admission.Body, pieces ...[]byte) {
+	body := http1.Lent(held.Lend(), pieces...)
 	r.Body, r.ContentLength, r.TransferEncoding = body, body.Len(), nil
-	r.GetBody = func() (io.ReadCloser, error) { return http1.NewBytes(pieces...), nil }
+	r.GetBody = func() (io.ReadCloser, error) { return http1.Lent(held.Lend(), pieces...), nil }
 }
 
 // accept looks at the engine's answer before any of it is passed on.

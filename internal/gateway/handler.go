@@ -68,6 +68,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if refused != nil {
 		c.leave() // the client may take its time to hear it
+		if !c.recordsQuestion() {
+			c.release()
+		}
 		refused.write(w, c.protocol, c.id)
 		linger(w, r, unread)
 		c.status, c.refused = refused.status, refused
@@ -104,7 +107,7 @@ type call struct {
 	unreadable error
 	upload     uploadBody         // a body that passes as it comes
 	taken      bool               // readBody has been
-	held       admission.Body     // where body is
+	held       *admission.Body    // where body is
 	turns      [2]admission.Turn  // at the gates of the API and the gateway
 	*attempt                      // the service that is asked
 	fallbacks  int                // how many of the route's other targets were turned to
@@ -183,21 +186,17 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(key)
 }
 
-// readBody takes a small body in at once and bounds a large one. A body whose model is written is taken in whole.
+// readBody takes a small body in at once and bounds a large one. A body whose model is written, or that is signed, is taken
+// in whole.
 func (c *call) readBody(w http.ResponseWriter) (refused *refusal) {
 	if c.taken {
 		return nil
 	}
 	c.taken = true
-	if c.signature != nil {
-		if refused := c.readSigned(w); refused != nil {
-			return refused
-		}
-	}
 	if c.readsModel() {
 		return c.readWhole(w)
 	}
-	if c.held.Bytes == nil && (c.in.ContentLength < 0 || c.in.ContentLength > smallBody) {
+	if c.signature == nil && (c.in.ContentLength < 0 || c.in.ContentLength > smallBody) {
 		c.upload.ReadCloser = http.MaxBytesReader(w, c.load.clients.Body(w, c.in.Body), c.limit())
 		c.in.Body = &c.upload
 		return nil
@@ -219,6 +218,7 @@ func (c *call) end() {
 	}
 	c.traffic.Ended(outcome)
 	c.account(outcome)
+	c.release()
 }
 
 // outcome is how the call ended, as it is counted.
