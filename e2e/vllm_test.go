@@ -33,17 +33,14 @@ func realVLLM(t *testing.T) string {
 }
 
 // stopwatch prints how long each step took.
-type stopwatch struct {
-	t    *testing.T
-	last time.Time
-}
+type stopwatch struct{ last time.Time }
 
 func (s *stopwatch) step(what string) {
 	fmt.Printf("e2e-vllm: %6.1f s  %s\n", time.Since(s.last).Seconds(), what)
 	s.last = time.Now()
 }
 
-func newStopwatch() *stopwatch { return &stopwatch{last: time.Now()} }
+func newStopwatch() *stopwatch { return &stopwatch{time.Now()} }
 
 // served is a model service whose engine is a real vLLM.
 type served struct {
@@ -84,7 +81,7 @@ func newServed(t *testing.T, model, modelParams string) *served {
 }
 
 func (d *served) showLogs() {
-	logs, _ := filepath.Glob(d.path("worker") + "/*/*/log*")
+	logs, _ := filepath.Glob(d.path("worker") + "/replicas/*/*.log")
 	for _, path := range logs {
 		text, _ := os.ReadFile(path)
 		d.t.Logf("--- %s:\n%s", path, text[max(0, len(text)-shownOutput):])
@@ -191,7 +188,7 @@ func (d *served) remove() {
 
 func TestRealVLLMDoesTheMainJob(t *testing.T) {
 	watch := newStopwatch()
-	d := newServed(t, "Qwen3-8B", `{"max-model-len": 512, "max-num-seqs": 8}`)
+	d := newServed(t, "Qwen3-8B", `{"max-model-len": 512, "max-num-seqs": 8, "enforce-eager": true}`)
 	watch.step("CreateModelService until the gateway answers")
 
 	d.chatBothWays()
