@@ -87,7 +87,7 @@ func (e *engine) pool(ctx context.Context, inputs []string) (vectors [][]float64
 // embed is a unit vector: the same for the same tokens, and the closer to another's the more tokens they share.
 func embed(pieces []string) []float64 {
 	vector := make([]float64, dimensions)
-	vector[0] = 1 // something is in every text, also in an empty one
+	vector[0] = 1 // of every text, so that also an empty one has a direction
 	for _, piece := range pieces {
 		digest := fnv.New64a()
 		_, _ = digest.Write([]byte(strings.ToLower(strings.TrimSpace(piece))))
@@ -96,7 +96,7 @@ func embed(pieces []string) []float64 {
 			if sum&(1<<15) != 0 {
 				sign = -1
 			}
-			vector[sum%dimensions] += sign
+			vector[1+sum%(dimensions-1)] += sign
 		}
 	}
 	length := math.Sqrt(dot(vector, vector))
