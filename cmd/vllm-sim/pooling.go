@@ -121,14 +121,14 @@ func (e *engine) embeddings(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case len(p.Input) == 0:
-		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", "input must hold at least one text", "input")
+		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", "You must pass at least one prompt", nil)
 		return
-	case p.Dimensions != nil && *p.Dimensions != dimensions:
-		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", fmt.Sprintf("Model %q does not support matryoshka representation, "+
-			"changing output dimensions will lead to poor results.", e.names[0]), "dimensions")
+	case p.Dimensions != nil:
+		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", fmt.Sprintf("Model '%s' does not support Matryoshka embeddings; "+
+			"dimensions must be unset (received dimensions=%d).", e.names[0], *p.Dimensions), nil)
 		return
 	case !slices.Contains([]string{"", "float", "base64"}, p.Format):
-		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", "encoding_format must be float or base64", "encoding_format")
+		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", "encoding_format must be float or base64", nil)
 		return
 	}
 	vectors, counts, ok := e.poolOrRefuse(w, r, p.Input)
