@@ -13,6 +13,7 @@ import (
 
 	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/gateway/identity"
 	"github.com/engineshed/engineshed/internal/gateway/model"
 	"github.com/engineshed/engineshed/internal/gateway/record"
 	"github.com/engineshed/engineshed/internal/route"
@@ -37,6 +38,8 @@ type handler struct {
 	log       *boundedLog
 	records   *record.Recorder
 	tracer    *record.Tracer
+	tokens    *identity.Memory[*config.Consumer] // that were verified
+	nonces    *identity.Nonces
 
 	running    *atomic.Int64   // requests that have not ended
 	websockets *sync.WaitGroup // connections that became WebSockets
@@ -88,13 +91,14 @@ type call struct {
 	id         string
 	began      time.Time
 	span       *record.Span
-	asked      *config.API      // at whose place the request came, whether it may or not
-	consumer   *config.Consumer // who asks, where it is known
-	api        *config.API      // nil: a model service is called directly
-	route      *route.Route     // of api
-	ways       *config.Ways     // where a consumer's key may be
-	cfg        *config.Config   // of the whole call
-	canonical  string           // the path that was asked for
+	asked      *config.API         // at whose place the request came, whether it may or not
+	consumer   *config.Consumer    // who asks, where it is known
+	signature  *identity.Signature // of the consumer; nil: its API asks for none
+	api        *config.API         // nil: a model service is called directly
+	route      *route.Route        // of api
+	ways       *config.Ways        // where a consumer's key may be
+	cfg        *config.Config      // of the whole call
+	canonical  string              // the path that was asked for
 	match      route.Match
 	protocol   string // of the route: the shape of errors
 	traffic    *config.Traffic
@@ -188,10 +192,15 @@ func (c *call) readBody(w http.ResponseWriter) (refused *refusal) {
 		return nil
 	}
 	c.taken = true
+	if c.signature != nil {
+		if refused := c.readSigned(w); refused != nil {
+			return refused
+		}
+	}
 	if c.readsModel() {
 		return c.readWhole(w)
 	}
-	if c.in.ContentLength < 0 || c.in.ContentLength > smallBody {
+	if c.held.Bytes == nil && (c.in.ContentLength < 0 || c.in.ContentLength > smallBody) {
 		c.upload.ReadCloser = http.MaxBytesReader(w, c.load.clients.Body(w, c.in.Body), c.limit())
 		c.in.Body = &c.upload
 		return nil

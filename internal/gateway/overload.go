@@ -72,8 +72,11 @@ func (c *call) release() {
 	c.held, c.body = nil, nil
 }
 
-// take reads a whole body.
+// take reads a whole body, once.
 func (c *call) take(w http.ResponseWriter) (body []byte, refused *refusal) {
+	if c.held.Bytes != nil {
+		return c.held.Bytes, nil
+	}
 	from := http.MaxBytesReader(w, c.load.clients.Body(w, c.in.Body), c.limit())
 	var err error
 	if c.held, err = c.load.memory.Read(from, c.in.ContentLength); err != nil {

@@ -24,15 +24,9 @@ import (
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
-// The refusals of this package.
-var (
-	ErrNotFound = fault.New(fault.NotFound, "InvalidModelServiceId.NotFound",
-		"The model service does not exist. Call ListModelServices for the ids of this DB instance.")
-	ErrNodeNotFound = fault.New(fault.NotFound, "InvalidAiNode.NotFound",
-		"The AI node does not exist in this DB instance. Call ListAINodePools for its nodes.")
-	ErrNodeBound = fault.New(fault.Conflict, "OperationDenied.AiNodeBound",
-		"The AI node is used by another model service.")
-)
+// ErrNotFound refuses a model service that the instance does not have.
+var ErrNotFound = fault.New(fault.NotFound, "InvalidModelServiceId.NotFound",
+	"The model service does not exist. Call ListModelServices for the ids of this DB instance.")
 
 const (
 	maxReplicas     = 1000
@@ -266,9 +260,9 @@ func (p *plan) place(locked *lockedNodes) error {
 	for _, name := range p.AINodes {
 		switch host, found := hosts[name]; {
 		case !found || host == "":
-			return ErrNodeNotFound.Withf("The AI node %q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
+			return instance.ErrNodeNotFound.Withf("The AI node %q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
 		case bound[name]:
-			return ErrNodeBound.Withf("The AI node %s is used by another model service. Name an unbound one; ListAINodePools shows BindStatus.", name)
+			return instance.ErrNodeBound.Withf("The AI node %s is used by another model service. Name an unbound one; ListAINodePools shows BindStatus.", name)
 		}
 	}
 	for n := range p.replicas {

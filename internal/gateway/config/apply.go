@@ -47,7 +47,7 @@ func (b *builder) apply(log *slog.Logger, old *Config, ch change) *Config {
 		next.indexPlaces(b.gatewayID)
 	}
 	if consumers {
-		next.indexKeys()
+		next.indexConsumers()
 	}
 	return &next
 }

@@ -27,10 +27,12 @@ type Config struct {
 	bad       map[place]int64 // whose newest item could not be used, and its revision
 
 	// What requests are looked up in, made of the above.
-	table *route.Table
-	byKey map[[sha256.Size]byte]*consumerKey
-	ways  map[string]*Ways // by API
-	names route.Hosts[*Domain]
+	table       *route.Table
+	byKey       map[[sha256.Size]byte]*consumerKey
+	byClaim     map[claim]*Consumer
+	byAccessKey map[accessKeyID]accessKey
+	ways        map[string]*Ways // by API
+	names       route.Hosts[*Domain]
 }
 
 // place is where an item lies among all.
