@@ -186,21 +186,17 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(key)
 }
 
-// readBody takes a small body in at once and bounds a large one. A body whose model is written is taken in whole.
+// readBody takes a small body in at once and bounds a large one. A body whose model is written, or that is signed, is taken
+// in whole.
 func (c *call) readBody(w http.ResponseWriter) (refused *refusal) {
 	if c.taken {
 		return nil
 	}
 	c.taken = true
-	if c.signature != nil {
-		if refused := c.readSigned(w); refused != nil {
-			return refused
-		}
-	}
 	if c.readsModel() {
 		return c.readWhole(w)
 	}
-	if c.held.Bytes == nil && (c.in.ContentLength < 0 || c.in.ContentLength > smallBody) {
+	if c.signature == nil && (c.in.ContentLength < 0 || c.in.ContentLength > smallBody) {
 		c.upload.ReadCloser = http.MaxBytesReader(w, c.load.clients.Body(w, c.in.Body), c.limit())
 		c.in.Body = &c.upload
 		return nil

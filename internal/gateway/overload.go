@@ -72,15 +72,15 @@ func (c *call) release() {
 	c.held, c.body = nil, nil
 }
 
-// take reads a whole body, once.
+// take reads a whole body, which is the one that was signed if the request is.
 func (c *call) take(w http.ResponseWriter) (body []byte, refused *refusal) {
-	if c.held.Bytes != nil {
-		return c.held.Bytes, nil
-	}
 	from := http.MaxBytesReader(w, c.load.clients.Body(w, c.in.Body), c.limit())
 	var err error
 	if c.held, err = c.load.memory.Read(from, c.in.ContentLength); err != nil {
 		return nil, refuseBody(err)
+	}
+	if c.signature != nil && !c.signature.Covers(c.held.Bytes) {
+		return nil, errSignedBody
 	}
 	return c.held.Bytes, nil
 }

@@ -98,7 +98,7 @@ func (r *slowRig) askWhenDue(due <-chan time.Time, found *offered) error {
 	defer conn.Close()
 	request := loadRequest("/v1/chat/completions", "")
 	for at := range due {
-		resp, err := conn.ask(request) //nolint:bodyclose // tally does
+		resp, err := conn.ask(request)
 		if err == nil {
 			err = found.tally(resp, time.Since(at))
 		}
@@ -169,7 +169,7 @@ func TestTooManyRequestsAreServedOrRefusedAndNothingElse(t *testing.T) {
 				}
 				defer conn.Close()
 				for range each {
-					resp, err := conn.ask(loadRequest(path, "")) //nolint:bodyclose // tally does
+					resp, err := conn.ask(loadRequest(path, ""))
 					if err == nil {
 						err = found[i].tally(resp, 0)
 					}

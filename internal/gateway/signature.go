@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"net/http"
 	"strings"
 	"time"
 
@@ -37,21 +36,5 @@ func (c *call) spendNonce(accountID string) *refusal {
 	case err != nil:
 		return errNonces
 	}
-	return nil
-}
-
-// readSigned takes the body of a signed request in and compares it with what was signed.
-func (c *call) readSigned(w http.ResponseWriter) *refusal {
-	if c.in.ContentLength == 0 && !c.signature.HasBody() {
-		return nil
-	}
-	body, refused := c.take(w)
-	switch {
-	case refused != nil:
-		return refused
-	case !c.signature.Covers(body):
-		return errSignedBody
-	}
-	c.in.Body, c.in.ContentLength = http.NoBody, int64(len(body)) // what is sent on is what was taken in
 	return nil
 }

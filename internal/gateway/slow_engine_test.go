@@ -141,6 +141,14 @@ func newSlowRig(t testing.TB, args ...string) *slowRig {
 
 func (r *slowRig) rss() int { return memoryOf(r.gateway.cmd.Process.Pid, "VmRSS") }
 
+// files is how many files and connections the gateway has open.
+func (r *slowRig) files() int {
+	r.t.Helper()
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.gateway.cmd.Process.Pid))
+	require.NoError(r.t, err)
+	return len(open)
+}
+
 // settled waits until no request is under way, and returns how many goroutines the gateway has left.
 func (r *slowRig) settled() (goroutines int) {
 	r.t.Helper()

@@ -19,6 +19,7 @@ const (
 	maxGrowth    = 1.10     // of the memory after firstRequests that there may be at the end
 
 	soakConns = 64
+	ownFiles  = 5 // connections of the gateway's own, with their goroutines, which come and go
 )
 
 // soaking is how long a soak is.
@@ -36,19 +37,21 @@ type soaked struct {
 	events      int64
 	looks       []look // from firstRequests on
 	first, last int    // resident memory at their beginning and end
-	goroutines  [2]int
+	goroutines  [2]int // before and after
+	files       [2]int // likewise: connections, for the most part
 }
 
 // run opens the streams, holds and leaves them, then sends the requests. Nothing may be left in the end.
 func (r *slowRig) run(s soaking) (found soaked) {
 	r.t.Helper()
 	r.sendRequests(1000, time.Minute, nil) // a process that has just begun still takes what it always needs
-	found.goroutines[0] = r.settled()
+	found.goroutines[0], found.files[0] = r.settled(), r.files()
 	before := r.rss()
 	found.events = r.holdStreams(s.streams, s.hold, func() {
 		found.perStream = (r.rss() - before) / s.streams
 	})
 	r.settled()
+	require.LessOrEqual(r.t, r.files(), found.files[0]+ownFiles, "every stream has closed both its connections")
 	looks := r.sendAll(s)
 	from := slices.IndexFunc(looks, func(l look) bool { return l.sent >= s.firstRequests })
 	require.GreaterOrEqual(r.t, from, 0, "the first %d requests took longer than all may", s.firstRequests)
@@ -56,7 +59,7 @@ func (r *slowRig) run(s soaking) (found soaked) {
 	const window = 10
 	found.first = middle(found.looks[:min(window, len(found.looks))])
 	found.last = middle(found.looks[max(0, len(found.looks)-window):])
-	found.goroutines[1] = r.settled()
+	found.goroutines[1], found.files[1] = r.settled(), r.files()
 	return found
 }
 
@@ -183,17 +186,24 @@ func (s soaked) print(t testing.TB) {
 	t.Logf("memory after the first ones  %6.1f MiB", float64(s.first)/(1<<20))
 	t.Logf("memory at the end            %6.1f MiB, ratio %.3f, promised %.2f", float64(s.last)/(1<<20), s.growth(), maxGrowth)
 	t.Logf("goroutines before and after  %6d %d", s.goroutines[0], s.goroutines[1])
+	t.Logf("open files before and after  %6d %d", s.files[0], s.files[1])
+}
+
+// leaves reports whether something is left that was not there before.
+func (s soaked) leaves() bool {
+	return s.goroutines[1] > s.goroutines[0]+ownFiles || s.files[1] > s.files[0]+ownFiles
 }
 
 func (s soaked) growth() float64 { return float64(s.last) / float64(s.first) }
 
 // TestStreamsAndRequestsLeaveNothingBehind is BenchmarkSoak for a few seconds, too few to judge the growth of memory.
 func TestStreamsAndRequestsLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
 	r := newSlowRig(t)
 	found := r.run(soaking{streams: 500, hold: 2 * pace, requests: 10_000, time: 10 * time.Second})
 	found.print(t)
 	require.LessOrEqual(t, found.perStream, maxPerStream)
-	require.LessOrEqual(t, found.goroutines[1], found.goroutines[0]+5)
+	require.False(t, found.leaves())
 }
 
 // BenchmarkSoak judges what is promised of memory: SOAK_REQUESTS (a million) within SOAK_TIME (3m).
@@ -221,7 +231,8 @@ func BenchmarkSoak(b *testing.B) {
 	if found.growth() > maxGrowth {
 		b.Errorf("memory has grown %.3f times, at most %.2f is promised", found.growth(), maxGrowth)
 	}
-	if found.goroutines[1] > found.goroutines[0]+5 {
-		b.Errorf("%d goroutines were there before and %d after", found.goroutines[0], found.goroutines[1])
+	if found.leaves() {
+		b.Errorf("%d goroutines and %d open files were there before, %d and %d after",
+			found.goroutines[0], found.files[0], found.goroutines[1], found.files[1])
 	}
 }

@@ -43,7 +43,7 @@ func (c *call) byToken(cfg *config.Config, api *config.API) (*config.Consumer, *
 
 // verify finds whose token it is and until when. A token may name several consumers: one that may call the API goes first.
 func verify(cfg *config.Config, api *config.API, p carried, now time.Time) (*config.Consumer, time.Time, *refusal) {
-	token, err := identity.ReadToken(p.text)
+	token, err := identity.ReadToken(p.text, cfg.Algorithms(api.AccountID))
 	if err != nil {
 		return nil, now, errToken
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/route"
@@ -31,7 +33,8 @@ type Config struct {
 	byKey       map[[sha256.Size]byte]*consumerKey
 	byClaim     map[claim]*Consumer
 	byAccessKey map[accessKeyID]accessKey
-	ways        map[string]*Ways // by API
+	algorithms  map[string][]jose.SignatureAlgorithm // of tokens, by account
+	ways        map[string]*Ways                     // by API
 	names       route.Hosts[*Domain]
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/engineshed/engineshed/internal/gateway/identity"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
@@ -75,6 +77,11 @@ func (c *Config) Consumer(key, source, name string) *Consumer {
 // consumer's Tokens to verify.
 func (c *Config) Named(accountID, name, value string) *Consumer {
 	return c.byClaim[claim{accountID, name, value}]
+}
+
+// Algorithms are those that tokens of the account's consumers may be signed with. A token of any other needs no work.
+func (c *Config) Algorithms(accountID string) []jose.SignatureAlgorithm {
+	return c.algorithms[accountID]
 }
 
 // Signer returns the account's consumer that has the access key, and the key's secret; nil and none when nobody has it.
@@ -162,6 +169,7 @@ func (b *builder) openToken(c *Consumer) error {
 func (c *Config) indexConsumers() {
 	c.byKey = make(map[[sha256.Size]byte]*consumerKey, len(c.consumers))
 	c.byClaim, c.byAccessKey = map[claim]*Consumer{}, map[accessKeyID]accessKey{}
+	c.algorithms = map[string][]jose.SignatureAlgorithm{}
 	c.ways = map[string]*Ways{}
 	for _, consumer := range c.consumers {
 		for i := range consumer.Keys {
@@ -176,6 +184,7 @@ func (c *Config) indexConsumers() {
 		}
 		if token := consumer.Token; token != nil {
 			c.byClaim[claim{consumer.AccountID, token.Claim, token.Value}] = consumer
+			c.algorithms[consumer.AccountID] = consumer.Tokens.AppendAlgorithms(c.algorithms[consumer.AccountID])
 			for _, api := range consumer.Allowed {
 				c.waysTo(api).Tokens.add(token.Source, token.Name)
 			}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,13 +78,6 @@ func TestMemoryIsBoundedAndEndsWithWhatItRemembers(t *testing.T) {
 	require.LessOrEqual(t, len(m.young)+len(m.old), 2*maxRemembered)
 	_, ok = m.Get(key(2), noon)
 	require.False(t, ok)
-}
-
-func TestDecoysCostEveryAlgorithmItsWork(t *testing.T) {
-	t.Parallel()
-	for _, algorithm := range algorithms {
-		require.NotNil(t, decoys[algorithm], algorithm)
-	}
 }
 
 func TestSecretThatIsNobodysMakesNoSignature(t *testing.T) {
@@ -186,7 +180,7 @@ func FuzzToken(f *testing.F) {
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
 	f.Add("..")
 	f.Fuzz(func(t *testing.T, text string) {
-		token, err := ReadToken(text)
+		token, err := ReadToken(text, slices.Collect(maps.Keys(decoys)))
 		if err != nil {
 			return
 		}

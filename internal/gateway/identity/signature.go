@@ -56,7 +56,7 @@ type Signature struct {
 	Nonce     string
 	Date      time.Time
 
-	body    *[md5.Size]byte // nil: there is none
+	body    *[md5.Size]byte // nil: none was signed
 	mac     []byte
 	newHash func() hash.Hash
 	signed  string
@@ -207,9 +207,6 @@ func (s *Signature) IsBy(key secret.Secret) bool {
 	_, _ = mac.Write([]byte(s.signed)) // never fails
 	return hmac.Equal(mac.Sum(nil), s.mac) && known
 }
-
-// HasBody reports whether a body was signed.
-func (s *Signature) HasBody() bool { return s.body != nil }
 
 // Covers reports whether the body is the one that was signed.
 func (s *Signature) Covers(body []byte) bool {

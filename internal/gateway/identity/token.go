@@ -4,6 +4,7 @@ package identity
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -17,12 +18,6 @@ const (
 	maxToken = 8 << 10
 	leeway   = time.Minute // that clocks may differ by
 )
-
-// algorithms are all that tokens may be signed with. Which of them a key is for is the key's own.
-var algorithms = []jose.SignatureAlgorithm{
-	jose.HS256, jose.HS384, jose.HS512, jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
-	jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
-}
 
 var (
 	// ErrToken is a token that proves nothing.
@@ -38,8 +33,8 @@ type Token struct {
 	claims map[string]json.RawMessage
 }
 
-// ReadToken reads a token in the compact form of at most 8 KiB, which is signed in a way that could be verified.
-func ReadToken(text string) (*Token, error) {
+// ReadToken reads a token in the compact form of at most 8 KiB, which is signed by one of the algorithms.
+func ReadToken(text string, algorithms []jose.SignatureAlgorithm) (*Token, error) {
 	if len(text) > maxToken {
 		return nil, ErrToken
 	}
@@ -57,15 +52,16 @@ func ReadToken(text string) (*Token, error) {
 // Claims yields the claims that could name somebody, text and numbers as they are written. Nobody has verified them.
 func (t *Token) Claims(yield func(name, value string) bool) {
 	for name, raw := range t.claims {
-		var text string
-		if json.Unmarshal(raw, &text) != nil {
-			var number json.Number
-			if json.Unmarshal(raw, &number) != nil {
+		value := string(raw)
+		switch {
+		case value[0] == '"':
+			if json.Unmarshal(raw, &value) != nil {
 				continue
 			}
-			text = number.String()
+		case !strings.ContainsRune("-0123456789", rune(value[0])):
+			continue
 		}
-		if !yield(name, text) {
+		if !yield(name, value) {
 			return
 		}
 	}
@@ -76,6 +72,18 @@ type Verifier struct {
 	Keys     []snapshot.VerifyingKey
 	Issuer   string // what iss must be; "": it is not looked at
 	Audience string // what aud must hold; "": it is not looked at
+}
+
+// AppendAlgorithms appends those that its tokens may be signed with to known, each once.
+func (v *Verifier) AppendAlgorithms(known []jose.SignatureAlgorithm) []jose.SignatureAlgorithm {
+	for _, key := range v.Keys {
+		for _, algorithm := range key.Algorithms {
+			if !slices.Contains(known, algorithm) {
+				known = append(known, algorithm)
+			}
+		}
+	}
+	return known
 }
 
 // Verify decides whether one of the keys has signed the token and it is valid now, and returns until when it is. It takes
