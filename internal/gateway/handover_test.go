@@ -352,7 +352,7 @@ func TestAClientThatLeavesEndsWhateverIsAskedForIt(t *testing.T) {
 	two, second := g.failing("two", staysSilent)
 	three, third := g.failing("three", answers)
 	a := chatsWith(one.ID, snapshot.Target{ServiceID: two.ID}, snapshot.Target{ServiceID: three.ID})
-	a.Limits.FirstContent = 500
+	a.Limits.FirstContent = 1000
 	g.serveAll(one, two, three, a)
 	ctx, leave := context.WithCancel(t.Context())
 	gone := make(chan error, 1)
@@ -509,7 +509,7 @@ func TestStreamsThatEndInTheirOwnWayAreWhole(t *testing.T) {
 		a := apiOf(s.ID, c.route)
 		a.BasePath, a.RemoveBasePath = fmt.Sprint("/", i), true
 		a.Limits, a.Fallback = usualLimits(), &snapshot.Fallback{Targets: []snapshot.Target{{ServiceID: other.ID}}}
-		a.Limits.Idle = 600
+		a.Limits.Idle = 2000
 		things = append(things, a)
 	}
 	g.serveAll(things...)
@@ -649,6 +649,26 @@ func TestWhatIsTooLongToBeHeldPasses(t *testing.T) {
 		require.True(t, said[c.kind] == got.body, "%s %s: %d bytes of %d", c.path, c.kind, len(got.body), len(said[c.kind]))
 	}
 	require.Zero(t, fallback.asked.Load())
+}
+
+// What is no content is held back as long as it is little.
+func TestAServiceThatSaysNothingAtLengthHasFailed(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	endless, first := g.failing("endless", func(x *exchange) {
+		x.head()
+		for range 16 {
+			x.say(strings.Repeat(x.opening, 1000))
+		}
+	})
+	good, _ := g.failing("good", answers)
+	a := fallsTo(apiOf(endless.ID, chatRoute), snapshot.Target{ServiceID: good.ID})
+	g.serveAll(endless, good, a)
+	got := g.chat(`{"model":"asked","stream":true}`)
+	require.Equal(t, 200, got.status)
+	require.Contains(t, got.body, `"good"`)
+	require.NotContains(t, got.body, `"endless"`)
+	require.Eventually(t, func() bool { return first.owes.Load() == 0 }, time.Second, time.Millisecond, "it is let go")
 }
 
 // Without a fallback and without a limit for the first content nothing is held back.
