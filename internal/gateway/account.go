@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -153,7 +154,7 @@ func (c *call) configuredModel() string {
 
 func (c *call) endState(outcome config.Outcome) record.EndState {
 	switch {
-	case c.refused == errFirstContent || c.refused == errIdle || outcome == config.Cut && c.answer.err == errIdleTooLong:
+	case c.refused == errFirstContent || c.refused == errIdle || outcome == config.Cut && errors.Is(c.answer.err, errIdleTooLong):
 		return record.UpstreamTimeout
 	case c.refused == errEngine || outcome == config.Cut:
 		return record.UpstreamCut

@@ -84,7 +84,7 @@ func (c *call) pass(w http.ResponseWriter, resp *http.Response) *refusal {
 	var n int
 	var err error
 	if !c.answer.events {
-		if n, err = resp.Body.Read(buffer[:]); n == 0 && err != nil && err != io.EOF {
+		if n, err = resp.Body.Read(buffer[:]); n == 0 && err != nil && !errors.Is(err, io.EOF) {
 			return c.failed(err)
 		}
 	}

@@ -33,7 +33,7 @@ func ReadKeySet(text string, symmetric bool) ([]VerifyingKey, error) {
 	}
 	var keys []VerifyingKey
 	for i, key := range set.Keys {
-		if key.Use == "enc" {
+		if key.Use == "enc" && (symmetric || key.IsPublic()) {
 			continue
 		}
 		algorithms, err := algorithmsOf(key, symmetric)

@@ -89,11 +89,12 @@ func TestKeySetThatTokensCouldNotBeTrustedByIsRefused(t *testing.T) {
 		"an empty secret":         {set(`{"kty":"oct","k":""}`), true, "too short"},
 		"short for its alg":       {set(shared(32, `,"alg":"HS512"`)), true, "too short"},
 		"a short RSA key":         {set(ofRSA(t, 1024, "")), false, "too short"},
-		"alg none":                {set(ofEd25519[:len(ofEd25519)-1] + `,"alg":"none"}`), false, "its alg"},
+		"alg none":                {set(strings.TrimSuffix(ofEd25519, "}") + `,"alg":"none"}`), false, "its alg"},
 		"a public key's HS256":    {set(ofRSA(t, 2048, `,"alg":"HS256"`)), false, "its alg"},
 		"a secret among public":   {set(ofEd25519, shared(32, "")), false, "secretType"},
 		"a public key as secret":  {set(ofEd25519), true, "secretType"},
-		"a private key":           {set(ofEd25519[:len(ofEd25519)-1] + `,"d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}`), false, "public part alone"},
+		"a private key":           {set(strings.TrimSuffix(ofEd25519, "}") + `,"d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}`), false, "public part alone"},
+		"one for encryption":      {set(ofEd25519, strings.TrimSuffix(ofEd25519, "}")+`,"use":"enc","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}`), false, "key 2 is not a public key"},
 		"an unknown kind":         {set(`{"kty":"FAX"}`), false, "JSON Web Key Set"},
 	} {
 		t.Run(name, func(t *testing.T) {
