@@ -264,7 +264,7 @@ func (a *answer) hold() error {
 			a.whole = len(a.waiting)
 		}
 		switch {
-		case err == io.EOF && a.isOver():
+		case errors.Is(err, io.EOF) && a.isOver():
 			a.whole, a.end = len(a.waiting), io.EOF
 			return nil
 		case err != nil:
