@@ -133,6 +133,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
 		GatewayURL: cfg.GatewayURL, PublicGatewayURL: cfg.PublicGatewayURL,
+		HostLostAfter: cfg.HostLostAfter,
 	})
 	return p, p.assembleModelAPIs()
 }

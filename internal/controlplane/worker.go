@@ -16,6 +16,7 @@ import (
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/modelservice"
 	"github.com/engineshed/engineshed/internal/node"
+	"github.com/engineshed/engineshed/internal/node/probe"
 	"github.com/engineshed/engineshed/internal/node/process"
 )
 
@@ -45,12 +46,15 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 	if w.driver, err = p.newDriver(ctx); err != nil {
 		return nil, err
 	}
-	w.watcher = modelservice.NewWatcher(p.db, p.jobs, w.driver, p.cfg.Host, p.log)
-	freeAddr := func() (string, error) { return process.FreeAddr(p.cfg.EngineAddr) }
+	host := modelservice.Host{
+		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host,
+		FreeAddr:   func() (string, error) { return process.FreeAddr(p.cfg.EngineAddr) },
+		DrainLimit: p.cfg.DrainLimit, HungAfter: p.cfg.HungAfter, Log: p.log,
+	}
+	w.watcher = modelservice.NewWatcher(host)
 	workers := river.NewWorkers()
 	p.publisher.AddWorker(workers)
-	modelservice.AddWorkers(workers, p.services,
-		modelservice.NewStepper(p.services, w.driver, p.cfg.Host, freeAddr, w.watcher.Changed, p.log))
+	modelservice.AddWorkers(workers, p.services, modelservice.NewStepper(host, w.watcher))
 	if w.client, err = jobs.NewWorker(p.db, p.cfg.Host, workers, p.log); err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,6 +15,7 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/resource"
+	"github.com/engineshed/engineshed/internal/publish"
 	"github.com/engineshed/engineshed/internal/secret"
 )
 
@@ -116,4 +116,4 @@ func list[T any](ctx context.Context, db *pgxpool.Pool, columns, from, order str
 }
 
 // HeardWithin is how long a gateway process counts as serving after its last report.
-const HeardWithin = 10 * time.Second
+const HeardWithin = publish.GatewayLease
