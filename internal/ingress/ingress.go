@@ -14,8 +14,8 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
-	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/publish"
+	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/secret"
 )
 

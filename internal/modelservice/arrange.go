@@ -155,6 +155,9 @@ func (s *Services) rearrange(ctx context.Context, tx pgx.Tx, serviceID string) (
 		return false, err
 	}
 	m := arrange(a.want, a.replicas, a.free, a.mayInterrupt)
+	if err := m.record(ctx, tx, serviceID); err != nil {
+		return false, err
+	}
 	if err := s.forget(ctx, tx, m.forget); err != nil {
 		return false, err
 	}
@@ -172,6 +175,30 @@ func (s *Services) rearrange(ctx context.Context, tx pgx.Tx, serviceID string) (
 		return false, fmt.Errorf("give back AI nodes of %s: %w", serviceID, err)
 	}
 	return len(m.take) > 0 || slices.ContainsFunc(m.forget, func(m member) bool { return serves(m.status) }), nil
+}
+
+// record tells of the moves.
+func (m moves) record(ctx context.Context, tx pgx.Tx, serviceID string) error {
+	var said []string
+	for _, r := range m.forget {
+		said = append(said, fmt.Sprintf("Replica %d on %s is given up: its host is silent.", r.ordinal, r.node))
+	}
+	for _, r := range m.take {
+		why := "there are more replicas than there should be"
+		if !r.fits {
+			why = "it has other parameters than the service, or its AI node is given back"
+		}
+		said = append(said, fmt.Sprintf("Replica %d on %s goes: %s.", r.ordinal, r.node, why))
+	}
+	for _, p := range m.add {
+		said = append(said, fmt.Sprintf("A replica is added on %s, host %s.", p.node, p.host))
+	}
+	for _, text := range said {
+		if err := record(ctx, tx, serviceID, EventPlacement, "%s", text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func idsOf(members []member) []string {

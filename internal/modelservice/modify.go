@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -120,10 +121,35 @@ func (s *Services) modify(ctx context.Context, tx pgx.Tx, c Change, params []byt
 	if !c.AllowInterruption && stuck(a.replicas, a.free) {
 		return ErrInterruption
 	}
+	if err := record(ctx, tx, c.ID, EventChange, "%s changed it: %s.", audit.From(ctx).Principal, c.said()); err != nil {
+		return err
+	}
 	if c.Replicas != nil || params != nil {
 		status = Deploying // until as many answer as should
 	}
 	return s.settle(ctx, tx, c.ID, status, false)
+}
+
+// said names what the caller asks for.
+func (c *Change) said() string {
+	var all []string
+	if c.Description != nil {
+		all = append(all, "Description")
+	}
+	if c.Replicas != nil {
+		all = append(all, fmt.Sprintf("Replicas %d", *c.Replicas))
+	}
+	if c.AINodes != nil {
+		all = append(all, "AiNodes "+strings.Join(c.AINodes, ", "))
+	}
+	if c.ModelParams != nil {
+		params, _ := json.Marshal(c.ModelParams) // was marshalled before
+		all = append(all, "ModelParams "+string(params))
+	}
+	if len(all) == 0 {
+		return "nothing"
+	}
+	return strings.Join(all, "; ")
 }
 
 // rebind binds the named nodes to the service and marks the others that it has as leaving.

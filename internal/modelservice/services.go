@@ -336,6 +336,9 @@ func (s *Services) Delete(ctx context.Context, accountID, dbInstanceID, id strin
 }
 
 func (s *Services) startDeleting(ctx context.Context, tx pgx.Tx, id string) error {
+	if err := record(ctx, tx, id, EventChange, "Its deletion was asked for by %s.", audit.From(ctx).Principal); err != nil {
+		return err
+	}
 	if _, err := tx.Exec(ctx, `
 		UPDATE model_service SET status = $2, status_reason = '', updated_at = now() WHERE id = $1`, id, Deleting); err != nil {
 		return err
@@ -405,6 +408,9 @@ func notFound(id string) error {
 
 // removeService removes everything that is left of a service whose replicas are gone, and frees its nodes.
 func removeService(ctx context.Context, tx pgx.Tx, id string) error {
+	if err := record(ctx, tx, id, EventState, "The service is gone."); err != nil {
+		return err
+	}
 	batch := &pgx.Batch{}
 	batch.Queue(`UPDATE ai_node SET model_service_id = NULL, leaving = false, updated_at = now() WHERE model_service_id = $1`, id)
 	batch.Queue(`DELETE FROM ip_array WHERE name = $1`, id)

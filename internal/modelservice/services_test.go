@@ -227,7 +227,20 @@ func (f *fakeHost) Remove(_ context.Context, id string) (bool, error) {
 	return true, nil
 }
 
-func (f *fakeHost) List(context.Context) ([]node.Found, error) { return nil, nil }
+func (f *fakeHost) Log(_ context.Context, id string, _ int) (node.Log, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return node.Log{Generation: f.engines[id].Generation, Offset: 12, Text: "hello world\n"}, nil
+}
+
+func (f *fakeHost) List(context.Context) (found []node.Found, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id := range f.engines {
+		found = append(found, node.Found{ReplicaID: id, PID: 1})
+	}
+	return found, nil
+}
 
 func (f *fakeHost) become(state node.State, reason string) {
 	f.mu.Lock()

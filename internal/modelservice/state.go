@@ -118,6 +118,7 @@ func backoff(n int) time.Duration {
 
 // tally is what a service's replicas say together.
 type tally struct {
+	was                             Status // the state that was written last
 	total, active, failed, restarts int    // total is how many there should be
 	changing                        bool   // some are to be replaced, or are being taken away
 	reason                          string // of the first replica that does not answer

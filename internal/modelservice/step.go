@@ -44,6 +44,7 @@ func NewStepper(h Host, w *Watcher) *Stepper {
 type replicaState struct {
 	ID               string
 	ServiceID        string
+	Ordinal          int
 	NodeName         string
 	Status           string
 	Reason           string
@@ -108,7 +109,7 @@ func (s *Stepper) take(ctx context.Context, r replicaState) (again time.Duration
 	case markHung:
 		return s.hang(ctx, r, p.reason)
 	case markFailed:
-		return s.fail(ctx, r, seen.Reason)
+		return s.fail(ctx, r, seen.Reason, seen.Log)
 	case drain:
 		return 0, s.drain(ctx, r, seen)
 	case waitRestart:
@@ -128,12 +129,12 @@ func (s *Stepper) claim(ctx context.Context, replicaID string) (r replicaState, 
 		UPDATE replica r SET lease_owner = $2, lease_until = now() + $3::interval, generation = generation + 1
 		FROM model_service s, ai_node n
 		WHERE r.id = $1 AND r.host = $4 AND r.lease_until < now() AND s.id = r.model_service_id AND n.name = r.node_name
-		RETURNING r.id, r.model_service_id, r.node_name, r.status, r.status_reason, r.engine_addr, r.engine_generation, r.generation,
+		RETURNING r.id, r.model_service_id, r.ordinal, r.node_name, r.status, r.status_reason, r.engine_addr, r.engine_generation, r.generation,
 			r.restarts, coalesce(r.restart_at, now()), now() - r.updated_at, now(),
 			r.drain_version, now() - coalesce(r.draining_since, now()), r.idle_since IS NOT NULL, now() - coalesce(r.idle_since, now()),
 			s.model_name, r.model_params, n.accelerators, n.memory_fraction, r.engine_key_sealed`,
 		replicaID, s.worker, stepLease, s.Name).Scan(
-		&r.ID, &r.ServiceID, &r.NodeName, &r.Status, &r.Reason, &r.EngineAddr, &r.EngineGeneration, &r.Generation,
+		&r.ID, &r.ServiceID, &r.Ordinal, &r.NodeName, &r.Status, &r.Reason, &r.EngineAddr, &r.EngineGeneration, &r.Generation,
 		&r.Restarts, &r.RestartAt, &r.ActiveFor, &r.Now,
 		&r.drainVersion, &r.drainingFor, &r.idle, &r.idleFor, &r.modelName, &r.modelParams,
 		&r.accelerators, &r.fraction, &r.sealedKey)
@@ -157,7 +158,7 @@ func (s *Stepper) start(ctx context.Context, r replicaState) error {
 	}
 	r.Status = starting
 	if err := s.Driver.Ensure(ctx, spec); err != nil {
-		_, writeErr := s.fail(ctx, r, err.Error())
+		_, writeErr := s.fail(ctx, r, err.Error(), "")
 		return writeErr
 	}
 	s.Log.InfoContext(ctx, "engine started", slog.String("replica", r.ID), slog.String("addr", spec.Addr), slog.Int64("generation", r.Generation))
@@ -210,8 +211,9 @@ func visibleDevices(accelerators []int) map[string]string {
 }
 
 // fail records that the engine ended, and when it may start again.
-func (s *Stepper) fail(ctx context.Context, r replicaState, reason string) (again time.Duration, err error) {
+func (s *Stepper) fail(ctx context.Context, r replicaState, reason, log string) (again time.Duration, err error) {
 	c := failure(r, reason)
+	c.log = log
 	s.Log.WarnContext(ctx, "engine ended", slog.String("replica", r.ID), slog.String("reason", reason), slog.Duration("again_in", c.restartIn))
 	return c.restartIn, s.write(ctx, r, c)
 }
@@ -273,7 +275,8 @@ type change struct {
 	generation int64 // of the row's engine
 	restarts   int
 	restartIn  time.Duration
-	idle       bool // while draining: the engine has nothing to do
+	idle       bool   // while draining: the engine has nothing to do
+	log        string // of an engine that ended: its last lines, for the event
 }
 
 // write changes the replica unless the step was fenced off, and the service with it.
@@ -284,6 +287,9 @@ func (s *Stepper) write(ctx context.Context, r replicaState, c change) error {
 			return err
 		}
 		if err := updateReplica(ctx, tx, r, c); err != nil {
+			return err
+		}
+		if err := recordReplica(ctx, tx, r, c); err != nil {
 			return err
 		}
 		return s.Services.settle(ctx, tx, r.ServiceID, current, serves(r.Status) != serves(c.status))
@@ -313,6 +319,24 @@ func updateReplica(ctx context.Context, tx pgx.Tx, r replicaState, c change) err
 	return nil
 }
 
+// recordReplica records a change of the replica's state.
+func recordReplica(ctx context.Context, tx pgx.Tx, r replicaState, c change) error {
+	if c.status == r.Status {
+		return nil
+	}
+	message := fmt.Sprintf("Replica %d on %s was %s and is %s.", r.Ordinal, r.NodeName, r.Status, c.status)
+	switch {
+	case c.restarts > 0:
+		message = fmt.Sprintf("Replica %d on %s failed: %s. It starts again in %s (restart %d).", r.Ordinal, r.NodeName, c.reason, c.restartIn, c.restarts)
+	case c.reason != "":
+		message = fmt.Sprintf("Replica %d on %s was %s and is %s: %s.", r.Ordinal, r.NodeName, r.Status, c.status, c.reason)
+	}
+	if c.log != "" {
+		message += "\n" + c.log
+	}
+	return record(ctx, tx, r.ServiceID, EventReplica, "%s", message)
+}
+
 func lockServiceByID(ctx context.Context, tx pgx.Tx, id string) (status Status, err error) {
 	err = tx.QueryRow(ctx, `SELECT status FROM model_service WHERE id = $1 FOR UPDATE`, id).Scan(&status)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -334,6 +358,11 @@ func (s *Services) settle(ctx context.Context, tx pgx.Tx, id string, current Sta
 		return err
 	}
 	status, reason := settle(current, t)
+	if status != t.was {
+		if err := record(ctx, tx, id, EventState, "The service was %s and is %s%s", t.was, status, because(reason)); err != nil {
+			return err
+		}
+	}
 	if _, err := tx.Exec(ctx, `
 		UPDATE model_service SET status = $2, status_reason = $3, version = version + CASE WHEN $4 THEN 1 ELSE 0 END, updated_at = now()
 		WHERE id = $1 AND ($4 OR (status, status_reason) IS DISTINCT FROM ($2, $3))`, id, status, reason, publish); err != nil {
@@ -343,6 +372,13 @@ func (s *Services) settle(ctx context.Context, tx pgx.Tx, id string, current Sta
 		return nil
 	}
 	return s.enqueuePublish(ctx, tx, id)
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return "."
+	}
+	return ": " + reason
 }
 
 // count reads what the replicas of the service say together.
@@ -355,7 +391,7 @@ func count(ctx context.Context, tx pgx.Tx, id string) (t tally, err error) {
 				r.status_reason <> '' AS talks
 			FROM replica r JOIN model_service s ON s.id = r.model_service_id JOIN ai_node n ON n.name = r.node_name
 			WHERE s.id = $1)
-		SELECT s.replicas,
+		SELECT s.status, s.replicas,
 			(SELECT count(*) FROM q WHERE status = 'active'),
 			(SELECT count(*) FROM q WHERE status = 'failed'),
 			coalesce((SELECT max(restarts) FROM q WHERE status NOT IN ('active', 'draining', 'removing')), 0),
@@ -364,7 +400,7 @@ func count(ctx context.Context, tx pgx.Tx, id string) (t tally, err error) {
 				ORDER BY status <> 'failed', status <> 'silent', ordinal LIMIT 1), ''),
 			coalesce((SELECT upper(left(says, 1)) || substr(says, 2) || '.' FROM q WHERE talks OR status <> 'active'
 				ORDER BY status = 'active', status <> 'failed', ordinal LIMIT 1), '')
-		FROM model_service s WHERE s.id = $1`, id).Scan(&t.total, &t.active, &t.failed, &t.restarts, &t.changing, &t.reason, &t.note)
+		FROM model_service s WHERE s.id = $1`, id).Scan(&t.was, &t.total, &t.active, &t.failed, &t.restarts, &t.changing, &t.reason, &t.note)
 	if err != nil {
 		return t, fmt.Errorf("count the replicas of %s: %w", id, err)
 	}

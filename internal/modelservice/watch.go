@@ -253,35 +253,39 @@ func (w *Watcher) ask(ctx context.Context, replicaID string) error {
 	return err
 }
 
-// Sweep ends every engine of this installation on this host that no row knows: rows are written before engines start,
-// so such an engine is an orphan.
-func (w *Watcher) Sweep(ctx context.Context) error {
+// Sweep takes one step towards a host without orphans: it ends every engine of this installation that no row knows, and
+// removes its files. Rows are written before engines start, and never change their host, so what has no row is an
+// orphan. running is how many of them still ran.
+func (w *Watcher) Sweep(ctx context.Context) (running int, err error) {
 	found, err := w.Driver.List(ctx)
 	if err != nil {
-		return fmt.Errorf("list the engines of this host: %w", err)
+		return 0, fmt.Errorf("list the engines of this host: %w", err)
 	}
 	if len(found) == 0 {
-		return nil
+		return 0, nil
 	}
-	ids := make([]string, len(found))
+	ids, runs := make([]string, len(found)), map[string]bool{}
 	for i, f := range found {
-		ids[i] = f.ReplicaID
+		ids[i], runs[f.ReplicaID] = f.ReplicaID, f.PID != 0
 	}
 	rows, err := w.Services.db.Query(ctx, `
 		SELECT id FROM unnest($1::text[]) AS found(id)
-		WHERE NOT EXISTS (SELECT FROM replica r WHERE r.id = found.id AND r.host = $2)`, ids, w.Name)
+		WHERE NOT EXISTS (SELECT FROM replica r WHERE r.id = found.id)`, ids)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	orphans, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, id := range orphans {
-		w.Log.WarnContext(ctx, "engine without a row is ended", slog.String("replica", id))
+		if runs[id] {
+			running++
+			w.Log.WarnContext(ctx, "engine without a row is ended", slog.String("replica", id))
+		}
 		if _, err := w.Driver.Remove(ctx, id); err != nil {
-			return fmt.Errorf("end the orphan %s: %w", id, err)
+			return 0, fmt.Errorf("end the orphan %s: %w", id, err)
 		}
 	}
-	return nil
+	return running, nil
 }
