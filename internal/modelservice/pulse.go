@@ -116,6 +116,8 @@ func (p *pulse) prognosis(now time.Time) prognosis {
 	case p.silentFor >= p.hungAfter/2:
 		return is(mute, "the engine has not answered since %s; it is started again after %s of silence",
 			now.Add(-p.silentFor).UTC().Format(reasonInstant), p.hungAfter)
+	case p.answers == 0:
+		return prognosis{answered: true} // not asked for long enough to have an opinion
 	case p.stuckFor >= stuckLimit*p.hungAfter:
 		return is(hung, "the engine had %d requests under way, made no progress for %s and was ended", p.load.Running, p.stuckFor.Round(time.Second))
 	case p.fullFor >= countsBusy:

@@ -66,7 +66,7 @@ func healths(seen []prognosis) (all []health) {
 func TestAnEngineThatDoesNotAnswerIsSilentThenHung(t *testing.T) {
 	stopped := &scripted{late: time.Hour, load: func() (vllm.Load, error) { return vllm.Load{}, nil }}
 	seen := watchFor(t, stopped, true, 35*time.Second)
-	require.Equal(t, []health{well, mute, hung}, healths(seen))
+	require.Equal(t, []health{"", mute, hung}, healths(seen))
 	require.Contains(t, seen[1].reason, "has not answered since")
 	require.Contains(t, seen[2].reason, "did not answer for 30s and was ended")
 }
@@ -78,7 +78,7 @@ func TestABusyEngineThatAnswersLateIsLeftAlone(t *testing.T) {
 		return vllm.Load{Running: 256, Waiting: 1000, Progress: tokens}, nil
 	}}
 	seen := watchFor(t, busy, true, 10*time.Minute)
-	require.Equal(t, []health{well}, healths(seen))
+	require.Equal(t, []health{"", well}, healths(seen))
 }
 
 func TestABusyEngineSaysSo(t *testing.T) {
@@ -107,6 +107,8 @@ func TestAnEngineWithNothingToDoNeedNotProgress(t *testing.T) {
 
 func TestAWatcherThatWasAwayBlamesNoEngine(t *testing.T) {
 	p := &pulse{hungAfter: 30 * time.Second, tried: true}
+	p.heard(vllm.Load{})
+	p.tick(lookRunning)
 	p.tick(time.Hour)
 	require.Equal(t, well, p.prognosis(time.Now()).health)
 }

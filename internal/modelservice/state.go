@@ -133,7 +133,7 @@ func settle(current Status, t tally) (Status, string) {
 	case t.active >= t.total:
 		return Active, t.note
 	case t.active > 0 && (current == Deploying || t.changing) && t.failed == 0:
-		return Deploying, fmt.Sprintf("%d of %d replicas answer.", t.active, t.total)
+		return Deploying, fmt.Sprintf("%d of %d replicas answer%s", t.active, t.total, because(t.reason))
 	case t.active > 0:
 		return Degraded, fmt.Sprintf("%d of %d replicas answer: %s.", t.active, t.total, t.reason)
 	case t.restarts >= failedAtOnce || current == Failed:
@@ -144,4 +144,12 @@ func settle(current Status, t tally) (Status, string) {
 		return Deploying, fmt.Sprintf("No replica answers yet: %s.", t.reason)
 	}
 	return Degraded, fmt.Sprintf("No replica answers: %s.", t.reason)
+}
+
+// because ends a sentence with its reason, if there is one. The reason has no full stop.
+func because(reason string) string {
+	if reason == "" {
+		return "."
+	}
+	return ": " + reason + "."
 }

@@ -114,7 +114,7 @@ func TestAServiceIsWhatItsReplicasAre(t *testing.T) {
 		"deleting tells of draining":   {Deleting, tally{total: 1, note: "Replica 0 drains."}, Deleting, "Replica 0 drains."},
 		"all answer and one is busy":   {Active, tally{total: 2, active: 2, note: "Replica 1 is busy."}, Active, "Replica 1 is busy."},
 		"one too many while changing":  {Active, tally{total: 2, active: 3, changing: true, note: "n"}, Active, "n"},
-		"one is out while changing":    {Active, tally{total: 2, active: 1, changing: true, reason: "r"}, Deploying, "1 of 2 replicas answer."},
+		"one is out while changing":    {Active, tally{total: 2, active: 1, changing: true, reason: "r"}, Deploying, "1 of 2 replicas answer: r."},
 		"one is out and another fails": {Active, tally{total: 3, active: 1, failed: 1, changing: true, reason: "r"}, Degraded, "1 of 3 replicas answer: r."},
 	} {
 		t.Run(name, func(t *testing.T) {

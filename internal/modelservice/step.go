@@ -23,6 +23,7 @@ const (
 	driverLimit  = 5 * time.Second // for one call of the driver, well inside the lease
 	removeAgain  = 100 * time.Millisecond
 	replaceAgain = 100 * time.Millisecond
+	hungLog      = 1 << 10
 )
 
 // Stepper takes the steps of one host's replicas: it looks at the world, does one thing, and ends. Two steps of one
@@ -223,6 +224,9 @@ func (s *Stepper) fail(ctx context.Context, r replicaState, reason, log string) 
 func (s *Stepper) hang(ctx context.Context, r replicaState, reason string) (again time.Duration, err error) {
 	c := failure(r, reason)
 	c.generation = r.Generation
+	if log, err := s.Driver.Log(ctx, r.ID, hungLog); err == nil {
+		c.log = log.Text // the file goes with the engine
+	}
 	s.Log.WarnContext(ctx, "engine hangs and is ended", slog.String("replica", r.ID), slog.String("reason", reason))
 	return replaceAgain, s.write(ctx, r, c)
 }
@@ -359,7 +363,7 @@ func (s *Services) settle(ctx context.Context, tx pgx.Tx, id string, current Sta
 	}
 	status, reason := settle(current, t)
 	if status != t.was {
-		if err := record(ctx, tx, id, EventState, "The service was %s and is %s%s", t.was, status, because(reason)); err != nil {
+		if err := record(ctx, tx, id, EventState, "The service was %s and is %s%s", t.was, status, because(strings.TrimSuffix(reason, "."))); err != nil {
 			return err
 		}
 	}
@@ -372,13 +376,6 @@ func (s *Services) settle(ctx context.Context, tx pgx.Tx, id string, current Sta
 		return nil
 	}
 	return s.enqueuePublish(ctx, tx, id)
-}
-
-func because(reason string) string {
-	if reason == "" {
-		return "."
-	}
-	return ": " + reason
 }
 
 // count reads what the replicas of the service say together.
@@ -397,7 +394,9 @@ func count(ctx context.Context, tx pgx.Tx, id string) (t tally, err error) {
 			coalesce((SELECT max(restarts) FROM q WHERE status NOT IN ('active', 'draining', 'removing')), 0),
 			EXISTS (SELECT FROM q WHERE NOT fits OR status IN ('draining', 'removing')),
 			coalesce((SELECT says FROM q WHERE status NOT IN ('active', 'draining', 'removing')
-				ORDER BY status <> 'failed', status <> 'silent', ordinal LIMIT 1), ''),
+				ORDER BY status <> 'failed', status <> 'silent', ordinal LIMIT 1),
+				CASE WHEN s.replicas > (SELECT count(*) FROM q WHERE status NOT IN ('draining', 'removing'))
+					THEN 'no AI node on a host that is alive is free for the others' ELSE '' END),
 			coalesce((SELECT upper(left(says, 1)) || substr(says, 2) || '.' FROM q WHERE talks OR status <> 'active'
 				ORDER BY status = 'active', status <> 'failed', ordinal LIMIT 1), '')
 		FROM model_service s WHERE s.id = $1`, id).Scan(&t.was, &t.total, &t.active, &t.failed, &t.restarts, &t.changing, &t.reason, &t.note)

@@ -747,12 +747,12 @@ type DescribeModelServiceResponse struct {
 	// PublicConnectUrl The same on the public listener; empty without a public connection.
 	PublicConnectUrl string `json:"PublicConnectUrl"`
 
-	// ReplicaCount How many replicas it should have. Not in the original API.
+	// ReplicaCount How many replicas it should have.
 	//
 	// Example: 1
 	ReplicaCount int32 `json:"ReplicaCount"`
 
-	// Replicas Those it has, also the ones that come and go. Not in the original API.
+	// Replicas Those it has, also the ones that come and go.
 	Replicas []ModelServiceReplica `json:"Replicas"`
 
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
@@ -1025,7 +1025,7 @@ type ModelServiceEventKind string
 // Example: ms-0123456789abcdefghij
 type ModelServiceId = string
 
-// ModelServiceReplica One engine of a service. Not in the original API.
+// ModelServiceReplica One engine of a service.
 type ModelServiceReplica struct {
 	// AiNode Where it runs.
 	//
@@ -1332,7 +1332,7 @@ type ClientInterface interface {
 
 	// DeleteModelServiceWithBody Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1341,7 +1341,7 @@ type ClientInterface interface {
 
 	// DeleteModelService Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1559,7 +1559,7 @@ func (c *Client) CreateModelService(ctx context.Context, body CreateModelService
 
 // DeleteModelServiceWithBody Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1578,7 +1578,7 @@ func (c *Client) DeleteModelServiceWithBody(ctx context.Context, contentType str
 
 // DeleteModelService Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2409,7 +2409,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteModelServiceWithBodyWithResponse Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -2418,7 +2418,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteModelServiceWithResponse Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3148,7 +3148,7 @@ func (c *ClientWithResponses) CreateModelServiceWithResponse(ctx context.Context
 
 // DeleteModelServiceWithBodyWithResponse Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -3163,7 +3163,7 @@ func (c *ClientWithResponses) DeleteModelServiceWithBodyWithResponse(ctx context
 
 // DeleteModelServiceWithResponse Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

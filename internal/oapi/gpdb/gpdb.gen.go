@@ -749,12 +749,12 @@ type DescribeModelServiceResponse struct {
 	// PublicConnectUrl The same on the public listener; empty without a public connection.
 	PublicConnectUrl string `json:"PublicConnectUrl"`
 
-	// ReplicaCount How many replicas it should have. Not in the original API.
+	// ReplicaCount How many replicas it should have.
 	//
 	// Example: 1
 	ReplicaCount int32 `json:"ReplicaCount"`
 
-	// Replicas Those it has, also the ones that come and go. Not in the original API.
+	// Replicas Those it has, also the ones that come and go.
 	Replicas []ModelServiceReplica `json:"Replicas"`
 
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
@@ -1027,7 +1027,7 @@ type ModelServiceEventKind string
 // Example: ms-0123456789abcdefghij
 type ModelServiceId = string
 
-// ModelServiceReplica One engine of a service. Not in the original API.
+// ModelServiceReplica One engine of a service.
 type ModelServiceReplica struct {
 	// AiNode Where it runs.
 	//
