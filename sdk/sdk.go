@@ -119,6 +119,46 @@ func (c *Client) DescribeDBInstances(ctx context.Context, request gpdb.DescribeD
 	return call[gpdb.DescribeDBInstancesResponse](ctx, c.gpdb.DescribeDBInstances, request)
 }
 
+// DescribeDBInstanceAttribute shows one instance.
+func (c *Client) DescribeDBInstanceAttribute(ctx context.Context, request gpdb.DescribeDBInstanceAttributeRequest) (*gpdb.DescribeDBInstanceAttributeResponse, error) {
+	return call[gpdb.DescribeDBInstanceAttributeResponse](ctx, c.gpdb.DescribeDBInstanceAttribute, request)
+}
+
+// ModifyDBInstanceResourceGroup moves an instance to another resource group.
+func (c *Client) ModifyDBInstanceResourceGroup(ctx context.Context, request gpdb.ModifyDBInstanceResourceGroupRequest) (*gpdb.ModifyDBInstanceResourceGroupResponse, error) {
+	return call[gpdb.ModifyDBInstanceResourceGroupResponse](ctx, c.gpdb.ModifyDBInstanceResourceGroup, request)
+}
+
+// DeleteDBInstance deletes an instance that has no model services.
+func (c *Client) DeleteDBInstance(ctx context.Context, request gpdb.DeleteDBInstanceRequest) (*gpdb.DeleteDBInstanceResponse, error) {
+	return call[gpdb.DeleteDBInstanceResponse](ctx, c.gpdb.DeleteDBInstance, request)
+}
+
+// DescribeRegions shows the endpoint's region and its zones.
+func (c *Client) DescribeRegions(ctx context.Context, request gpdb.DescribeRegionsRequest) (*gpdb.DescribeRegionsResponse, error) {
+	return call[gpdb.DescribeRegionsResponse](ctx, c.gpdb.DescribeRegions, request)
+}
+
+// AddAINode adds AI nodes to an instance.
+func (c *Client) AddAINode(ctx context.Context, request gpdb.AddAINodeRequest) (*gpdb.AddAINodeResponse, error) {
+	return call[gpdb.AddAINodeResponse](ctx, c.gpdb.AddAINode, request)
+}
+
+// DeleteAINode deletes AI nodes that no model service uses.
+func (c *Client) DeleteAINode(ctx context.Context, request gpdb.DeleteAINodeRequest) (*gpdb.DeleteAINodeResponse, error) {
+	return call[gpdb.DeleteAINodeResponse](ctx, c.gpdb.DeleteAINode, request)
+}
+
+// ModifySecurityIps changes who may call model services.
+func (c *Client) ModifySecurityIps(ctx context.Context, request gpdb.ModifySecurityIpsRequest) (*gpdb.ModifySecurityIpsResponse, error) {
+	return call[gpdb.ModifySecurityIpsResponse](ctx, c.gpdb.ModifySecurityIps, request)
+}
+
+// DescribeDBInstanceIPArrayList shows the IP arrays of an instance.
+func (c *Client) DescribeDBInstanceIPArrayList(ctx context.Context, request gpdb.DescribeDBInstanceIPArrayListRequest) (*gpdb.DescribeDBInstanceIPArrayListResponse, error) {
+	return call[gpdb.DescribeDBInstanceIPArrayListResponse](ctx, c.gpdb.DescribeDBInstanceIPArrayList, request)
+}
+
 const maxResponse = 16 << 20
 
 func call[Response, Request any](

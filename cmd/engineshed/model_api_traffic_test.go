@@ -66,6 +66,14 @@ func TestAModelAPIFallsBackAndIsLimitedByFlags(t *testing.T) {
 		require.Regexp(t, line, out)
 	}
 
+	out = i.ok("model-api", "decision", "chat", "/v1/responses")
+	require.Regexp(t, `Route +responses /chat/v1/responses\n`, out)
+	require.Regexp(t, `Why +The request is forwarded to one of 2 services, the one that the gateway process observes to have the fewest requests under way`, out)
+	decision := inJSON[apig.RouteDecision](t, i.ok("model-api", "decision", "chat", "/v1/responses", "--model", "m", "--header", "x-team=a", "-o", "json"))
+	require.Equal(t, []any{int32(200), "m", int32(3000)}, []any{decision.Status, *decision.Model, *decision.FirstByteTimeout})
+	require.Regexp(t, `Refused +405 method_not_allowed: .*POST`, i.ok("model-api", "decision", "chat", "/v1/responses", "--method", "GET"))
+	require.Contains(t, i.verb("", nil, "model-api", "decision", "chat", "/v1/responses", "--header", "x").stderr, "write name=value")
+
 	shown = i.ok("model-api", "edit", "chat", "--fallback", service+"/third", "--fallback-upstream-codes-only", "--max-queue", "0", "--first-packet-timeout", "0")
 	require.Regexp(t, `Fallback +after a 4xx or 5xx of the services before\n +1 +`+service+`, asked for third\nIdle`, shown)
 	require.Regexp(t, `Concurrency +10 at a time *\n`, shown)

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"math"
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 	"testing"
 	"time"
@@ -20,18 +22,34 @@ import (
 
 func TestComplaintsComeTogether(t *testing.T) {
 	t.Parallel()
-	err := run(t.Context(), []string{"--addr", "0.0.0.0:0", "--allow-upstream", "anywhere", "--otlp-endpoint", "collector"}, func(string) string { return "" }, io.Discard)
+	err := run(t.Context(), []string{
+		"--addr", "0.0.0.0:0", "--allow-upstream", "anywhere", "--otlp-endpoint", "collector",
+		"--max-queue", "-1", "--max-body-memory", "1", "--body-idle-timeout", "-1s",
+	}, func(string) string { return "" }, io.Discard)
 	require.ErrorContains(t, err, "GATEWAY_DATABASE_URL")
 	require.ErrorContains(t, err, "--snapshot-key-file")
 	require.ErrorContains(t, err, "--insecure")
 	require.ErrorContains(t, err, "--allow-upstream")
 	require.ErrorContains(t, err, "--otlp-endpoint")
+	require.ErrorContains(t, err, "--max-queue")
+	require.ErrorContains(t, err, "--max-body-memory")
+	require.ErrorContains(t, err, "--body-idle-timeout")
 }
 
 func TestVariableOfTheWrongKindIsNamed(t *testing.T) {
 	t.Parallel()
 	getenv := func(name string) string { return map[string]string{"ENGINESHED_DRAIN_TIMEOUT": "soon"}[name] }
 	require.ErrorContains(t, run(t.Context(), nil, getenv, io.Discard), "ENGINESHED_DRAIN_TIMEOUT")
+}
+
+// Not parallel: the limit is the process's.
+func TestBodiesMayTakeAQuarterOfTheMemory(t *testing.T) {
+	before := debug.SetMemoryLimit(1 << 30)
+	defer debug.SetMemoryLimit(before)
+	require.EqualValues(t, 256<<20, bodyMemory(10<<20))
+	require.EqualValues(t, 512<<20, bodyMemory(512<<20), "one has room in any case")
+	debug.SetMemoryLimit(math.MaxInt64)
+	require.Greater(t, bodyMemory(1), int64(16<<20), "of what the machine has")
 }
 
 func TestHelpNamesTheFlags(t *testing.T) {

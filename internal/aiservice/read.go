@@ -25,7 +25,7 @@ func (s *Services) Get(ctx context.Context, accountID, id string) (Service, erro
 	if len(found) == 0 {
 		return Service{}, notFound(id)
 	}
-	return found[0], nil
+	return found[0], s.readHealth(ctx, found)
 }
 
 // List returns one page of the account's services, oldest first, and how many there are in all.
@@ -49,7 +49,10 @@ func (s *Services) List(ctx context.Context, accountID string, f Filter) ([]Serv
 		return nil, 0, err
 	}
 	services, err := s.collect(rows)
-	return services, total, err
+	if err != nil {
+		return nil, 0, err
+	}
+	return services, total, s.readHealth(ctx, services)
 }
 
 func (s *Services) collect(rows pgx.Rows) ([]Service, error) {

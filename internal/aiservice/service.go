@@ -50,6 +50,8 @@ type Service struct {
 	ResourceGroupID string
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
+	Heard           bool            // a gateway process that forwards to it has been heard of lately
+	Health          []GatewayHealth // what such processes have to say about it, when it is not well
 }
 
 // AIConfig is the part of a service of source type AI.

@@ -210,8 +210,9 @@ func (a *answer) take(p []byte) int {
 
 // finish decides how the answer ends when nothing more comes: cleanly, with an error of its protocol, or not at all.
 func (a *answer) finish(err error) {
-	if err == io.EOF && (!a.reader.Content || a.isOver()) || a.chat && (a.reader.Ended || a.reader.Failed) {
-		if err != io.EOF {
+	atEnd := errors.Is(err, io.EOF)
+	if atEnd && (!a.reader.Content || a.isOver()) || a.chat && (a.reader.Ended || a.reader.Failed) {
+		if !atEnd {
 			a.waiting = a.waiting[:a.whole]
 		}
 		a.whole, a.end = len(a.waiting), io.EOF
@@ -241,7 +242,7 @@ func (a *answer) brokeOff(err error) {
 	switch {
 	case a.expired.Load():
 		err = errIdleTooLong
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		err = errNoEnd
 	}
 	a.err = err

@@ -49,6 +49,25 @@ func BenchmarkGatewayWork(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
+// BenchmarkGatewayProfile writes a CPU profile of the gateway under each load to the directory ENGINESHED_PROFILES.
+func BenchmarkGatewayProfile(b *testing.B) {
+	dir := os.Getenv("ENGINESHED_PROFILES")
+	require.NotEmpty(b, dir, "ENGINESHED_PROFILES names the directory for the profiles")
+	r := newBenchRig(b)
+	for _, how := range r.trials() {
+		on := *r.gateway
+		if how.ours != nil {
+			on = *how.ours
+		}
+		s := r.settings
+		s.MaxBody = 10 << 20
+		on.process = startProcess(b, pinned(b, targetCore, inRole(b, roleProfiled, profiled{Settings: s, CPU: filepath.Join(dir, how.name+".cpu")})))
+		r.awaitAnswer(&on)
+		b.Log(how.name, how.measure(&on))
+		on.end(b)
+	}
+}
+
 // target is what a load is put on.
 type target struct {
 	path  string // of a chat completion
@@ -162,6 +181,7 @@ func (r *benchRig) awaitAnswer(t *target) {
 
 // trial is one way to measure a target.
 type trial struct {
+	name    string
 	fresh   bool    // in a process of its own each time
 	ours    *target // nil: the gateway with everything on
 	measure func(*target) []float64
@@ -188,21 +208,21 @@ func (r *benchRig) trials() []trial {
 		return &line{what: "requests per CPU-second, " + what, format: "%.0f", scale: 1, floor: floor, aim: aim}
 	}
 	return []trial{
-		{measure: r.requests(1<<10, 64), lines: []*line{perCPU("1 KB, 64 connections", 1.8, 0.6)}},
-		{measure: r.requests(1<<10, 64), ours: r.service, lines: []*line{perCPU("the same to a model service", 1.8, 0.6)}},
-		{measure: r.requests(64<<10, 64), lines: []*line{perCPU("64 KB prompt, 64 connections", 1.5, 0.8)}},
-		{fresh: true, measure: r.requests(1<<20, 16), lines: []*line{
+		{name: "1k", measure: r.requests(1<<10, 64), lines: []*line{perCPU("1 KB, 64 connections", 1.8, 0.6)}},
+		{name: "service", measure: r.requests(1<<10, 64), ours: r.service, lines: []*line{perCPU("the same to a model service", 1.8, 0.6)}},
+		{name: "64k", measure: r.requests(64<<10, 64), lines: []*line{perCPU("64 KB prompt, 64 connections", 1.5, 0.8)}},
+		{name: "1m", fresh: true, measure: r.requests(1<<20, 16), lines: []*line{
 			perCPU("1 MB prompt, 16 connections", 0.8, 1),
 			{what: "most memory meanwhile, MiB", format: "%.0f", scale: 1 << 20, less: true, aim: 1.5},
 		}},
-		{measure: r.chunks, lines: []*line{
+		{name: "streams", measure: r.chunks, lines: []*line{
 			{what: "chunks of 1,000 paced streams per CPU-second", format: "%.0f", scale: 1, floor: 0.95, aim: 0.85},
 		}},
-		{measure: r.added, lines: []*line{
+		{name: "latency", measure: r.added, lines: []*line{
 			{what: "added latency at one client, p50, µs", format: "%.0f", scale: 1e3, less: true, floor: 0.7, aim: 2},
 			{what: "added latency at one client, p99, µs", format: "%.0f", scale: 1e3, less: true, floor: 0.75, aim: 2},
 		}},
-		{fresh: true, measure: r.idle, lines: []*line{
+		{name: "idle", fresh: true, measure: r.idle, lines: []*line{
 			{what: "memory of an idle stream, KiB", format: "%.1f", scale: 1 << 10, less: true, floor: 0.65, aim: 1.5},
 			{what: "upstream streams open 300 ms after 2,000 clients left", format: "%.0f", scale: 1, zero: true},
 		}},

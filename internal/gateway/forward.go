@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/balance"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/gateway/upstream/http1"
@@ -83,7 +84,7 @@ func (c *call) pass(w http.ResponseWriter, resp *http.Response) *refusal {
 	var n int
 	var err error
 	if !c.answer.events {
-		if n, err = resp.Body.Read(buffer[:]); n == 0 && err != nil && err != io.EOF {
+		if n, err = resp.Body.Read(buffer[:]); n == 0 && err != nil && !errors.Is(err, io.EOF) {
 			return c.failed(err)
 		}
 	}
@@ -213,20 +214,20 @@ func (c *call) copyOf(out *http.Request) *http.Request {
 	one := out.WithContext(c.ctx)
 	switch {
 	case c.spliced != nil:
-		setBody(one, c.spliced[:]...)
+		setBody(one, c.held, c.spliced[:]...)
 	case len(c.body) > 0:
-		setBody(one, c.body)
+		setBody(one, c.held, c.body)
 	case out.Body != nil:
 		one.Body = io.NopCloser(out.Body) // who fails must not close it for the next
 	}
 	return one
 }
 
-// setBody gives a request a whole body, which may be sent again.
-func setBody(r *http.Request, pieces ...[]byte) {
-	body := http1.NewBytes(pieces...)
+// setBody gives a request a whole body, which may be sent again. Its pieces are held memory, which the request is lent.
+func setBody(r *http.Request, held *admission.Body, pieces ...[]byte) {
+	body := http1.Lent(held.Lend(), pieces...)
 	r.Body, r.ContentLength, r.TransferEncoding = body, body.Len(), nil
-	r.GetBody = func() (io.ReadCloser, error) { return http1.NewBytes(pieces...), nil }
+	r.GetBody = func() (io.ReadCloser, error) { return http1.Lent(held.Lend(), pieces...), nil }
 }
 
 // accept looks at the engine's answer before any of it is passed on.
@@ -253,18 +254,18 @@ func (c *call) accept(resp *http.Response) error {
 // failed is what is to be said of an error because of which there is no answer to pass on.
 func (c *call) failed(err error) *refusal {
 	var said *refusal
-	var tooLarge *http.MaxBytesError
+	unread := c.upload.broken.Load()
 	switch {
 	case errors.As(err, &said):
 		return said
-	case errors.As(err, &tooLarge):
-		return errTooLarge
+	case unread == errTooLarge || unread == errStalled: // net/http ends the context of who stalls
+		return unread
 	case c.ending.Err() != nil:
 		return errShutdown
 	case c.in.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // nobody is left to be answered
-	case c.upload.broken.Load():
-		return errBody
+	case unread != nil:
+		return unread
 	case c.isLate():
 		c.warn("service sent no content in time", err)
 		return errFirstContent
@@ -276,17 +277,17 @@ func (c *call) failed(err error) *refusal {
 	return errEngine
 }
 
-// uploadBody remembers that a client's body could not be read, to tell a client that left from a broken engine. The
+// uploadBody remembers why a client's body could not be read, to tell a client that left from a broken engine. The
 // transport reads it in a goroutine of its own.
 type uploadBody struct {
 	io.ReadCloser
-	broken atomic.Bool
+	broken atomic.Pointer[refusal]
 }
 
 func (b *uploadBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
-		b.broken.Store(true)
+		b.broken.Store(refuseBody(err))
 	}
 	return n, err
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
 	"github.com/engineshed/engineshed/internal/gateway/framing"
+	"github.com/engineshed/engineshed/internal/gateway/identity"
 	"github.com/engineshed/engineshed/internal/gateway/record"
 	"github.com/engineshed/engineshed/internal/route"
 	"github.com/engineshed/engineshed/internal/secret"
@@ -32,28 +33,34 @@ import (
 
 // Settings are what a gateway is started with.
 type Settings struct {
-	DatabaseURL     string
-	Addr            string // where every service is served
-	PublicAddr      string // where services with a public connection are served too; "": nowhere
-	HTTPSAddr       string // where Model APIs are served with their domains' certificates; "": nowhere
-	AdminAddr       string // health, readiness and metrics; "": nowhere
-	TLSCert, TLSKey string // files; empty: plain HTTP
-	Insecure        bool   // plain HTTP beyond this machine is wanted
-	SnapshotKeyFile string
-	DataDir         string        // holds the snapshot file; "": none is kept
-	MaxBody         int64         // bytes of a request's body
-	DrainNotice     time.Duration // how long requests are taken when the end is announced, until nobody sends more
-	DrainTimeout    time.Duration // how long the requests under way may then take
-	GatewayID       string        // the one gateway whose Model APIs are served; "": all
-	RequestLog      io.Writer     `json:"-"` // a line for each request to a Model API with AI statistics; nil: none
-	OTLPEndpoint    string        // of a collector of traces: http://host:4318; "": none
-	AllowUpstream   []string      // addresses that are not public and may be reached: CIDR or ip:port
+	DatabaseURL      string
+	Addr             string // where every service is served
+	PublicAddr       string // where services with a public connection are served too; "": nowhere
+	HTTPSAddr        string // where Model APIs are served with their domains' certificates; "": nowhere
+	AdminAddr        string // health, readiness and metrics; "": nowhere
+	TLSCert, TLSKey  string // files; empty: plain HTTP
+	Insecure         bool   // plain HTTP beyond this machine is wanted
+	SnapshotKeyFile  string
+	DataDir          string        // holds the snapshot file; "": none is kept
+	MaxBody          int64         // bytes of a request's body
+	MaxConcurrency   int           // requests that run at once; 0: no limit
+	MaxQueue         int           // requests that wait for their turn beyond that
+	MaxBodyMemory    int64         // bytes of all bodies that are held at once; 0: no limit
+	BodyIdleTimeout  time.Duration // how long a body may stop coming; 0: for ever
+	WriteIdleTimeout time.Duration // how long a client may stop reading its answer; 0: for ever
+	DrainNotice      time.Duration // how long requests are taken when the end is announced, until nobody sends more
+	DrainTimeout     time.Duration // how long the requests under way may then take
+	GatewayID        string        // the one gateway whose Model APIs are served; "": all
+	RequestLog       io.Writer     `json:"-"` // a line for each request to a Model API with AI statistics; nil: none
+	OTLPEndpoint     string        // of a collector of traces: http://host:4318; "": none
+	AllowUpstream    []string      // addresses that are not public and may be reached: CIDR or ip:port
 }
 
 // Gateway is a gateway that listens. Run serves.
 type Gateway struct {
 	settings   Settings
 	log        *slog.Logger
+	load       *load
 	store      *config.Store
 	records    *record.Recorder
 	tracer     *record.Tracer
@@ -112,7 +119,7 @@ func Open(s Settings, log *slog.Logger) (*Gateway, error) {
 		records.Close()
 		return nil, err
 	}
-	g := &Gateway{settings: s, log: log, store: store, records: records, tracer: tracer}
+	g := &Gateway{settings: s, log: log, load: newLoad(s), store: store, records: records, tracer: tracer}
 	g.requests, g.endAll = context.WithCancel(context.Background())
 	if err := g.listen(); err != nil {
 		g.close()
@@ -144,6 +151,15 @@ func (s Settings) validate() error {
 	if s.MaxBody <= 0 {
 		complain("--max-body-bytes must be positive")
 	}
+	if s.MaxConcurrency < 0 || s.MaxQueue < 0 || s.MaxQueue > 0 && s.MaxConcurrency == 0 {
+		complain("--max-concurrency and --max-queue cannot be negative, and there is a queue only where concurrency is limited")
+	}
+	if s.MaxBodyMemory != 0 && s.MaxBodyMemory < s.MaxBody {
+		complain("--max-body-memory must hold one body of --max-body-bytes at least")
+	}
+	if min(s.BodyIdleTimeout, s.WriteIdleTimeout) < 0 {
+		complain("--body-idle-timeout and --write-idle-timeout cannot be negative")
+	}
 	if (s.TLSCert == "") != (s.TLSKey == "") {
 		complain("--tls-cert and --tls-key come together")
 	}
@@ -168,6 +184,7 @@ func isLoopback(addr string) bool {
 func (g *Gateway) listen() error {
 	nobody := new(config.Traffic)
 	bounded := &boundedLog{log: g.log}
+	tokens, nonces := new(identity.Memory[*config.Consumer]), identity.NewNonces()
 	httpsPort := ""
 	for _, l := range []struct {
 		use  use
@@ -178,8 +195,9 @@ func (g *Gateway) listen() error {
 		}
 		h := &handler{
 			current: g.store.Current, public: l.use != privateUse, apis: l.use != publicUse, httpsPort: httpsPort,
-			maxBody: g.settings.MaxBody, nobody: nobody, log: bounded, records: g.records, tracer: g.tracer, running: &g.running,
+			maxBody: g.settings.MaxBody, load: g.load, nobody: nobody, log: bounded, records: g.records, tracer: g.tracer, running: &g.running,
 			websockets: &g.websockets, ending: g.requests,
+			tokens: tokens, nonces: nonces,
 		}
 		if err := g.serveOn(l.use, l.addr, h); err != nil {
 			return err
@@ -189,7 +207,7 @@ func (g *Gateway) listen() error {
 		}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{g.store, nobody, time.Now()}, g.records,
+	registry.MustRegister(collector{g.store, nobody, time.Now()}, loadCollector{g.load, g.store.Current}, g.records,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	ctx, stop := context.WithCancel(context.Background())
 	g.stopAdmin = stop
@@ -207,13 +225,14 @@ func (g *Gateway) serveOn(use use, addr string, h *handler) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, err)
 	}
+	listener = g.load.clients.Listen(listener)
 	if use == httpsUse || len(tlsConfig.Certificates) > 0 {
 		listener = framing.Listen(listener, tlsConfig, h.refusedFraming)
 	} else {
 		listener = framing.Listen(listener, nil, h.refusedFraming)
 	}
 	g.servers = append(g.servers, server{use, &http.Server{
-		Handler:           g.sendingAway(h),
+		Handler:           g.load.clients.Handler(g.sendingAway(h)),
 		ConnState:         framing.Follow,
 		BaseContext:       func(net.Listener) context.Context { return g.requests },
 		ReadHeaderTimeout: 10 * time.Second,

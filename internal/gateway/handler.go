@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
@@ -12,7 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/gateway/identity"
 	"github.com/engineshed/engineshed/internal/gateway/model"
 	"github.com/engineshed/engineshed/internal/gateway/record"
 	"github.com/engineshed/engineshed/internal/route"
@@ -32,10 +33,13 @@ type handler struct {
 	apis      bool   // serves Model APIs
 	httpsPort string // where force-HTTPS sends: ":port", or "" for the usual one
 	maxBody   int64
+	load      *load
 	nobody    *config.Traffic // what nobody is charged for
 	log       *boundedLog
 	records   *record.Recorder
 	tracer    *record.Tracer
+	tokens    *identity.Memory[*config.Consumer] // that were verified
+	nonces    *identity.Nonces
 
 	running    *atomic.Int64   // requests that have not ended
 	websockets *sync.WaitGroup // connections that became WebSockets
@@ -51,6 +55,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer c.end()
 	refused := c.admit()
 	if refused == nil {
+		refused = c.enter(w)
+	}
+	if refused == nil {
 		refused = c.readBody(w)
 	}
 	if refused == nil && c.isOpen() { // it has no body
@@ -60,6 +67,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refused = c.forward(w)
 	}
 	if refused != nil {
+		c.leave() // the client may take its time to hear it
+		if !c.recordsQuestion() {
+			c.release()
+		}
 		refused.write(w, c.protocol, c.id)
 		linger(w, r, unread)
 		c.status, c.refused = refused.status, refused
@@ -80,13 +91,14 @@ type call struct {
 	id         string
 	began      time.Time
 	span       *record.Span
-	asked      *config.API      // at whose place the request came, whether it may or not
-	consumer   *config.Consumer // who asks, where it is known
-	api        *config.API      // nil: a model service is called directly
-	route      *route.Route     // of api
-	ways       *config.Ways     // where a consumer's key may be
-	cfg        *config.Config   // of the whole call
-	canonical  string           // the path that was asked for
+	asked      *config.API         // at whose place the request came, whether it may or not
+	consumer   *config.Consumer    // who asks, where it is known
+	signature  *identity.Signature // of the consumer; nil: its API asks for none
+	api        *config.API         // nil: a model service is called directly
+	route      *route.Route        // of api
+	ways       *config.Ways        // where a consumer's key may be
+	cfg        *config.Config      // of the whole call
+	canonical  string              // the path that was asked for
 	match      route.Match
 	protocol   string // of the route: the shape of errors
 	traffic    *config.Traffic
@@ -94,6 +106,9 @@ type call struct {
 	request    *model.Request // what the body says; nil where that is not read, or cannot be
 	unreadable error
 	upload     uploadBody         // a body that passes as it comes
+	taken      bool               // readBody has been
+	held       *admission.Body    // where body is
+	turns      [2]admission.Turn  // at the gates of the API and the gateway
 	*attempt                      // the service that is asked
 	fallbacks  int                // how many of the route's other targets were turned to
 	silent     []*config.Standing // of the services that were asked and gave no answer
@@ -171,27 +186,30 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(key)
 }
 
-// readBody takes a small body in at once and bounds a large one. A body whose model is written is taken in whole.
-func (c *call) readBody(w http.ResponseWriter) *refusal {
+// readBody takes a small body in at once and bounds a large one. A body whose model is written, or that is signed, is taken
+// in whole.
+func (c *call) readBody(w http.ResponseWriter) (refused *refusal) {
+	if c.taken {
+		return nil
+	}
+	c.taken = true
 	if c.readsModel() {
 		return c.readWhole(w)
 	}
-	if c.in.ContentLength < 0 || c.in.ContentLength > smallBody {
-		c.upload.ReadCloser = http.MaxBytesReader(w, c.in.Body, c.limit())
+	if c.signature == nil && (c.in.ContentLength < 0 || c.in.ContentLength > smallBody) {
+		c.upload.ReadCloser = http.MaxBytesReader(w, c.load.clients.Body(w, c.in.Body), c.limit())
 		c.in.Body = &c.upload
 		return nil
 	}
-	c.body = make([]byte, c.in.ContentLength)
-	if _, err := io.ReadFull(c.in.Body, c.body); err != nil {
-		return errBody
-	}
-	return nil
+	c.body, refused = c.take(w)
+	return refused
 }
 
 // end settles the accounts, however the call ended: an answer that breaks off ends in a panic.
 func (c *call) end() {
 	outcome := c.outcome()
 	c.attempt.end(c.endedAs(outcome))
+	c.leave()
 	if c.upgrade {
 		c.websockets.Done()
 	}
@@ -200,6 +218,7 @@ func (c *call) end() {
 	}
 	c.traffic.Ended(outcome)
 	c.account(outcome)
+	c.release()
 }
 
 // outcome is how the call ended, as it is counted.

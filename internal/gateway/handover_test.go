@@ -456,26 +456,36 @@ func TestStreamsThatEndInTheirOwnWayAreWhole(t *testing.T) {
 			"event: content_block_start\ndata: " + `{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t","name":"f","input":{}}}` + "\n\n|" +
 			"event: content_block_delta\ndata: " + `{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{}"}}` + "\n\n|" +
 			anthropicDialect.ending},
-		{"a completion", "OpenAI/v1 POST Exact /v1/completions json", "text/event-stream",
+		{
+			"a completion", "OpenAI/v1 POST Exact /v1/completions json", "text/event-stream",
 			`data: {"choices":[{"text":"a"}]}` + "\n\n|" + `data: {"choices":[{"text":"b"}]}` + "\n\n|" +
-				`data: {"choices":[{"text":"","finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n"},
-		{"a response", "OpenAI/v1 POST Exact /v1/responses json", "text/event-stream",
+				`data: {"choices":[{"text":"","finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n",
+		},
+		{
+			"a response", "OpenAI/v1 POST Exact /v1/responses json", "text/event-stream",
 			"event: response.created\n" + `data: {"type":"response.created","response":{"id":"r1","model":"m"}}` + "\n\n|" +
 				"event: response.output_text.delta\n" + `data: {"type":"response.output_text.delta","delta":"a"}` + "\n\n|" +
 				"event: response.output_text.delta\n" + `data: {"type":"response.output_text.delta","delta":"b"}` + "\n\n|" +
-				"event: response.completed\n" + `data: {"type":"response.completed","response":{"id":"r1","error":null}}` + "\n\n"},
-		{"an image", "OpenAI/v1 POST Exact /v1/images/generations json", "text/event-stream",
+				"event: response.completed\n" + `data: {"type":"response.completed","response":{"id":"r1","error":null}}` + "\n\n",
+		},
+		{
+			"an image", "OpenAI/v1 POST Exact /v1/images/generations json", "text/event-stream",
 			"event: image_generation.partial_image\n" + `data: {"type":"image_generation.partial_image","b64_json":"iVBORw0=","partial_image_index":0}` + "\n\n|" +
 				"event: image_generation.partial_image\n" + `data: {"type":"image_generation.partial_image","b64_json":"iVBORw0=","partial_image_index":1}` + "\n\n|||" +
-				"event: image_generation.completed\n" + `data: {"type":"image_generation.completed","b64_json":"iVBORw0="}` + "\n\n"},
-		{"speech as events", "OpenAI/v1 POST Exact /v1/audio/speech json", "text/event-stream",
+				"event: image_generation.completed\n" + `data: {"type":"image_generation.completed","b64_json":"iVBORw0="}` + "\n\n",
+		},
+		{
+			"speech as events", "OpenAI/v1 POST Exact /v1/audio/speech json", "text/event-stream",
 			`data: {"type":"speech.audio.delta","audio":"UklGRg=="}` + "\n\n|" + `data: {"type":"speech.audio.delta","audio":"UklGRg=="}` + "\n\n|||" +
-				`data: {"type":"speech.audio.done"}` + "\n\n"},
+				`data: {"type":"speech.audio.done"}` + "\n\n",
+		},
 		{"speech as sound", "OpenAI/v1 POST Exact /v1/audio/speech json", "audio/mpeg", "ID3|sound|sound|sound"},
-		{"DashScope", "DashScope POST Exact /api/v1/services/x json", "text/event-stream;charset=UTF-8",
+		{
+			"DashScope", "DashScope POST Exact /api/v1/services/x json", "text/event-stream;charset=UTF-8",
 			"id:1\nevent:result\n:HTTP_STATUS/200\n" + `data:{"output":{"text":"a","finish_reason":"null"},"request_id":"q"}` + "\n\n|" +
 				"id:2\nevent:result\n:HTTP_STATUS/200\n" + `data:{"output":{"text":"ab","finish_reason":"null"},"request_id":"q"}` + "\n\n|" +
-				"id:3\nevent:result\n:HTTP_STATUS/200\n" + `data:{"output":{"text":"ab","finish_reason":"stop"},"request_id":"q"}` + "\n\n"},
+				"id:3\nevent:result\n:HTTP_STATUS/200\n" + `data:{"output":{"text":"ab","finish_reason":"stop"},"request_id":"q"}` + "\n\n",
+		},
 		{"a document though a stream is asked for", chatRoute, "application/json", openAIDialect.document[:20] + "|" + openAIDialect.document[20:60] + "|" + openAIDialect.document[60:]},
 		{"lines of JSON", chatRoute, "application/x-ndjson", "{\"a\":1}\n|{\"a\":2}\n|{\"a\":3}\n"},
 	}
@@ -583,7 +593,7 @@ func TestASlowClientIsNotTakenForASilentService(t *testing.T) {
 		x.end()
 	})
 	a := apiOf(s.ID, chatRoute)
-	a.Limits = usualLimits()
+	a.Limits = &snapshot.Limits{Idle: 1000}
 	g.serveAll(s, a)
 	for _, stream := range []bool{true, false} {
 		resp, err := client.Do(request(t, http.MethodPost, g.at("/v1/chat/completions"), fmt.Sprintf(`{"model":"asked","stream":%t}`, stream)))
@@ -593,7 +603,7 @@ func TestASlowClientIsNotTakenForASilentService(t *testing.T) {
 		var got strings.Builder
 		_, err = io.CopyN(&got, resp.Body, 1000)
 		require.NoError(t, err)
-		time.Sleep(2 * idleLimit)
+		time.Sleep(2 * time.Second)
 		_, err = io.Copy(&got, resp.Body)
 		require.NoError(t, err, "stream: %t, %d bytes", stream, got.Len())
 		if stream {
@@ -730,9 +740,14 @@ func TestFaultsOverHTTP2(t *testing.T) {
 		code   string // of the refusal, or of the event at the end
 		falls  bool
 	}{
-		{"silent", 504, "first_content_timeout", true}, {"busy", 429, "", true}, {"role", 504, "first_content_timeout", true},
-		{"reset", 502, "engine_failed", true}, {"cut", 200, "upstream_cut", false}, {"idle", 200, "upstream_idle_timeout", false},
-		{"early", 200, "upstream_cut", false}, {"whole", 200, "", false},
+		{"silent", 504, "first_content_timeout", true},
+		{"busy", 429, "", true},
+		{"role", 504, "first_content_timeout", true},
+		{"reset", 502, "engine_failed", true},
+		{"cut", 200, "upstream_cut", false},
+		{"idle", 200, "upstream_idle_timeout", false},
+		{"early", 200, "upstream_cut", false},
+		{"whole", 200, "", false},
 	} {
 		got := do(t, request(t, http.MethodPost, g.at("/alone/v1/chat/completions?kind="+c.kind), `{"stream":true}`))
 		require.Equal(t, c.status, got.status, "%s: %s", c.kind, got.body)

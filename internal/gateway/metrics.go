@@ -20,6 +20,15 @@ var (
 		"Requests to Model APIs being forwarded, by API.", []string{"api"}, nil)
 	fallbacksDesc = prometheus.NewDesc("engineshed_gateway_fallbacks_total",
 		"Times that a request turned to another service because one had failed, by API.", []string{"api"}, nil)
+	ejectedDesc = prometheus.NewDesc("engineshed_gateway_ejected_targets",
+		"Replicas of a model service or endpoints of a service that failed again and again and are left alone, once there were any.",
+		[]string{"service"}, nil)
+	ejectionsDesc = prometheus.NewDesc("engineshed_gateway_ejections_total",
+		"Times that a replica or endpoint was ejected for its failures, by service.", []string{"service"}, nil)
+	serviceEjectedDesc = prometheus.NewDesc("engineshed_gateway_service_ejected",
+		"1 for a service that failed again and again as a whole: other services are asked first.", []string{"service"}, nil)
+	keysDesc = prometheus.NewDesc("engineshed_gateway_keys_set_aside",
+		"Keys of a service that it refuses, or that have reached a limit of it.", []string{"service"}, nil)
 	revisionDesc = prometheus.NewDesc("engineshed_gateway_revision",
 		"The published revision that is served.", nil, nil)
 	ageDesc = prometheus.NewDesc("engineshed_gateway_config_age_seconds",
@@ -37,7 +46,8 @@ type collector struct {
 
 func (collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		requestsDesc, inFlightDesc, apiRequestsDesc, apiInFlightDesc, fallbacksDesc, revisionDesc, ageDesc, badDesc,
+		requestsDesc, inFlightDesc, apiRequestsDesc, apiInFlightDesc, fallbacksDesc, ejectedDesc, ejectionsDesc, serviceEjectedDesc, keysDesc,
+		revisionDesc, ageDesc, badDesc,
 	} {
 		descs <- desc
 	}
@@ -65,11 +75,34 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	gauge(revisionDesc, float64(cfg.Revision))
 	gauge(badDesc, float64(cfg.Bad()))
+	health := func(id string, s *config.Standing, outliers []string) {
+		gauge(serviceEjectedDesc, boolean(s.Ejected()), id)
+		if n := s.Ejections.Load(); n > 0 {
+			gauge(ejectedDesc, float64(len(outliers)), id)
+			metrics <- prometheus.MustNewConstMetric(ejectionsDesc, prometheus.CounterValue, float64(n), id)
+		}
+	}
 	for s := range cfg.Services {
 		traffic(requestsDesc, inFlightDesc, s.ID, s.Traffic)
+		health(s.ID, s.Standing, s.Outliers())
+	}
+	for u := range cfg.Upstreams {
+		if u.ModelServiceID == "" {
+			health(u.ID, u.Standing, u.Outliers())
+		}
+		if len(u.SealedKeys) > 0 {
+			gauge(keysDesc, float64(u.KeysSetAside()), u.ID)
+		}
 	}
 	for a := range cfg.APIs {
 		traffic(apiRequestsDesc, apiInFlightDesc, a.ID, a.Traffic)
 		metrics <- prometheus.MustNewConstMetric(fallbacksDesc, prometheus.CounterValue, float64(a.Traffic.Fallbacks.Load()), a.ID)
 	}
+}
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -47,7 +46,7 @@ func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
 	c.route, c.protocol = found.Route, found.Route.Protocol
 	c.ways = cfg.Ways(found.API.ID)
 	if found.API.Auth {
-		if refused := c.identify(cfg, found.API.ID); refused != nil {
+		if refused := c.identify(cfg, found.API); refused != nil {
 			return refused
 		}
 	}
@@ -98,8 +97,8 @@ func (c *call) pick(named string) (snapshot.Target, bool) {
 		return c.api.Pick(c.route, c.in.Method, named)
 	}
 	c.turn, c.chosen = observed.Pick(func(i int) *upstream.Health {
-		if u := c.cfg.Upstream(c.route.Targets[i].ServiceID); u != nil {
-			return &u.Standing.Health
+		if s := c.cfg.Standing(c.route.Targets[i].ServiceID); s != nil {
+			return &s.Health
 		}
 		return nil
 	}), true
@@ -127,7 +126,7 @@ func (c *call) turnTo(target snapshot.Target) *refusal {
 
 // limit is how large the body of the request may be.
 func (c *call) limit() int64 {
-	if c.route != nil && c.route.Model == "" {
+	if c.route != nil && c.route.Model == "" && c.signature == nil { // a signature says nothing before the whole body is there
 		return max(maxStreamed, c.maxBody)
 	}
 	return c.maxBody
@@ -147,23 +146,14 @@ func (c *call) isOpen() bool { return c.api != nil && c.target.ServiceID == "" }
 func (c *call) written() string { return c.route.Written(c.target) }
 
 // readWhole takes the body in and writes what is to be written into it.
-func (c *call) readWhole(w http.ResponseWriter) *refusal {
-	var body bytes.Buffer
-	if size := c.in.ContentLength; size > 0 {
-		body.Grow(int(min(size, smallBody)) + bytes.MinRead) // what is announced is believed when it comes
+func (c *call) readWhole(w http.ResponseWriter) (refused *refusal) {
+	if c.body, refused = c.take(w); refused != nil {
+		return refused
 	}
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, c.in.Body, c.limit())); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return errTooLarge
-		}
-		return errBody
-	}
-	if body.Len() == 0 {
+	if len(c.body) == 0 {
 		c.in.Body = http.NoBody
 		return nil
 	}
-	c.body = body.Bytes()
 	if c.isOpen() {
 		named, err := c.model()
 		if err != nil {
@@ -278,7 +268,7 @@ func (c *call) addressForAPI(out *http.Request) {
 			copyValues(out.Header, client, name)
 		}
 	}
-	for _, name := range c.ways.Headers {
+	for _, name := range slices.Concat(c.ways.Keys.Headers, c.ways.Tokens.Headers) {
 		delete(out.Header, name)
 	}
 	for name := range optionsOf(client["Connection"]) {
@@ -288,7 +278,7 @@ func (c *call) addressForAPI(out *http.Request) {
 	}
 	out.Header[requestIDHeader] = []string{c.id}
 	c.span.Inject(out.Header)
-	out.URL = upstream.Escaped(c.path, withoutKeys(c.in.URL.RawQuery, c.ways.Query))
+	out.URL = upstream.Escaped(c.path, withoutKeys(c.in.URL.RawQuery, slices.Concat(c.ways.Keys.Query, c.ways.Tokens.Query)))
 	if c.service != nil {
 		return
 	}

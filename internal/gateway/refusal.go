@@ -49,6 +49,10 @@ var (
 		status: 404, kind: "invalid_request_error", code: "model_service_not_found",
 		message: "There is no such model service at this address.",
 	}
+	errStalled = &refusal{
+		status: 408, kind: "invalid_request_error", code: "body_timeout",
+		message: "The body of the request stopped coming: send the request again.",
+	}
 	errTooLarge = &refusal{
 		status: 413, kind: "invalid_request_error", code: "request_too_large",
 		message: "The body of the request is larger than this gateway accepts.",
@@ -56,6 +60,10 @@ var (
 	errEncoded = &refusal{
 		status: 415, kind: "invalid_request_error", code: "unsupported_content_encoding",
 		message: "The body of the request is compressed: send it without Content-Encoding.",
+	}
+	errConcurrency = &refusal{
+		status: 429, kind: "rate_limit_error", code: "concurrency_limit_exceeded",
+		message: "As many requests to this API are under way as it takes at once: try again in a moment.",
 	}
 	errEngine = &refusal{
 		status: 502, kind: "server_error", code: "engine_failed", failure: true,
@@ -85,6 +93,14 @@ var (
 		status: 503, kind: "server_error", code: "no_healthy_replica", failure: true,
 		message: "No engine of this model service can be reached right now: try again in a moment.",
 	}
+	errOverloaded = &refusal{
+		status: 503, kind: "server_error", code: "gateway_overloaded",
+		message: "As many requests are under way as this gateway takes at once: try again in a moment.",
+	}
+	errNoMemory = &refusal{
+		status: 503, kind: "server_error", code: "gateway_overloaded",
+		message: "As many bodies of requests are under way as this gateway holds at once: try again in a moment.",
+	}
 	errNotReady = &refusal{
 		status: 503, kind: "server_error", code: "gateway_not_ready",
 		message: "The gateway has no configuration yet: try again in a moment.",
@@ -106,6 +122,36 @@ var (
 		message: "The API key is missing or wrong: send one key of a consumer, where the consumer is to carry it " +
 			"('Authorization: Bearer <key>' unless it was set otherwise).",
 	}
+	errToken = &refusal{
+		status: 401, kind: "invalid_request_error", code: "invalid_token",
+		message: "The token is missing or not valid: send one JSON Web Token of a consumer, with exp, where the consumer is to carry it " +
+			"('Authorization: Bearer <token>' unless it was set otherwise).",
+	}
+	errTokenExpired = &refusal{
+		status: 401, kind: "invalid_request_error", code: "token_expired",
+		message: "The token has expired: get a new one.",
+	}
+	errSignature = &refusal{
+		status: 401, kind: "invalid_request_error", code: "invalid_signature", header: signedOnly,
+		message: "The signature is wrong, or nobody's access key: sign the method, the headers, the path and the query as they are sent, with " +
+			"the secret of the x-ca-key.",
+	}
+	errSignatureDate = &refusal{
+		status: 401, kind: "invalid_request_error", code: "signature_expired", header: signedOnly,
+		message: "The x-ca-timestamp is more than 15 minutes from now: set the clock, and sign each request when it is sent.",
+	}
+	errSignedBody = &refusal{
+		status: 401, kind: "invalid_request_error", code: "invalid_signature", header: signedOnly,
+		message: "The body is not the one that was signed: content-md5 is the base64 of another one's MD5.",
+	}
+	errReplay = &refusal{
+		status: 401, kind: "invalid_request_error", code: "nonce_used", header: signedOnly,
+		message: "The x-ca-nonce was used before: sign each request with a new one.",
+	}
+	errNonces = &refusal{
+		status: 503, kind: "server_error", code: "too_many_signatures",
+		message: "The gateway remembers as many signed requests as it can: try again in a few minutes, or call less often.",
+	}
 	errForbidden = &refusal{
 		status: 403, kind: "permission_error", code: "consumer_not_authorized",
 		message: "The consumer may not call this API: it needs an authorization rule.",
@@ -123,6 +169,17 @@ var (
 		message: "The service behind this API is not known to the gateway: try again in a moment.",
 	}
 )
+
+// signedOnly says to whoever is not known that requests are to be signed.
+var signedOnly = http.Header{"Www-Authenticate": {"HMAC"}}
+
+// refuseSignature is for a request that is not signed as it must be, whoever its sender is.
+func refuseSignature(err error) *refusal {
+	return &refusal{
+		status: 401, kind: "invalid_request_error", code: "invalid_signature", header: signedOnly,
+		message: "The request is not signed as it must be: " + err.Error() + ".",
+	}
+}
 
 // refuseMethod is for a path that is there for other methods.
 func refuseMethod(allow string) *refusal {
@@ -154,8 +211,10 @@ func (r *refusal) write(w http.ResponseWriter, protocol, requestID string) {
 	header.Set(requestIDHeader, requestID)
 	switch r.status {
 	case http.StatusUnauthorized:
-		header.Set("WWW-Authenticate", "Bearer")
-	case http.StatusServiceUnavailable:
+		if r.header == nil {
+			header.Set("WWW-Authenticate", "Bearer")
+		}
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		header.Set("Retry-After", "1")
 	}
 	body, _ := json.Marshal(r.shape(protocol, requestID)) // strings never fail
@@ -208,13 +267,13 @@ func (r *refusal) event(protocol, requestID string) []byte {
 
 var anthropicTypes = map[int]string{
 	308: "invalid_request_error", 400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
-	404: "not_found_error", 405: "invalid_request_error", 413: "request_too_large", 415: "invalid_request_error",
+	404: "not_found_error", 405: "invalid_request_error", 408: "timeout_error", 413: "request_too_large", 415: "invalid_request_error", 429: "rate_limit_error",
 	502: "api_error", 503: "overloaded_error", 504: "timeout_error",
 }
 
 var dashScopeCodes = map[int]string{
 	308: "InvalidURL", 400: "InvalidParameter", 401: "InvalidApiKey", 403: "AccessDenied", 404: "InvalidURL",
-	405: "MethodNotAllowed", 413: "RequestTooLarge", 415: "UnsupportedContentEncoding", 502: "BadGateway", 503: "ServiceUnavailable", 504: "RequestTimeOut",
+	405: "MethodNotAllowed", 408: "RequestTimeOut", 413: "RequestTooLarge", 415: "UnsupportedContentEncoding", 429: "Throttling", 502: "BadGateway", 503: "ServiceUnavailable", 504: "RequestTimeOut",
 }
 
 func named(names map[int]string, status int, otherwise string) string {
@@ -236,7 +295,8 @@ func linger(w http.ResponseWriter, r *http.Request, body io.Reader) {
 		return
 	}
 	connection := http.NewResponseController(w)
-	_ = connection.Flush()
+	_ = connection.EnableFullDuplex() // or Flush would wait for the body
 	_ = connection.SetReadDeadline(time.Now().Add(lingerTime))
+	_ = connection.Flush()
 	_, _ = io.CopyN(io.Discard, body, lingerBytes)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/postgres"
+	"github.com/engineshed/engineshed/internal/publish"
 	"github.com/engineshed/engineshed/internal/resource"
 )
 
@@ -136,7 +137,7 @@ func (i *Ingress) ListGateways(ctx context.Context, accountID string, f GatewayF
 		WHERE g.account_id = $1 AND ($2 = '' OR g.id = $2) AND ($3 = '' OR g.name = $3)
 			AND ($4 = '' OR g.id = $4 OR strpos(g.name, $4) > 0) AND ($5 = '' OR g.resource_group_id = $5)
 			AND $6::interval IS NOT NULL AND `+resource.HasTags("g.id", "$7", "$8"),
-		`g.created_at, g.id`, f.Page, []any{accountID, f.ID, f.Name, f.Keyword, f.ResourceGroupID, HeardWithin, keys, values},
+		`g.created_at, g.id`, f.Page, []any{accountID, f.ID, f.Name, f.Keyword, f.ResourceGroupID, publish.HeardWithin, keys, values},
 		func(row pgx.CollectableRow) (g Gateway, err error) {
 			var heard bool
 			err = row.Scan(&g.ID, &g.AccountID, &g.Name, &g.ResourceGroupID, &g.Default, &g.CreatedAt, &g.UpdatedAt, &heard)

@@ -14,7 +14,6 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
-	"github.com/engineshed/engineshed/internal/publish"
 	"github.com/engineshed/engineshed/internal/resource"
 	"github.com/engineshed/engineshed/internal/secret"
 )
@@ -114,6 +113,3 @@ func list[T any](ctx context.Context, db *pgxpool.Pool, columns, from, order str
 	found, err := pgx.CollectRows(rows, scan)
 	return found, total, err
 }
-
-// HeardWithin is how long a gateway process counts as serving after its last report.
-const HeardWithin = publish.GatewayLease

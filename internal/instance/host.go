@@ -68,7 +68,7 @@ func freeSlots(ctx context.Context, tx pgx.Tx, want size, count int) ([]slot, er
 	}
 	if len(slots) < count {
 		return nil, ErrInsufficientCapacity.Withf(
-			"The hosts have room for %d more AI nodes of this size, not for %d. Free some with DeleteDBInstance, or add a host.", len(slots), count)
+			"The hosts have room for %d more AI nodes of this size, not for %d. Free some with DeleteAINode, or add a host.", len(slots), count)
 	}
 	return slots, nil
 }
@@ -128,4 +128,13 @@ func liveHosts(ctx context.Context, tx pgx.Tx) ([]*capacity, error) {
 		}
 		return &c, nil
 	})
+}
+
+// Zones names the hosts that are alive: each is a zone of the region.
+func (i *Instances) Zones(ctx context.Context) ([]string, error) {
+	rows, err := i.db.Query(ctx, `SELECT name FROM host WHERE heartbeat_at > now() - $1::interval ORDER BY name`, HostLease)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }

@@ -67,7 +67,7 @@ func (i *Instances) Create(ctx context.Context, key idempotency.Key, spec Spec) 
 		if err := i.insert(ctx, tx, &inst, entries); err != nil {
 			return err
 		}
-		if err := addNodes(ctx, tx, inst.ID, spec.Nodes); err != nil {
+		if err := addPool(ctx, tx, inst.ID, spec.Nodes); err != nil {
 			return err
 		}
 		entry.ResourceID, entry.Outcome = inst.ID, audit.Done
@@ -83,21 +83,14 @@ func (i *Instances) check(spec *Spec) (entries []string, err error) {
 	if spec.ResourceGroupID == "" {
 		spec.ResourceGroupID = DefaultResourceGroup
 	}
-	if spec.ResourceGroupID != DefaultResourceGroup {
-		return nil, ErrResourceGroup.Withf("The resource group %s does not exist.", spec.ResourceGroupID)
+	if err := checkResourceGroup(spec.ResourceGroupID); err != nil {
+		return nil, err
 	}
 	if len(spec.Tags) > maxTags {
 		return nil, fault.InvalidParameter("Tag", fmt.Sprintf("%d tags are given; at most %d are allowed.", len(spec.Tags), maxTags))
 	}
-	nodes := 0
-	for _, n := range spec.Nodes {
-		if _, err := sizeOf(n.Spec); err != nil {
-			return nil, err
-		}
-		if n.Count < 1 || n.Count > maxNodes || nodes+n.Count > maxNodes {
-			return nil, fault.InvalidParameter("AINodeNum", fmt.Sprintf("it must be from 1 to %d in all.", maxNodes))
-		}
-		nodes += n.Count
+	if err := checkNodes(spec.Nodes, "AINodeNum"); err != nil {
+		return nil, err
 	}
 	if spec.SecurityIPList == "" {
 		spec.SecurityIPList = DefaultIPList
@@ -135,46 +128,55 @@ func InsertIPArray(ctx context.Context, tx pgx.Tx, dbInstanceID, name string, en
 // placementLock makes two calls that look for free accelerators go one after the other.
 const placementLock = 7052
 
-func addNodes(ctx context.Context, tx pgx.Tx, dbInstanceID string, specs []NodeSpec) error {
+// addPool gives an instance that has no nodes a pool with these.
+func addPool(ctx context.Context, tx pgx.Tx, dbInstanceID string, specs []NodeSpec) error {
 	if len(specs) == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, placementLock); err != nil {
-		return fmt.Errorf("take the placement lock: %w", err)
-	}
-	poolID := ids.New(ids.AINodePool)
-	if _, err := tx.Exec(ctx, `
-		INSERT INTO ai_node_pool (id, db_instance_id) VALUES ($1, $2)`, poolID, dbInstanceID); err != nil {
-		return fmt.Errorf("insert the AI node pool: %w", err)
-	}
-	for _, spec := range specs {
-		if err := addNodesOf(ctx, tx, dbInstanceID, poolID, spec); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func addNodesOf(ctx context.Context, tx pgx.Tx, dbInstanceID, poolID string, spec NodeSpec) error {
-	want, err := sizeOf(spec.Spec)
+	poolID, err := newPool(ctx, tx, dbInstanceID)
 	if err != nil {
 		return err
+	}
+	_, err = addNodes(ctx, tx, dbInstanceID, poolID, specs)
+	return err
+}
+
+func addNodes(ctx context.Context, tx pgx.Tx, dbInstanceID, poolID string, specs []NodeSpec) (names []string, err error) {
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, placementLock); err != nil {
+		return nil, fmt.Errorf("take the placement lock: %w", err)
+	}
+	for _, spec := range specs {
+		added, err := addNodesOf(ctx, tx, dbInstanceID, poolID, spec)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, added...)
+	}
+	return names, nil
+}
+
+func addNodesOf(ctx context.Context, tx pgx.Tx, dbInstanceID, poolID string, spec NodeSpec) (names []string, err error) {
+	want, err := sizeOf(spec.Spec)
+	if err != nil {
+		return nil, err
 	}
 	slots, err := freeSlots(ctx, tx, want, spec.Count)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	batch := &pgx.Batch{}
 	for _, s := range slots {
+		name := ids.New(ids.AINode)
 		batch.Queue(`
 			INSERT INTO ai_node (name, pool_id, db_instance_id, host, node_spec, accelerators, memory_fraction)
 			VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-			ids.New(ids.AINode), poolID, dbInstanceID, s.host, spec.Spec, s.accelerators, s.fraction)
+			name, poolID, dbInstanceID, s.host, spec.Spec, s.accelerators, s.fraction)
+		names = append(names, name)
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("insert AI nodes: %w", err)
+		return nil, fmt.Errorf("insert AI nodes: %w", err)
 	}
-	return nil
+	return names, nil
 }
 
 // List returns one page of the account's instances, oldest first, and how many there are in all.
@@ -197,22 +199,42 @@ func (i *Instances) List(ctx context.Context, accountID string, f Filter) ([]Ins
 	if err := i.db.QueryRow(ctx, `SELECT count(*)`+matching, args...).Scan(&total); err != nil {
 		return nil, 0, fmt.Errorf("count the DB instances: %w", err)
 	}
-	rows, err := i.db.Query(ctx, `
-		SELECT i.id, i.account_id, i.region_id, i.description, i.resource_group_id, i.created_at,
-			coalesce((SELECT jsonb_object_agg(key, value) FROM db_instance_tag t WHERE t.db_instance_id = i.id), '{}')`+
-		matching+`
+	rows, err := i.db.Query(ctx, selectInstances+matching+`
 		ORDER BY i.created_at, i.id
 		OFFSET $7 LIMIT $8`, append(args, (f.Page.Number-1)*f.Page.Size, f.Page.Size)...)
 	if err != nil {
 		return nil, 0, err
 	}
-	instances, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Instance, error) {
-		var inst Instance
-		err := row.Scan(&inst.ID, &inst.AccountID, &inst.RegionID, &inst.Description, &inst.ResourceGroupID,
-			&inst.CreatedAt, &inst.Tags)
-		return inst, err
-	})
+	instances, err := pgx.CollectRows(rows, scanInstance)
 	return instances, total, err
+}
+
+const selectInstances = `
+	SELECT i.id, i.account_id, i.region_id, i.description, i.resource_group_id, i.created_at,
+		coalesce((SELECT jsonb_object_agg(key, value) FROM db_instance_tag t WHERE t.db_instance_id = i.id), '{}')`
+
+func scanInstance(row pgx.CollectableRow) (inst Instance, err error) {
+	return inst, row.Scan(&inst.ID, &inst.AccountID, &inst.RegionID, &inst.Description, &inst.ResourceGroupID,
+		&inst.CreatedAt, &inst.Tags)
+}
+
+// Describe returns the account's instance and its IP array "default", or ErrNotFound.
+func (i *Instances) Describe(ctx context.Context, accountID, dbInstanceID string) (inst Instance, allowed string, err error) {
+	rows, err := i.db.Query(ctx, selectInstances+` FROM db_instance i WHERE i.id = $1 AND i.account_id = $2`, dbInstanceID, accountID)
+	if err != nil {
+		return inst, "", err
+	}
+	inst, err = pgx.CollectExactlyOneRow(rows, scanInstance)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return inst, "", NotFound(dbInstanceID)
+	}
+	if err != nil {
+		return inst, "", fmt.Errorf("read the DB instance: %w", err)
+	}
+	err = i.db.QueryRow(ctx, `
+		SELECT array_to_string(entries, ',') FROM ip_array WHERE db_instance_id = $1 AND name = $2`,
+		dbInstanceID, DefaultIPArray).Scan(&allowed)
+	return inst, allowed, err
 }
 
 // Pools returns the instance's AI node pools with their nodes, in the order they were made.
@@ -221,8 +243,9 @@ func (i *Instances) Pools(ctx context.Context, accountID, dbInstanceID string) (
 		return nil, err
 	}
 	rows, err := i.db.Query(ctx, `
-		SELECT p.id, n.name, n.node_spec, n.host, coalesce(n.model_service_id, ''), n.created_at, n.updated_at
-		FROM ai_node_pool p JOIN ai_node n ON n.pool_id = p.id
+		SELECT p.id, coalesce(n.name, ''), coalesce(n.node_spec, ''), coalesce(n.host, ''), coalesce(n.model_service_id, ''),
+			coalesce(n.created_at, p.created_at), coalesce(n.updated_at, p.created_at)
+		FROM ai_node_pool p LEFT JOIN ai_node n ON n.pool_id = p.id
 		WHERE p.db_instance_id = $1
 		ORDER BY p.created_at, p.id, n.created_at, n.name`, dbInstanceID)
 	if err != nil {
@@ -235,8 +258,9 @@ func (i *Instances) Pools(ctx context.Context, accountID, dbInstanceID string) (
 		if len(pools) == 0 || pools[len(pools)-1].ID != poolID {
 			pools = append(pools, Pool{ID: poolID})
 		}
-		last := &pools[len(pools)-1]
-		last.Nodes = append(last.Nodes, n)
+		if last := &pools[len(pools)-1]; n.Name != "" {
+			last.Nodes = append(last.Nodes, n)
+		}
 		return nil
 	})
 	return pools, err
@@ -285,6 +309,6 @@ func (i *Instances) Seed(ctx context.Context, accountID string, h Host, simulate
 		if err := i.insert(ctx, tx, &inst, []string{DefaultIPList}); err != nil {
 			return err
 		}
-		return addNodes(ctx, tx, inst.ID, []NodeSpec{{DefaultNodeSpec, count}})
+		return addPool(ctx, tx, inst.ID, []NodeSpec{{DefaultNodeSpec, count}})
 	})
 }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/engineshed/engineshed/internal/ingress"
+	"github.com/engineshed/engineshed/internal/publish"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -42,7 +42,7 @@ func serving(ctx context.Context, db queryer, s *stored) ([]Serving, error) {
 			CASE WHEN p.deleted THEN 0 ELSE coalesce((convert_from(p.body, 'UTF8')::jsonb ->> 'revision')::bigint, 0) END
 		FROM gateway_status g LEFT JOIN published_item p ON p.kind = $2 AND p.id = $1
 		WHERE g.gateway_id IN ('', $3) AND g.reported_at > now() - $4::interval
-		ORDER BY g.started_at, g.process_id`, s.ID, snapshot.KindModelAPI, gateway, ingress.HeardWithin)
+		ORDER BY g.started_at, g.process_id`, s.ID, snapshot.KindModelAPI, gateway, publish.HeardWithin)
 	if err != nil {
 		return nil, err
 	}

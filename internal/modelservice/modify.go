@@ -15,14 +15,10 @@ import (
 	"github.com/engineshed/engineshed/internal/node/vllm"
 )
 
-// The refusals of a change.
-var (
-	ErrStatus = fault.New(fault.Denied, "OperationDenied.ModelServiceStatus",
-		"The model service is being deleted and cannot be changed.")
-	ErrInterruption = fault.New(fault.Conflict, "OperationDenied.ServiceInterruption",
-		"The service would not answer while its only replica is replaced. "+
-			"Name a further AI node in AiNodes, on which the successor starts first, or send AllowInterruption=true.")
-)
+// ErrInterruption refuses a change that would leave the service without a replica for a while.
+var ErrInterruption = fault.New(fault.Conflict, "OperationDenied.ServiceInterruption",
+	"The service would not answer while its only replica is replaced. "+
+		"Name a further AI node in AiNodes, on which the successor starts first, or send AllowInterruption=true.")
 
 // Change is what a caller asks Modify for. What is nil stays as it is.
 type Change struct {
@@ -60,7 +56,7 @@ func (s *Services) Modify(ctx context.Context, key idempotency.Key, c Change) er
 			return err
 		}
 		if status == Deleting {
-			return ErrStatus
+			return ErrStatus.Withf("The model service %s is being deleted.", c.ID)
 		}
 		if err := s.modify(ctx, tx, c, params, status); err != nil {
 			return err

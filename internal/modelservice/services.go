@@ -24,15 +24,9 @@ import (
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
-// The refusals of this package.
-var (
-	ErrNotFound = fault.New(fault.NotFound, "InvalidModelServiceId.NotFound",
-		"The model service does not exist. Call ListModelServices for the ids of this DB instance.")
-	ErrNodeNotFound = fault.New(fault.NotFound, "InvalidAiNode.NotFound",
-		"The AI node does not exist in this DB instance. Call ListAINodePools for its nodes.")
-	ErrNodeBound = fault.New(fault.Conflict, "OperationDenied.AiNodeBound",
-		"The AI node is used by another model service.")
-)
+// ErrNotFound refuses a model service that the instance does not have.
+var ErrNotFound = fault.New(fault.NotFound, "InvalidModelServiceId.NotFound",
+	"The model service does not exist. Call ListModelServices for the ids of this DB instance.")
 
 const (
 	maxReplicas     = 1000
@@ -280,11 +274,11 @@ func (p *plan) place(locked *lockedNodes) error {
 }
 
 func nodeNotFound(name string) error {
-	return ErrNodeNotFound.Withf("The AI node %q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
+	return instance.ErrNodeNotFound.Withf("The AI node %q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
 }
 
 func nodeBound(name string) error {
-	return ErrNodeBound.Withf("The AI node %s is used by another model service. Name an unbound one; ListAINodePools shows BindStatus.", name)
+	return instance.ErrNodeBound.Withf("The AI node %s is used by another model service. Name an unbound one; ListAINodePools shows BindStatus.", name)
 }
 
 // insert writes the service, binds its nodes and adds the replicas and the audit row, in one round trip.

@@ -3,6 +3,7 @@ package modelservice
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -189,7 +190,7 @@ func TestANodeIsBoundOnceUnderConcurrency(t *testing.T) {
 			made++
 			continue
 		}
-		require.ErrorIs(t, err, ErrNodeBound)
+		require.ErrorIs(t, err, instance.ErrNodeBound)
 	}
 	require.Equal(t, 1, made)
 }
@@ -467,5 +468,33 @@ func TestTheControlRoleCannotChangeTheAuditTrail(t *testing.T) {
 	for _, statement := range []string{`UPDATE audit_event SET outcome = 'done'`, `DELETE FROM audit_event`, `TRUNCATE audit_event`} {
 		_, err := w.Control.Exec(t.Context(), statement)
 		require.ErrorContains(t, err, "permission denied", statement)
+	}
+}
+
+// An instance goes only when nothing runs on it, and a service that is created meanwhile is never left without it.
+func TestAnInstanceIsDeletedOrGetsAServiceNeverBoth(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	instances := instance.New(w.Control, region)
+	for range 10 {
+		made, err := instances.Create(t.Context(), idempotency.Key{}, instance.Spec{
+			AccountID: account, RegionID: region, Nodes: []instance.NodeSpec{{Spec: instance.DefaultNodeSpec, Count: 1}},
+		})
+		require.NoError(t, err)
+		pools, err := instances.Pools(t.Context(), account, made.ID)
+		require.NoError(t, err)
+		spec := w.spec(pools[0].Nodes[0].Name)
+		spec.DBInstanceID = made.ID
+		var created, deleted error
+		var wait sync.WaitGroup
+		wait.Go(func() { _, created = w.services.Create(t.Context(), idempotency.Key{}, spec) })
+		wait.Go(func() { deleted = instances.Delete(t.Context(), idempotency.Key{}, account, made.ID) })
+		wait.Wait()
+		if created == nil {
+			require.ErrorIs(t, deleted, instance.ErrHasServices)
+			continue
+		}
+		require.NoError(t, deleted)
+		require.True(t, errors.Is(created, instance.ErrNotFound) || errors.Is(created, instance.ErrNodeNotFound), "%v", created)
 	}
 }

@@ -16,6 +16,9 @@ import (
 // Channel is the NOTIFY channel that carries the newest revision: a hint, gateways poll too.
 const Channel = "engineshed_publication"
 
+// HeardWithin is how long a gateway process counts as serving after its last report.
+const HeardWithin = 10 * time.Second
+
 // Item is one thing gateways serve.
 type Item struct {
 	Kind          string
@@ -70,16 +73,13 @@ func nextRevision(ctx context.Context, tx pgx.Tx, item Item) error {
 	return nil
 }
 
-// GatewayLease is how long a gateway process counts as serving after its last report.
-const GatewayLease = 10 * time.Second
-
 // Behind counts the gateway processes that serve an older version of the item than the given one of its source. It is
 // negative while that version is not published; what was never published nobody serves.
 func Behind(ctx context.Context, db *pgxpool.Pool, kind, id string, sourceVersion int64) (gateways int, err error) {
 	err = db.QueryRow(ctx, `
 		SELECT CASE WHEN source_version < $3 THEN -1 ELSE
 			(SELECT count(*) FROM gateway_status g WHERE g.reported_at > now() - $4::interval AND g.revision < p.revision) END
-		FROM published_item p WHERE kind = $1 AND id = $2`, kind, id, sourceVersion, GatewayLease).Scan(&gateways)
+		FROM published_item p WHERE kind = $1 AND id = $2`, kind, id, sourceVersion, HeardWithin).Scan(&gateways)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, nil
 	}

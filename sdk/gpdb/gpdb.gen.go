@@ -47,13 +47,13 @@ func (e CreateModelServiceRequestInferenceEngine) Valid() bool {
 	}
 }
 
-// Defines values for DBInstanceDBInstanceStatus.
+// Defines values for DBInstanceStatus.
 const (
-	Running DBInstanceDBInstanceStatus = "Running"
+	Running DBInstanceStatus = "Running"
 )
 
-// Valid indicates whether the value is a known member of the DBInstanceDBInstanceStatus enum.
-func (e DBInstanceDBInstanceStatus) Valid() bool {
+// Valid indicates whether the value is a known member of the DBInstanceStatus enum.
+func (e DBInstanceStatus) Valid() bool {
 	switch e {
 	case Running:
 		return true
@@ -149,6 +149,36 @@ func (e ModelServiceStatus) Valid() bool {
 	}
 }
 
+// Defines values for ModifySecurityIpsRequestModifyMode.
+const (
+	Append ModifySecurityIpsRequestModifyMode = "Append"
+	Cover  ModifySecurityIpsRequestModifyMode = "Cover"
+	Delete ModifySecurityIpsRequestModifyMode = "Delete"
+	N0     ModifySecurityIpsRequestModifyMode = "0"
+	N1     ModifySecurityIpsRequestModifyMode = "1"
+	N2     ModifySecurityIpsRequestModifyMode = "2"
+)
+
+// Valid indicates whether the value is a known member of the ModifySecurityIpsRequestModifyMode enum.
+func (e ModifySecurityIpsRequestModifyMode) Valid() bool {
+	switch e {
+	case Append:
+		return true
+	case Cover:
+		return true
+	case Delete:
+		return true
+	case N0:
+		return true
+	case N1:
+		return true
+	case N2:
+		return true
+	default:
+		return false
+	}
+}
+
 // AINode defines model for AINode.
 type AINode struct {
 	// BindObject model_serving while a model service uses it, else empty.
@@ -198,6 +228,11 @@ type AINodePool struct {
 	NodeNum string `json:"NodeNum"`
 }
 
+// AINodePoolId A pool of AI nodes of the instance.
+//
+// Example: aipool-0123456789abcdefghij
+type AINodePoolId = string
+
 // AINodeSpecInfo defines model for AINodeSpecInfo.
 type AINodeSpecInfo struct {
 	// AINodeNum How many of them.
@@ -209,6 +244,49 @@ type AINodeSpecInfo struct {
 	//
 	// Example: ADB.AILarge.1
 	AINodeSpec string `json:"AINodeSpec"`
+}
+
+// AddAINodeRequest defines model for AddAINodeRequest.
+type AddAINodeRequest struct {
+	// AINodePoolId A pool of AI nodes of the instance.
+	//
+	// Example: aipool-0123456789abcdefghij
+	AINodePoolId *AINodePoolId `json:"AINodePoolId,omitempty"`
+
+	// AINodeSpecInfos The AI nodes to add, to the pool that AINodePoolId names or else to the instance's oldest one.
+	AINodeSpecInfos []AddedAINodeSpecInfo `json:"AINodeSpecInfos"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+}
+
+// AddAINodeResponse defines model for AddAINodeResponse.
+type AddAINodeResponse struct {
+	// NodeNames The nodes that were added.
+	NodeNames []string `json:"NodeNames"`
+
+	// OrderId The instance's id; nothing is ordered.
+	OrderId string `json:"OrderId"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
+// AddedAINodeSpecInfo defines model for AddedAINodeSpecInfo.
+type AddedAINodeSpecInfo struct {
+	// NodeNum How many of them.
+	//
+	// Example: 2
+	NodeNum string `json:"NodeNum"`
+
+	// NodeSpec The kind of node.
+	//
+	// Example: ADB.AILarge.1
+	NodeSpec string `json:"NodeSpec"`
 }
 
 // CreateDBInstanceRequest defines model for CreateDBInstanceRequest.
@@ -554,7 +632,7 @@ type DBInstance struct {
 	DBInstanceId DBInstanceId `json:"DBInstanceId"`
 
 	// DBInstanceStatus Always Running.
-	DBInstanceStatus DBInstanceDBInstanceStatus `json:"DBInstanceStatus"`
+	DBInstanceStatus DBInstanceStatus `json:"DBInstanceStatus"`
 
 	// RegionId The region of the endpoint. One endpoint serves one region.
 	//
@@ -568,8 +646,44 @@ type DBInstance struct {
 	Tags            DBInstanceTags  `json:"Tags"`
 }
 
-// DBInstanceDBInstanceStatus Always Running.
-type DBInstanceDBInstanceStatus string
+// DBInstanceAttribute defines model for DBInstanceAttribute.
+type DBInstanceAttribute struct {
+	// CreationTime A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	CreationTime Time `json:"CreationTime"`
+
+	// DBInstanceDescription A name for people.
+	DBInstanceDescription string `json:"DBInstanceDescription"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// DBInstanceStatus Always Running.
+	DBInstanceStatus DBInstanceStatus `json:"DBInstanceStatus"`
+
+	// RegionId The region of the endpoint. One endpoint serves one region.
+	//
+	// Example: cn-hangzhou
+	RegionId RegionId `json:"RegionId"`
+
+	// ResourceGroupId A resource group of the account.
+	//
+	// Example: rg-default
+	ResourceGroupId ResourceGroupId `json:"ResourceGroupId"`
+
+	// SecurityIPList The IP array default.
+	SecurityIPList string         `json:"SecurityIPList"`
+	Tags           DBInstanceTags `json:"Tags"`
+}
+
+// DBInstanceAttributeItems defines model for DBInstanceAttributeItems.
+type DBInstanceAttributeItems struct {
+	// DBInstanceAttribute The one instance.
+	DBInstanceAttribute []DBInstanceAttribute `json:"DBInstanceAttribute"`
+}
 
 // DBInstanceId The id of a DB instance.
 //
@@ -582,10 +696,81 @@ type DBInstanceItems struct {
 	DBInstance []DBInstance `json:"DBInstance"`
 }
 
+// DBInstanceStatus Always Running.
+type DBInstanceStatus string
+
 // DBInstanceTags defines model for DBInstanceTags.
 type DBInstanceTags struct {
 	// Tag The tags.
 	Tag []Tag `json:"Tag"`
+}
+
+// DeleteAINodeRequest defines model for DeleteAINodeRequest.
+type DeleteAINodeRequest struct {
+	// AINodeNum How many nodes to delete. Beside NodeNames it may be left out, and must be their number.
+	//
+	// Example: 1
+	AINodeNum *int32 `json:"AINodeNum,omitempty"`
+
+	// AINodePoolId A pool of AI nodes of the instance.
+	//
+	// Example: aipool-0123456789abcdefghij
+	AINodePoolId *AINodePoolId `json:"AINodePoolId,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// NodeNames The nodes to delete; absent, free ones are chosen.
+	//
+	// Example: ["ai-0123456789abcdefghij"]
+	NodeNames *[]string `json:"NodeNames,omitempty"`
+}
+
+// DeleteAINodeResponse defines model for DeleteAINodeResponse.
+type DeleteAINodeResponse struct {
+	// NodeNames The nodes that were deleted.
+	NodeNames []string `json:"NodeNames"`
+
+	// OrderId The instance's id; nothing is ordered.
+	OrderId string `json:"OrderId"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
+// DeleteDBInstanceRequest defines model for DeleteDBInstanceRequest.
+type DeleteDBInstanceRequest struct {
+	// ClientToken Makes the call happen once. Sent again with the same parameters it answers the same resource; sent with other parameters it is refused with IdempotentParameterMismatch. Tokens are kept for at least 24 hours.
+	//
+	// Example: 0c593ea1-3bea-11e9-b96b-88e9fe637760
+	ClientToken *ClientToken `json:"ClientToken,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// OwnerId Accepted for the clients that send it; it has no effect.
+	//
+	// Example: 1
+	OwnerId *OwnerId `json:"OwnerId,omitempty"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+}
+
+// DeleteDBInstanceResponse defines model for DeleteDBInstanceResponse.
+type DeleteDBInstanceResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
 }
 
 // DeleteModelServiceRequest defines model for DeleteModelServiceRequest.
@@ -603,6 +788,62 @@ type DeleteModelServiceRequest struct {
 
 // DeleteModelServiceResponse defines model for DeleteModelServiceResponse.
 type DeleteModelServiceResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
+// DescribeDBInstanceAttributeRequest defines model for DescribeDBInstanceAttributeRequest.
+type DescribeDBInstanceAttributeRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// OwnerId Accepted for the clients that send it; it has no effect.
+	//
+	// Example: 1
+	OwnerId *OwnerId `json:"OwnerId,omitempty"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+}
+
+// DescribeDBInstanceAttributeResponse defines model for DescribeDBInstanceAttributeResponse.
+type DescribeDBInstanceAttributeResponse struct {
+	Items DBInstanceAttributeItems `json:"Items"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
+// DescribeDBInstanceIPArrayListRequest defines model for DescribeDBInstanceIPArrayListRequest.
+type DescribeDBInstanceIPArrayListRequest struct {
+	// DBInstanceIPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+	//
+	// Example: default
+	DBInstanceIPArrayName *IPArrayName `json:"DBInstanceIPArrayName,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+}
+
+// DescribeDBInstanceIPArrayListResponse defines model for DescribeDBInstanceIPArrayListResponse.
+type DescribeDBInstanceIPArrayListResponse struct {
+	Items IPArrayItems `json:"Items"`
+
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
@@ -774,6 +1015,24 @@ type DescribeModelServiceResponse struct {
 	StatusReason StatusReason `json:"StatusReason"`
 }
 
+// DescribeRegionsRequest defines model for DescribeRegionsRequest.
+type DescribeRegionsRequest struct {
+	// Region Only this region.
+	//
+	// Example: cn-hangzhou
+	Region *string `json:"Region,omitempty"`
+}
+
+// DescribeRegionsResponse defines model for DescribeRegionsResponse.
+type DescribeRegionsResponse struct {
+	Regions Regions `json:"Regions"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
 // GetModelServiceLogsRequest defines model for GetModelServiceLogsRequest.
 type GetModelServiceLogsRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -834,6 +1093,29 @@ type GetModelServiceLogsResponse struct {
 	// Example: 2026-03-01T09:30:00Z
 	Time Time `json:"Time"`
 }
+
+// IPArray defines model for IPArray.
+type IPArray struct {
+	// DBInstanceIPArrayAttribute The mark that is kept with it.
+	DBInstanceIPArrayAttribute string `json:"DBInstanceIPArrayAttribute"`
+
+	// DBInstanceIPArrayName The name of the array.
+	DBInstanceIPArrayName string `json:"DBInstanceIPArrayName"`
+
+	// SecurityIPList Its entries.
+	SecurityIPList string `json:"SecurityIPList"`
+}
+
+// IPArrayItems defines model for IPArrayItems.
+type IPArrayItems struct {
+	// DBInstanceIPArray The arrays.
+	DBInstanceIPArray []IPArray `json:"DBInstanceIPArray"`
+}
+
+// IPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+//
+// Example: default
+type IPArrayName = string
 
 // IgnoredBigNumber Describes a database of the original; it has no effect here.
 //
@@ -1110,6 +1392,52 @@ type ModelServiceSummary struct {
 	StatusReason StatusReason `json:"StatusReason"`
 }
 
+// ModifyDBInstanceResourceGroupRequest defines model for ModifyDBInstanceResourceGroupRequest.
+type ModifyDBInstanceResourceGroupRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// NewResourceGroupId A resource group of the account.
+	//
+	// Example: rg-default
+	NewResourceGroupId ResourceGroupId `json:"NewResourceGroupId"`
+
+	// OwnerAccount Accepted for the clients that send it; it has no effect.
+	//
+	// Example: someone
+	OwnerAccount *StatedAccount `json:"OwnerAccount,omitempty"`
+
+	// OwnerId Accepted for the clients that send it; it has no effect.
+	//
+	// Example: 1
+	OwnerId *OwnerId `json:"OwnerId,omitempty"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+
+	// ResourceOwnerAccount Accepted for the clients that send it; it has no effect.
+	//
+	// Example: someone
+	ResourceOwnerAccount *StatedAccount `json:"ResourceOwnerAccount,omitempty"`
+
+	// ResourceOwnerId Accepted for the clients that send it; it has no effect.
+	//
+	// Example: 1
+	ResourceOwnerId *OwnerId `json:"ResourceOwnerId,omitempty"`
+}
+
+// ModifyDBInstanceResourceGroupResponse defines model for ModifyDBInstanceResourceGroupResponse.
+type ModifyDBInstanceResourceGroupResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
 // ModifyModelServiceRequest defines model for ModifyModelServiceRequest.
 type ModifyModelServiceRequest struct {
 	// AiNodes All the nodes that the service shall have. One that is not named any more is given back when its replica has moved.
@@ -1166,10 +1494,81 @@ type ModifyModelServiceResponse struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// ModifySecurityIpsRequest defines model for ModifySecurityIpsRequest.
+type ModifySecurityIpsRequest struct {
+	// DBInstanceIPArrayAttribute A mark that is kept with the array, such as hidden. Absent leaves it as it is.
+	//
+	// Example: hidden
+	DBInstanceIPArrayAttribute *string `json:"DBInstanceIPArrayAttribute,omitempty"`
+
+	// DBInstanceIPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+	//
+	// Example: default
+	DBInstanceIPArrayName *IPArrayName `json:"DBInstanceIPArrayName,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModifyMode Cover or 0 puts the list in the place of the array's, Append or 1 adds it, Delete or 2 takes it out. An array that loses its last entry is deleted; default, and that of a model service, is then 127.0.0.1.
+	//
+	// Example: Append
+	ModifyMode *ModifySecurityIpsRequestModifyMode `json:"ModifyMode,omitempty"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+
+	// SecurityIPList Up to 1,000 addresses or CIDR blocks, IPv4 or IPv6, separated by commas. 127.0.0.1 means exactly that address.
+	//
+	// Example: 10.0.0.0/8,127.0.0.1
+	SecurityIPList SecurityIPList `json:"SecurityIPList"`
+}
+
+// ModifySecurityIpsRequestModifyMode Cover or 0 puts the list in the place of the array's, Append or 1 adds it, Delete or 2 takes it out. An array that loses its last entry is deleted; default, and that of a model service, is then 127.0.0.1.
+//
+// Example: Append
+type ModifySecurityIpsRequestModifyMode string
+
+// ModifySecurityIpsResponse defines model for ModifySecurityIpsResponse.
+type ModifySecurityIpsResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
+// Region defines model for Region.
+type Region struct {
+	// RegionId The region of the endpoint. One endpoint serves one region.
+	//
+	// Example: cn-hangzhou
+	RegionId RegionId `json:"RegionId"`
+	Zones    Zones    `json:"Zones"`
+}
+
+// Regions defines model for Regions.
+type Regions struct {
+	// Region The regions.
+	Region []Region `json:"Region"`
+}
+
 // SecurityIPList Up to 1,000 addresses or CIDR blocks, IPv4 or IPv6, separated by commas. 127.0.0.1 means exactly that address.
 //
 // Example: 10.0.0.0/8,127.0.0.1
 type SecurityIPList = string
+
+// StatedAccount Accepted for the clients that send it; it has no effect.
+//
+// Example: someone
+type StatedAccount = string
+
+// StatedResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+//
+// Example: rg-default
+type StatedResourceGroupId = string
 
 // StatusReason One sentence about the status for a person; empty when there is nothing to say.
 //
@@ -1187,20 +1586,53 @@ type SupportedModels struct {
 // Example: 2026-03-01T09:30:00Z
 type Time = string
 
+// Zone defines model for Zone.
+type Zone struct {
+	// VpcEnabled Always false; there are no VPCs.
+	VpcEnabled bool `json:"VpcEnabled"`
+
+	// ZoneId A host; ListAINodePools names it as ZoneId of its nodes.
+	ZoneId string `json:"ZoneId"`
+}
+
+// Zones defines model for Zones.
+type Zones struct {
+	// Zone The zones of the region.
+	Zone []Zone `json:"Zone"`
+}
+
+// AddAINodeJSONRequestBody defines body for AddAINode for application/json ContentType.
+type AddAINodeJSONRequestBody = AddAINodeRequest
+
 // CreateDBInstanceJSONRequestBody defines body for CreateDBInstance for application/json ContentType.
 type CreateDBInstanceJSONRequestBody = CreateDBInstanceRequest
 
 // CreateModelServiceJSONRequestBody defines body for CreateModelService for application/json ContentType.
 type CreateModelServiceJSONRequestBody = CreateModelServiceRequest
 
+// DeleteAINodeJSONRequestBody defines body for DeleteAINode for application/json ContentType.
+type DeleteAINodeJSONRequestBody = DeleteAINodeRequest
+
+// DeleteDBInstanceJSONRequestBody defines body for DeleteDBInstance for application/json ContentType.
+type DeleteDBInstanceJSONRequestBody = DeleteDBInstanceRequest
+
 // DeleteModelServiceJSONRequestBody defines body for DeleteModelService for application/json ContentType.
 type DeleteModelServiceJSONRequestBody = DeleteModelServiceRequest
+
+// DescribeDBInstanceAttributeJSONRequestBody defines body for DescribeDBInstanceAttribute for application/json ContentType.
+type DescribeDBInstanceAttributeJSONRequestBody = DescribeDBInstanceAttributeRequest
+
+// DescribeDBInstanceIPArrayListJSONRequestBody defines body for DescribeDBInstanceIPArrayList for application/json ContentType.
+type DescribeDBInstanceIPArrayListJSONRequestBody = DescribeDBInstanceIPArrayListRequest
 
 // DescribeDBInstancesJSONRequestBody defines body for DescribeDBInstances for application/json ContentType.
 type DescribeDBInstancesJSONRequestBody = DescribeDBInstancesRequest
 
 // DescribeModelServiceJSONRequestBody defines body for DescribeModelService for application/json ContentType.
 type DescribeModelServiceJSONRequestBody = DescribeModelServiceRequest
+
+// DescribeRegionsJSONRequestBody defines body for DescribeRegions for application/json ContentType.
+type DescribeRegionsJSONRequestBody = DescribeRegionsRequest
 
 // GetModelServiceLogsJSONRequestBody defines body for GetModelServiceLogs for application/json ContentType.
 type GetModelServiceLogsJSONRequestBody = GetModelServiceLogsRequest
@@ -1217,8 +1649,14 @@ type ListModelServicesJSONRequestBody = ListModelServicesRequest
 // ListSupportModelsJSONRequestBody defines body for ListSupportModels for application/json ContentType.
 type ListSupportModelsJSONRequestBody = ListSupportModelsRequest
 
+// ModifyDBInstanceResourceGroupJSONRequestBody defines body for ModifyDBInstanceResourceGroup for application/json ContentType.
+type ModifyDBInstanceResourceGroupJSONRequestBody = ModifyDBInstanceResourceGroupRequest
+
 // ModifyModelServiceJSONRequestBody defines body for ModifyModelService for application/json ContentType.
 type ModifyModelServiceJSONRequestBody = ModifyModelServiceRequest
+
+// ModifySecurityIpsJSONRequestBody defines body for ModifySecurityIps for application/json ContentType.
+type ModifySecurityIpsJSONRequestBody = ModifySecurityIpsRequest
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1294,6 +1732,24 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// AddAINodeWithBody Add AI nodes to an instance
+	//
+	// Takes free accelerators of the hosts, as CreateDBInstance does. The nodes exist when the call returns. It has no ClientToken: a call that is sent again adds nodes again.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /AddAINode (the `AddAINode` operationId).
+	AddAINodeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AddAINode Add AI nodes to an instance
+	//
+	// Takes free accelerators of the hosts, as CreateDBInstance does. The nodes exist when the call returns. It has no ClientToken: a call that is sent again adds nodes again.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /AddAINode (the `AddAINode` operationId).
+	AddAINode(ctx context.Context, body AddAINodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateDBInstanceWithBody Create a DB instance
 	//
 	// An instance owns AI nodes, IP arrays and model services. It holds no database: the parameters that describe one are accepted and have no effect.
@@ -1330,6 +1786,42 @@ type ClientInterface interface {
 	// Corresponds with POST /CreateModelService (the `CreateModelService` operationId).
 	CreateModelService(ctx context.Context, body CreateModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteAINodeWithBody Delete AI nodes that no model service uses
+	//
+	// Deletes the named nodes, or as many free ones as AINodeNum says, the newest first. Either all of them are deleted or none. Their accelerators are free for others at once.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DeleteAINode (the `DeleteAINode` operationId).
+	DeleteAINodeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteAINode Delete AI nodes that no model service uses
+	//
+	// Deletes the named nodes, or as many free ones as AINodeNum says, the newest first. Either all of them are deleted or none. Their accelerators are free for others at once.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DeleteAINode (the `DeleteAINode` operationId).
+	DeleteAINode(ctx context.Context, body DeleteAINodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteDBInstanceWithBody Delete a DB instance with its AI nodes and IP arrays
+	//
+	// An instance that has model services is refused: delete them first. One that is being deleted counts until it is gone.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
+	DeleteDBInstanceWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteDBInstance Delete a DB instance with its AI nodes and IP arrays
+	//
+	// An instance that has model services is refused: delete them first. One that is being deleted counts until it is gone.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
+	DeleteDBInstance(ctx context.Context, body DeleteDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DeleteModelServiceWithBody Delete a model service
 	//
 	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
@@ -1347,6 +1839,38 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /DeleteModelService (the `DeleteModelService` operationId).
 	DeleteModelService(ctx context.Context, body DeleteModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeDBInstanceAttributeWithBody Show one DB instance
+	//
+	// Members of the original that describe a database are absent.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DescribeDBInstanceAttribute (the `DescribeDBInstanceAttribute` operationId).
+	DescribeDBInstanceAttributeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeDBInstanceAttribute Show one DB instance
+	//
+	// Members of the original that describe a database are absent.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DescribeDBInstanceAttribute (the `DescribeDBInstanceAttribute` operationId).
+	DescribeDBInstanceAttribute(ctx context.Context, body DescribeDBInstanceAttributeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeDBInstanceIPArrayListWithBody List the IP arrays of an instance
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+	DescribeDBInstanceIPArrayListWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeDBInstanceIPArrayList List the IP arrays of an instance
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+	DescribeDBInstanceIPArrayList(ctx context.Context, body DescribeDBInstanceIPArrayListJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DescribeDBInstancesWithBody List DB instances
 	//
@@ -1379,6 +1903,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /DescribeModelService (the `DescribeModelService` operationId).
 	DescribeModelService(ctx context.Context, body DescribeModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeRegionsWithBody List the regions and zones
+	//
+	// One endpoint serves one region. Its zones are the hosts whose workers are running.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
+	DescribeRegionsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeRegions List the regions and zones
+	//
+	// One endpoint serves one region. Its zones are the hosts whose workers are running.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
+	DescribeRegions(ctx context.Context, body DescribeRegionsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetModelServiceLogsWithBody Show the end of an engine's log
 	//
@@ -1462,6 +2004,20 @@ type ClientInterface interface {
 	// Corresponds with POST /ListSupportModels (the `ListSupportModels` operationId).
 	ListSupportModels(ctx context.Context, body ListSupportModelsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ModifyDBInstanceResourceGroupWithBody Move a DB instance to another resource group
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
+	ModifyDBInstanceResourceGroupWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifyDBInstanceResourceGroup Move a DB instance to another resource group
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
+	ModifyDBInstanceResourceGroup(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ModifyModelServiceWithBody Change a model service
 	//
 	// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
@@ -1479,6 +2035,62 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
 	ModifyModelService(ctx context.Context, body ModifyModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifySecurityIpsWithBody Change who may call model services
+	//
+	// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+	ModifySecurityIpsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifySecurityIps Change who may call model services
+	//
+	// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+	ModifySecurityIps(ctx context.Context, body ModifySecurityIpsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// AddAINodeWithBody Add AI nodes to an instance
+//
+// Takes free accelerators of the hosts, as CreateDBInstance does. The nodes exist when the call returns. It has no ClientToken: a call that is sent again adds nodes again.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /AddAINode (the `AddAINode` operationId).
+func (c *Client) AddAINodeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddAINodeRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AddAINode Add AI nodes to an instance
+//
+// Takes free accelerators of the hosts, as CreateDBInstance does. The nodes exist when the call returns. It has no ClientToken: a call that is sent again adds nodes again.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /AddAINode (the `AddAINode` operationId).
+func (c *Client) AddAINode(ctx context.Context, body AddAINodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAddAINodeRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // CreateDBInstanceWithBody Create a DB instance
@@ -1557,6 +2169,82 @@ func (c *Client) CreateModelService(ctx context.Context, body CreateModelService
 	return c.Client.Do(req)
 }
 
+// DeleteAINodeWithBody Delete AI nodes that no model service uses
+//
+// Deletes the named nodes, or as many free ones as AINodeNum says, the newest first. Either all of them are deleted or none. Their accelerators are free for others at once.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DeleteAINode (the `DeleteAINode` operationId).
+func (c *Client) DeleteAINodeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteAINodeRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteAINode Delete AI nodes that no model service uses
+//
+// Deletes the named nodes, or as many free ones as AINodeNum says, the newest first. Either all of them are deleted or none. Their accelerators are free for others at once.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DeleteAINode (the `DeleteAINode` operationId).
+func (c *Client) DeleteAINode(ctx context.Context, body DeleteAINodeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteAINodeRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteDBInstanceWithBody Delete a DB instance with its AI nodes and IP arrays
+//
+// An instance that has model services is refused: delete them first. One that is being deleted counts until it is gone.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
+func (c *Client) DeleteDBInstanceWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteDBInstanceRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteDBInstance Delete a DB instance with its AI nodes and IP arrays
+//
+// An instance that has model services is refused: delete them first. One that is being deleted counts until it is gone.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
+func (c *Client) DeleteDBInstance(ctx context.Context, body DeleteDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteDBInstanceRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DeleteModelServiceWithBody Delete a model service
 //
 // Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
@@ -1585,6 +2273,78 @@ func (c *Client) DeleteModelServiceWithBody(ctx context.Context, contentType str
 // Corresponds with POST /DeleteModelService (the `DeleteModelService` operationId).
 func (c *Client) DeleteModelService(ctx context.Context, body DeleteModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteModelServiceRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeDBInstanceAttributeWithBody Show one DB instance
+//
+// Members of the original that describe a database are absent.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DescribeDBInstanceAttribute (the `DescribeDBInstanceAttribute` operationId).
+func (c *Client) DescribeDBInstanceAttributeWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeDBInstanceAttributeRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeDBInstanceAttribute Show one DB instance
+//
+// Members of the original that describe a database are absent.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DescribeDBInstanceAttribute (the `DescribeDBInstanceAttribute` operationId).
+func (c *Client) DescribeDBInstanceAttribute(ctx context.Context, body DescribeDBInstanceAttributeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeDBInstanceAttributeRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeDBInstanceIPArrayListWithBody List the IP arrays of an instance
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+func (c *Client) DescribeDBInstanceIPArrayListWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeDBInstanceIPArrayListRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeDBInstanceIPArrayList List the IP arrays of an instance
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+func (c *Client) DescribeDBInstanceIPArrayList(ctx context.Context, body DescribeDBInstanceIPArrayListJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeDBInstanceIPArrayListRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1657,6 +2417,44 @@ func (c *Client) DescribeModelServiceWithBody(ctx context.Context, contentType s
 // Corresponds with POST /DescribeModelService (the `DescribeModelService` operationId).
 func (c *Client) DescribeModelService(ctx context.Context, body DescribeModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDescribeModelServiceRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeRegionsWithBody List the regions and zones
+//
+// One endpoint serves one region. Its zones are the hosts whose workers are running.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
+func (c *Client) DescribeRegionsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeRegionsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeRegions List the regions and zones
+//
+// One endpoint serves one region. Its zones are the hosts whose workers are running.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
+func (c *Client) DescribeRegions(ctx context.Context, body DescribeRegionsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeRegionsRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1849,6 +2647,40 @@ func (c *Client) ListSupportModels(ctx context.Context, body ListSupportModelsJS
 	return c.Client.Do(req)
 }
 
+// ModifyDBInstanceResourceGroupWithBody Move a DB instance to another resource group
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
+func (c *Client) ModifyDBInstanceResourceGroupWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyDBInstanceResourceGroupRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifyDBInstanceResourceGroup Move a DB instance to another resource group
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
+func (c *Client) ModifyDBInstanceResourceGroup(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyDBInstanceResourceGroupRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ModifyModelServiceWithBody Change a model service
 //
 // What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
@@ -1885,6 +2717,84 @@ func (c *Client) ModifyModelService(ctx context.Context, body ModifyModelService
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// ModifySecurityIpsWithBody Change who may call model services
+//
+// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+func (c *Client) ModifySecurityIpsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifySecurityIpsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifySecurityIps Change who may call model services
+//
+// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+func (c *Client) ModifySecurityIps(ctx context.Context, body ModifySecurityIpsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifySecurityIpsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// NewAddAINodeRequest calls the generic AddAINode builder with application/json body
+func NewAddAINodeRequest(server string, body AddAINodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAddAINodeRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewAddAINodeRequestWithBody constructs an http.Request for the AddAINode method, with any body, and a specified content type
+func NewAddAINodeRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/AddAINode")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
 }
 
 // NewCreateDBInstanceRequest calls the generic CreateDBInstance builder with application/json body
@@ -1967,6 +2877,86 @@ func NewCreateModelServiceRequestWithBody(server string, contentType string, bod
 	return req, nil
 }
 
+// NewDeleteAINodeRequest calls the generic DeleteAINode builder with application/json body
+func NewDeleteAINodeRequest(server string, body DeleteAINodeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeleteAINodeRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDeleteAINodeRequestWithBody constructs an http.Request for the DeleteAINode method, with any body, and a specified content type
+func NewDeleteAINodeRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DeleteAINode")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteDBInstanceRequest calls the generic DeleteDBInstance builder with application/json body
+func NewDeleteDBInstanceRequest(server string, body DeleteDBInstanceJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeleteDBInstanceRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDeleteDBInstanceRequestWithBody constructs an http.Request for the DeleteDBInstance method, with any body, and a specified content type
+func NewDeleteDBInstanceRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DeleteDBInstance")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewDeleteModelServiceRequest calls the generic DeleteModelService builder with application/json body
 func NewDeleteModelServiceRequest(server string, body DeleteModelServiceJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -1988,6 +2978,86 @@ func NewDeleteModelServiceRequestWithBody(server string, contentType string, bod
 	}
 
 	operationPath := fmt.Sprintf("/DeleteModelService")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDescribeDBInstanceAttributeRequest calls the generic DescribeDBInstanceAttribute builder with application/json body
+func NewDescribeDBInstanceAttributeRequest(server string, body DescribeDBInstanceAttributeJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDescribeDBInstanceAttributeRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDescribeDBInstanceAttributeRequestWithBody constructs an http.Request for the DescribeDBInstanceAttribute method, with any body, and a specified content type
+func NewDescribeDBInstanceAttributeRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DescribeDBInstanceAttribute")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDescribeDBInstanceIPArrayListRequest calls the generic DescribeDBInstanceIPArrayList builder with application/json body
+func NewDescribeDBInstanceIPArrayListRequest(server string, body DescribeDBInstanceIPArrayListJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDescribeDBInstanceIPArrayListRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDescribeDBInstanceIPArrayListRequestWithBody constructs an http.Request for the DescribeDBInstanceIPArrayList method, with any body, and a specified content type
+func NewDescribeDBInstanceIPArrayListRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DescribeDBInstanceIPArrayList")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2068,6 +3138,46 @@ func NewDescribeModelServiceRequestWithBody(server string, contentType string, b
 	}
 
 	operationPath := fmt.Sprintf("/DescribeModelService")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDescribeRegionsRequest calls the generic DescribeRegions builder with application/json body
+func NewDescribeRegionsRequest(server string, body DescribeRegionsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDescribeRegionsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDescribeRegionsRequestWithBody constructs an http.Request for the DescribeRegions method, with any body, and a specified content type
+func NewDescribeRegionsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DescribeRegions")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2287,6 +3397,46 @@ func NewListSupportModelsRequestWithBody(server string, contentType string, body
 	return req, nil
 }
 
+// NewModifyDBInstanceResourceGroupRequest calls the generic ModifyDBInstanceResourceGroup builder with application/json body
+func NewModifyDBInstanceResourceGroupRequest(server string, body ModifyDBInstanceResourceGroupJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewModifyDBInstanceResourceGroupRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewModifyDBInstanceResourceGroupRequestWithBody constructs an http.Request for the ModifyDBInstanceResourceGroup method, with any body, and a specified content type
+func NewModifyDBInstanceResourceGroupRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ModifyDBInstanceResourceGroup")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewModifyModelServiceRequest calls the generic ModifyModelService builder with application/json body
 func NewModifyModelServiceRequest(server string, body ModifyModelServiceJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2308,6 +3458,46 @@ func NewModifyModelServiceRequestWithBody(server string, contentType string, bod
 	}
 
 	operationPath := fmt.Sprintf("/ModifyModelService")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewModifySecurityIpsRequest calls the generic ModifySecurityIps builder with application/json body
+func NewModifySecurityIpsRequest(server string, body ModifySecurityIpsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewModifySecurityIpsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewModifySecurityIpsRequestWithBody constructs an http.Request for the ModifySecurityIps method, with any body, and a specified content type
+func NewModifySecurityIpsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ModifySecurityIps")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2371,6 +3561,24 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// AddAINodeWithBodyWithResponse Add AI nodes to an instance
+	//
+	// Takes free accelerators of the hosts, as CreateDBInstance does. The nodes exist when the call returns. It has no ClientToken: a call that is sent again adds nodes again.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /AddAINode (the `AddAINode` operationId).
+	AddAINodeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddAINodeResult, error)
+
+	// AddAINodeWithResponse Add AI nodes to an instance
+	//
+	// Takes free accelerators of the hosts, as CreateDBInstance does. The nodes exist when the call returns. It has no ClientToken: a call that is sent again adds nodes again.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /AddAINode (the `AddAINode` operationId).
+	AddAINodeWithResponse(ctx context.Context, body AddAINodeJSONRequestBody, reqEditors ...RequestEditorFn) (*AddAINodeResult, error)
+
 	// CreateDBInstanceWithBodyWithResponse Create a DB instance
 	//
 	// An instance owns AI nodes, IP arrays and model services. It holds no database: the parameters that describe one are accepted and have no effect.
@@ -2407,6 +3615,42 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /CreateModelService (the `CreateModelService` operationId).
 	CreateModelServiceWithResponse(ctx context.Context, body CreateModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateModelServiceResult, error)
 
+	// DeleteAINodeWithBodyWithResponse Delete AI nodes that no model service uses
+	//
+	// Deletes the named nodes, or as many free ones as AINodeNum says, the newest first. Either all of them are deleted or none. Their accelerators are free for others at once.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DeleteAINode (the `DeleteAINode` operationId).
+	DeleteAINodeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteAINodeResult, error)
+
+	// DeleteAINodeWithResponse Delete AI nodes that no model service uses
+	//
+	// Deletes the named nodes, or as many free ones as AINodeNum says, the newest first. Either all of them are deleted or none. Their accelerators are free for others at once.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DeleteAINode (the `DeleteAINode` operationId).
+	DeleteAINodeWithResponse(ctx context.Context, body DeleteAINodeJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteAINodeResult, error)
+
+	// DeleteDBInstanceWithBodyWithResponse Delete a DB instance with its AI nodes and IP arrays
+	//
+	// An instance that has model services is refused: delete them first. One that is being deleted counts until it is gone.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
+	DeleteDBInstanceWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteDBInstanceResult, error)
+
+	// DeleteDBInstanceWithResponse Delete a DB instance with its AI nodes and IP arrays
+	//
+	// An instance that has model services is refused: delete them first. One that is being deleted counts until it is gone.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
+	DeleteDBInstanceWithResponse(ctx context.Context, body DeleteDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteDBInstanceResult, error)
+
 	// DeleteModelServiceWithBodyWithResponse Delete a model service
 	//
 	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
@@ -2424,6 +3668,38 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /DeleteModelService (the `DeleteModelService` operationId).
 	DeleteModelServiceWithResponse(ctx context.Context, body DeleteModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteModelServiceResult, error)
+
+	// DescribeDBInstanceAttributeWithBodyWithResponse Show one DB instance
+	//
+	// Members of the original that describe a database are absent.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeDBInstanceAttribute (the `DescribeDBInstanceAttribute` operationId).
+	DescribeDBInstanceAttributeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeDBInstanceAttributeResult, error)
+
+	// DescribeDBInstanceAttributeWithResponse Show one DB instance
+	//
+	// Members of the original that describe a database are absent.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeDBInstanceAttribute (the `DescribeDBInstanceAttribute` operationId).
+	DescribeDBInstanceAttributeWithResponse(ctx context.Context, body DescribeDBInstanceAttributeJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeDBInstanceAttributeResult, error)
+
+	// DescribeDBInstanceIPArrayListWithBodyWithResponse List the IP arrays of an instance
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+	DescribeDBInstanceIPArrayListWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeDBInstanceIPArrayListResult, error)
+
+	// DescribeDBInstanceIPArrayListWithResponse List the IP arrays of an instance
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+	DescribeDBInstanceIPArrayListWithResponse(ctx context.Context, body DescribeDBInstanceIPArrayListJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeDBInstanceIPArrayListResult, error)
 
 	// DescribeDBInstancesWithBodyWithResponse List DB instances
 	//
@@ -2456,6 +3732,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /DescribeModelService (the `DescribeModelService` operationId).
 	DescribeModelServiceWithResponse(ctx context.Context, body DescribeModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeModelServiceResult, error)
+
+	// DescribeRegionsWithBodyWithResponse List the regions and zones
+	//
+	// One endpoint serves one region. Its zones are the hosts whose workers are running.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
+	DescribeRegionsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeRegionsResult, error)
+
+	// DescribeRegionsWithResponse List the regions and zones
+	//
+	// One endpoint serves one region. Its zones are the hosts whose workers are running.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
+	DescribeRegionsWithResponse(ctx context.Context, body DescribeRegionsJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeRegionsResult, error)
 
 	// GetModelServiceLogsWithBodyWithResponse Show the end of an engine's log
 	//
@@ -2539,6 +3833,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /ListSupportModels (the `ListSupportModels` operationId).
 	ListSupportModelsWithResponse(ctx context.Context, body ListSupportModelsJSONRequestBody, reqEditors ...RequestEditorFn) (*ListSupportModelsResult, error)
 
+	// ModifyDBInstanceResourceGroupWithBodyWithResponse Move a DB instance to another resource group
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
+	ModifyDBInstanceResourceGroupWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyDBInstanceResourceGroupResult, error)
+
+	// ModifyDBInstanceResourceGroupWithResponse Move a DB instance to another resource group
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
+	ModifyDBInstanceResourceGroupWithResponse(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyDBInstanceResourceGroupResult, error)
+
 	// ModifyModelServiceWithBodyWithResponse Change a model service
 	//
 	// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
@@ -2556,6 +3864,72 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
 	ModifyModelServiceWithResponse(ctx context.Context, body ModifyModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyModelServiceResult, error)
+
+	// ModifySecurityIpsWithBodyWithResponse Change who may call model services
+	//
+	// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+	ModifySecurityIpsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifySecurityIpsResult, error)
+
+	// ModifySecurityIpsWithResponse Change who may call model services
+	//
+	// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+	ModifySecurityIpsWithResponse(ctx context.Context, body ModifySecurityIpsJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifySecurityIpsResult, error)
+}
+
+type AddAINodeResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AddAINodeResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AddAINodeResult) GetJSON200() *AddAINodeResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r AddAINodeResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r AddAINodeResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AddAINodeResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AddAINodeResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AddAINodeResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 type CreateDBInstanceResult struct {
@@ -2654,6 +4028,102 @@ func (r CreateModelServiceResult) ContentType() string {
 	return ""
 }
 
+type DeleteAINodeResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeleteAINodeResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteAINodeResult) GetJSON200() *DeleteAINodeResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DeleteAINodeResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteAINodeResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteAINodeResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteAINodeResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteAINodeResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteDBInstanceResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeleteDBInstanceResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteDBInstanceResult) GetJSON200() *DeleteDBInstanceResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DeleteDBInstanceResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteDBInstanceResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteDBInstanceResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteDBInstanceResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteDBInstanceResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type DeleteModelServiceResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2696,6 +4166,102 @@ func (r DeleteModelServiceResult) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r DeleteModelServiceResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DescribeDBInstanceAttributeResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DescribeDBInstanceAttributeResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DescribeDBInstanceAttributeResult) GetJSON200() *DescribeDBInstanceAttributeResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DescribeDBInstanceAttributeResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DescribeDBInstanceAttributeResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DescribeDBInstanceAttributeResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DescribeDBInstanceAttributeResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DescribeDBInstanceAttributeResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DescribeDBInstanceIPArrayListResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DescribeDBInstanceIPArrayListResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DescribeDBInstanceIPArrayListResult) GetJSON200() *DescribeDBInstanceIPArrayListResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DescribeDBInstanceIPArrayListResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DescribeDBInstanceIPArrayListResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DescribeDBInstanceIPArrayListResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DescribeDBInstanceIPArrayListResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DescribeDBInstanceIPArrayListResult) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -2792,6 +4358,54 @@ func (r DescribeModelServiceResult) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r DescribeModelServiceResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DescribeRegionsResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DescribeRegionsResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DescribeRegionsResult) GetJSON200() *DescribeRegionsResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DescribeRegionsResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DescribeRegionsResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DescribeRegionsResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DescribeRegionsResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DescribeRegionsResult) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3038,6 +4652,54 @@ func (r ListSupportModelsResult) ContentType() string {
 	return ""
 }
 
+type ModifyDBInstanceResourceGroupResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ModifyDBInstanceResourceGroupResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ModifyDBInstanceResourceGroupResult) GetJSON200() *ModifyDBInstanceResourceGroupResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ModifyDBInstanceResourceGroupResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ModifyDBInstanceResourceGroupResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ModifyDBInstanceResourceGroupResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ModifyDBInstanceResourceGroupResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ModifyDBInstanceResourceGroupResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ModifyModelServiceResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3084,6 +4746,84 @@ func (r ModifyModelServiceResult) ContentType() string {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
 	return ""
+}
+
+type ModifySecurityIpsResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ModifySecurityIpsResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ModifySecurityIpsResult) GetJSON200() *ModifySecurityIpsResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ModifySecurityIpsResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ModifySecurityIpsResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ModifySecurityIpsResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ModifySecurityIpsResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ModifySecurityIpsResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AddAINodeWithBodyWithResponse Add AI nodes to an instance
+//
+// Takes free accelerators of the hosts, as CreateDBInstance does. The nodes exist when the call returns. It has no ClientToken: a call that is sent again adds nodes again.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /AddAINode (the `AddAINode` operationId).
+func (c *ClientWithResponses) AddAINodeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AddAINodeResult, error) {
+	rsp, err := c.AddAINodeWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddAINodeResult(rsp)
+}
+
+// AddAINodeWithResponse Add AI nodes to an instance
+//
+// Takes free accelerators of the hosts, as CreateDBInstance does. The nodes exist when the call returns. It has no ClientToken: a call that is sent again adds nodes again.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /AddAINode (the `AddAINode` operationId).
+func (c *ClientWithResponses) AddAINodeWithResponse(ctx context.Context, body AddAINodeJSONRequestBody, reqEditors ...RequestEditorFn) (*AddAINodeResult, error) {
+	rsp, err := c.AddAINode(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAddAINodeResult(rsp)
 }
 
 // CreateDBInstanceWithBodyWithResponse Create a DB instance
@@ -3146,6 +4886,66 @@ func (c *ClientWithResponses) CreateModelServiceWithResponse(ctx context.Context
 	return ParseCreateModelServiceResult(rsp)
 }
 
+// DeleteAINodeWithBodyWithResponse Delete AI nodes that no model service uses
+//
+// Deletes the named nodes, or as many free ones as AINodeNum says, the newest first. Either all of them are deleted or none. Their accelerators are free for others at once.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DeleteAINode (the `DeleteAINode` operationId).
+func (c *ClientWithResponses) DeleteAINodeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteAINodeResult, error) {
+	rsp, err := c.DeleteAINodeWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteAINodeResult(rsp)
+}
+
+// DeleteAINodeWithResponse Delete AI nodes that no model service uses
+//
+// Deletes the named nodes, or as many free ones as AINodeNum says, the newest first. Either all of them are deleted or none. Their accelerators are free for others at once.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DeleteAINode (the `DeleteAINode` operationId).
+func (c *ClientWithResponses) DeleteAINodeWithResponse(ctx context.Context, body DeleteAINodeJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteAINodeResult, error) {
+	rsp, err := c.DeleteAINode(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteAINodeResult(rsp)
+}
+
+// DeleteDBInstanceWithBodyWithResponse Delete a DB instance with its AI nodes and IP arrays
+//
+// An instance that has model services is refused: delete them first. One that is being deleted counts until it is gone.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
+func (c *ClientWithResponses) DeleteDBInstanceWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteDBInstanceResult, error) {
+	rsp, err := c.DeleteDBInstanceWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteDBInstanceResult(rsp)
+}
+
+// DeleteDBInstanceWithResponse Delete a DB instance with its AI nodes and IP arrays
+//
+// An instance that has model services is refused: delete them first. One that is being deleted counts until it is gone.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
+func (c *ClientWithResponses) DeleteDBInstanceWithResponse(ctx context.Context, body DeleteDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteDBInstanceResult, error) {
+	rsp, err := c.DeleteDBInstance(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteDBInstanceResult(rsp)
+}
+
 // DeleteModelServiceWithBodyWithResponse Delete a model service
 //
 // Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
@@ -3174,6 +4974,62 @@ func (c *ClientWithResponses) DeleteModelServiceWithResponse(ctx context.Context
 		return nil, err
 	}
 	return ParseDeleteModelServiceResult(rsp)
+}
+
+// DescribeDBInstanceAttributeWithBodyWithResponse Show one DB instance
+//
+// Members of the original that describe a database are absent.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeDBInstanceAttribute (the `DescribeDBInstanceAttribute` operationId).
+func (c *ClientWithResponses) DescribeDBInstanceAttributeWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeDBInstanceAttributeResult, error) {
+	rsp, err := c.DescribeDBInstanceAttributeWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeDBInstanceAttributeResult(rsp)
+}
+
+// DescribeDBInstanceAttributeWithResponse Show one DB instance
+//
+// Members of the original that describe a database are absent.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeDBInstanceAttribute (the `DescribeDBInstanceAttribute` operationId).
+func (c *ClientWithResponses) DescribeDBInstanceAttributeWithResponse(ctx context.Context, body DescribeDBInstanceAttributeJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeDBInstanceAttributeResult, error) {
+	rsp, err := c.DescribeDBInstanceAttribute(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeDBInstanceAttributeResult(rsp)
+}
+
+// DescribeDBInstanceIPArrayListWithBodyWithResponse List the IP arrays of an instance
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+func (c *ClientWithResponses) DescribeDBInstanceIPArrayListWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeDBInstanceIPArrayListResult, error) {
+	rsp, err := c.DescribeDBInstanceIPArrayListWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeDBInstanceIPArrayListResult(rsp)
+}
+
+// DescribeDBInstanceIPArrayListWithResponse List the IP arrays of an instance
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeDBInstanceIPArrayList (the `DescribeDBInstanceIPArrayList` operationId).
+func (c *ClientWithResponses) DescribeDBInstanceIPArrayListWithResponse(ctx context.Context, body DescribeDBInstanceIPArrayListJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeDBInstanceIPArrayListResult, error) {
+	rsp, err := c.DescribeDBInstanceIPArrayList(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeDBInstanceIPArrayListResult(rsp)
 }
 
 // DescribeDBInstancesWithBodyWithResponse List DB instances
@@ -3230,6 +5086,36 @@ func (c *ClientWithResponses) DescribeModelServiceWithResponse(ctx context.Conte
 		return nil, err
 	}
 	return ParseDescribeModelServiceResult(rsp)
+}
+
+// DescribeRegionsWithBodyWithResponse List the regions and zones
+//
+// One endpoint serves one region. Its zones are the hosts whose workers are running.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
+func (c *ClientWithResponses) DescribeRegionsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeRegionsResult, error) {
+	rsp, err := c.DescribeRegionsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeRegionsResult(rsp)
+}
+
+// DescribeRegionsWithResponse List the regions and zones
+//
+// One endpoint serves one region. Its zones are the hosts whose workers are running.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
+func (c *ClientWithResponses) DescribeRegionsWithResponse(ctx context.Context, body DescribeRegionsJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeRegionsResult, error) {
+	rsp, err := c.DescribeRegions(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeRegionsResult(rsp)
 }
 
 // GetModelServiceLogsWithBodyWithResponse Show the end of an engine's log
@@ -3374,6 +5260,32 @@ func (c *ClientWithResponses) ListSupportModelsWithResponse(ctx context.Context,
 	return ParseListSupportModelsResult(rsp)
 }
 
+// ModifyDBInstanceResourceGroupWithBodyWithResponse Move a DB instance to another resource group
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
+func (c *ClientWithResponses) ModifyDBInstanceResourceGroupWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyDBInstanceResourceGroupResult, error) {
+	rsp, err := c.ModifyDBInstanceResourceGroupWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyDBInstanceResourceGroupResult(rsp)
+}
+
+// ModifyDBInstanceResourceGroupWithResponse Move a DB instance to another resource group
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
+func (c *ClientWithResponses) ModifyDBInstanceResourceGroupWithResponse(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyDBInstanceResourceGroupResult, error) {
+	rsp, err := c.ModifyDBInstanceResourceGroup(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyDBInstanceResourceGroupResult(rsp)
+}
+
 // ModifyModelServiceWithBodyWithResponse Change a model service
 //
 // What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
@@ -3402,6 +5314,69 @@ func (c *ClientWithResponses) ModifyModelServiceWithResponse(ctx context.Context
 		return nil, err
 	}
 	return ParseModifyModelServiceResult(rsp)
+}
+
+// ModifySecurityIpsWithBodyWithResponse Change who may call model services
+//
+// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+func (c *ClientWithResponses) ModifySecurityIpsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifySecurityIpsResult, error) {
+	rsp, err := c.ModifySecurityIpsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifySecurityIpsResult(rsp)
+}
+
+// ModifySecurityIpsWithResponse Change who may call model services
+//
+// The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
+func (c *ClientWithResponses) ModifySecurityIpsWithResponse(ctx context.Context, body ModifySecurityIpsJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifySecurityIpsResult, error) {
+	rsp, err := c.ModifySecurityIps(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifySecurityIpsResult(rsp)
+}
+
+// ParseAddAINodeResult parses an HTTP response from a AddAINodeWithResponse call
+func ParseAddAINodeResult(rsp *http.Response) (*AddAINodeResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AddAINodeResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AddAINodeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
 }
 
 // ParseCreateDBInstanceResult parses an HTTP response from a CreateDBInstanceWithResponse call
@@ -3470,6 +5445,72 @@ func ParseCreateModelServiceResult(rsp *http.Response) (*CreateModelServiceResul
 	return response, nil
 }
 
+// ParseDeleteAINodeResult parses an HTTP response from a DeleteAINodeWithResponse call
+func ParseDeleteAINodeResult(rsp *http.Response) (*DeleteAINodeResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteAINodeResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeleteAINodeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteDBInstanceResult parses an HTTP response from a DeleteDBInstanceWithResponse call
+func ParseDeleteDBInstanceResult(rsp *http.Response) (*DeleteDBInstanceResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteDBInstanceResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeleteDBInstanceResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseDeleteModelServiceResult parses an HTTP response from a DeleteModelServiceWithResponse call
 func ParseDeleteModelServiceResult(rsp *http.Response) (*DeleteModelServiceResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -3486,6 +5527,72 @@ func ParseDeleteModelServiceResult(rsp *http.Response) (*DeleteModelServiceResul
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest DeleteModelServiceResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDescribeDBInstanceAttributeResult parses an HTTP response from a DescribeDBInstanceAttributeWithResponse call
+func ParseDescribeDBInstanceAttributeResult(rsp *http.Response) (*DescribeDBInstanceAttributeResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DescribeDBInstanceAttributeResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DescribeDBInstanceAttributeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDescribeDBInstanceIPArrayListResult parses an HTTP response from a DescribeDBInstanceIPArrayListWithResponse call
+func ParseDescribeDBInstanceIPArrayListResult(rsp *http.Response) (*DescribeDBInstanceIPArrayListResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DescribeDBInstanceIPArrayListResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DescribeDBInstanceIPArrayListResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -3552,6 +5659,39 @@ func ParseDescribeModelServiceResult(rsp *http.Response) (*DescribeModelServiceR
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest DescribeModelServiceResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDescribeRegionsResult parses an HTTP response from a DescribeRegionsWithResponse call
+func ParseDescribeRegionsResult(rsp *http.Response) (*DescribeRegionsResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DescribeRegionsResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DescribeRegionsResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -3734,6 +5874,39 @@ func ParseListSupportModelsResult(rsp *http.Response) (*ListSupportModelsResult,
 	return response, nil
 }
 
+// ParseModifyDBInstanceResourceGroupResult parses an HTTP response from a ModifyDBInstanceResourceGroupWithResponse call
+func ParseModifyDBInstanceResourceGroupResult(rsp *http.Response) (*ModifyDBInstanceResourceGroupResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ModifyDBInstanceResourceGroupResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ModifyDBInstanceResourceGroupResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseModifyModelServiceResult parses an HTTP response from a ModifyModelServiceWithResponse call
 func ParseModifyModelServiceResult(rsp *http.Response) (*ModifyModelServiceResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -3750,6 +5923,39 @@ func ParseModifyModelServiceResult(rsp *http.Response) (*ModifyModelServiceResul
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ModifyModelServiceResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseModifySecurityIpsResult parses an HTTP response from a ModifySecurityIpsWithResponse call
+func ParseModifySecurityIpsResult(rsp *http.Response) (*ModifySecurityIpsResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ModifySecurityIpsResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ModifySecurityIpsResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

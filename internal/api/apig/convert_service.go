@@ -88,6 +88,11 @@ func fromService(service aiservice.Service) apigapi.Service {
 		CreateTimestamp: fromTime(service.CreatedAt),
 		UpdateTimestamp: fromTime(service.UpdatedAt),
 	}
+	converted.HealthStatus = unlessEmpty(service.HealthStatus())
+	if len(service.Health) > 0 {
+		outliers, health := service.Outliers(), mapped(service.Health, fromGatewayHealth)
+		converted.OutlierEndpoints, converted.GatewayHealth = &outliers, &health
+	}
 	if service.SourceType == aiservice.AI {
 		converted.AiServiceConfig = fromAIConfig(service.AI)
 	}
@@ -105,5 +110,16 @@ func fromAIConfig(ai aiservice.AIConfig) *apigapi.AiServiceConfig {
 		ApiKeys:             &keys,
 		DefaultModelName:    &ai.DefaultModelName,
 		EnableHealthCheck:   &ai.EnableHealthCheck,
+	}
+}
+
+func fromGatewayHealth(health aiservice.GatewayHealth) apigapi.ServiceGatewayHealth {
+	return apigapi.ServiceGatewayHealth{
+		ProcessId:        health.ProcessID,
+		Ejected:          health.Ejected,
+		OutlierEndpoints: orEmpty(health.Outliers),
+		KeysSetAside:     int32(health.KeysSetAside),
+		Message:          health.Message(),
+		ReportTimestamp:  fromTime(health.ReportedAt),
 	}
 }

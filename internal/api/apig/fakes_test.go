@@ -390,7 +390,10 @@ func service() aiservice.Service {
 		ID: serviceID, GatewayID: gatewayID, Name: "qwen", SourceType: aiservice.AI, ResourceGroupID: "rg-default",
 		AI: aiservice.AIConfig{
 			Provider: "qwen", Protocols: []string{"OpenAI/v1"}, Address: "https://dashscope.aliyuncs.com", APIKeys: []string{"sk-****WXYZ"},
-		}, CreatedAt: created, UpdatedAt: created,
+		}, CreatedAt: created, UpdatedAt: created, Heard: true, Health: []aiservice.GatewayHealth{
+			{ProcessID: "host/one", ReportedAt: created, ServiceHealth: snapshot.ServiceHealth{Targets: 1, Outliers: []string{"h:1"}}},
+			{ProcessID: "host/two", ReportedAt: created, ServiceHealth: snapshot.ServiceHealth{Targets: 1, Keys: 2, KeysSetAside: 1}},
+		},
 	}
 }
 
@@ -425,6 +428,14 @@ func caller() consumer.Consumer {
 	return consumer.Consumer{
 		ID: consumerID, Name: "alice", Enabled: true, KeySource: consumer.Default, KeyName: "Authorization",
 		Keys: []consumer.Key{{Secret: secret.New(consumerKey), GenerateMode: consumer.System}}, CreatedAt: created, UpdatedAt: created,
+		Token: &consumer.TokenIdentity{
+			SecretType: consumer.Symmetry, KeySet: secret.New("jwks-canary"), Shown: `{"keys":[]}`, Claim: "uid", Value: "alice",
+			Position: consumer.InQuery, Name: "token", Prefix: new(string), Audience: "models",
+		},
+		AccessKeys: []consumer.AccessKey{
+			{ID: "AKMADE", Secret: secret.New("made-for-it"), GenerateMode: consumer.System},
+			{ID: "brought-along", Secret: secret.New("sk-canary-WXYZ"), GenerateMode: consumer.Custom},
+		},
 	}
 }
 

@@ -172,6 +172,45 @@ func toNodeSpec(info gpdbapi.AINodeSpecInfo) instance.NodeSpec {
 	return instance.NodeSpec{Spec: info.AINodeSpec, Count: count}
 }
 
+func toAddedNodeSpec(info gpdbapi.AddedAINodeSpecInfo) instance.NodeSpec {
+	return toNodeSpec(gpdbapi.AINodeSpecInfo{AINodeSpec: info.NodeSpec, AINodeNum: info.NodeNum})
+}
+
+func toDeletion(accountID string, body *gpdbapi.DeleteAINodeRequest) instance.Deletion {
+	return instance.Deletion{
+		AccountID:    accountID,
+		DBInstanceID: body.DBInstanceId,
+		PoolID:       orZero(body.AINodePoolId),
+		Names:        orZero(body.NodeNames),
+		Count:        int(orZero(body.AINodeNum)),
+	}
+}
+
+// modes are the words for what is done with a list; absent is Cover.
+var modes = map[gpdbapi.ModifySecurityIpsRequestModifyMode]instance.IPMode{
+	gpdbapi.Cover: instance.Cover, gpdbapi.Append: instance.Append, gpdbapi.Delete: instance.Delete,
+	gpdbapi.N0: instance.Cover, gpdbapi.N1: instance.Append, gpdbapi.N2: instance.Delete,
+}
+
+func toIPChange(accountID string, body *gpdbapi.ModifySecurityIpsRequest) instance.IPChange {
+	return instance.IPChange{
+		AccountID:    accountID,
+		DBInstanceID: body.DBInstanceId,
+		Array:        orZero(body.DBInstanceIPArrayName),
+		Attribute:    body.DBInstanceIPArrayAttribute,
+		Mode:         modes[orZero(body.ModifyMode)],
+		List:         body.SecurityIPList,
+	}
+}
+
+func fromIPArray(array instance.IPArray) gpdbapi.IPArray {
+	return gpdbapi.IPArray{
+		DBInstanceIPArrayName:      array.Name,
+		DBInstanceIPArrayAttribute: array.Attribute,
+		SecurityIPList:             array.List,
+	}
+}
+
 func toTags(tags *[]common.Tag) map[string]string {
 	byKey := map[string]string{}
 	for _, tag := range orZero(tags) {
@@ -217,6 +256,21 @@ func fromInstance(in instance.Instance) gpdbapi.DBInstance {
 		Tags:                  gpdbapi.DBInstanceTags{Tag: fromTags(in.Tags)},
 	}
 }
+
+func fromAttribute(in instance.Instance, allowed string) gpdbapi.DBInstanceAttribute {
+	return gpdbapi.DBInstanceAttribute{
+		DBInstanceId:          in.ID,
+		DBInstanceDescription: in.Description,
+		DBInstanceStatus:      gpdbapi.Running,
+		RegionId:              in.RegionID,
+		ResourceGroupId:       in.ResourceGroupID,
+		SecurityIPList:        allowed,
+		CreationTime:          fromTime(in.CreatedAt),
+		Tags:                  gpdbapi.DBInstanceTags{Tag: fromTags(in.Tags)},
+	}
+}
+
+func fromZone(name string) gpdbapi.Zone { return gpdbapi.Zone{ZoneId: name} }
 
 func fromTags(byKey map[string]string) []common.Tag {
 	tags := make([]common.Tag, 0, len(byKey))

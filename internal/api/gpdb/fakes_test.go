@@ -37,14 +37,20 @@ type domain struct {
 	db  *pgxpool.Pool // for the audit row that a real domain writes in its transaction
 	err error
 
-	key     idempotency.Key
-	spec    modelservice.Spec
-	change  modelservice.Change
-	ordinal *int
-	page    instance.Page
-	filter  instance.Filter
-	made    instance.Spec
-	tokens  map[string]bool
+	key    idempotency.Key
+	spec   modelservice.Spec
+	page   instance.Page
+	filter instance.Filter
+	made   instance.Spec
+	group  string
+	pool   string
+	added  []instance.NodeSpec
+	tokens map[string]bool
+
+	deletion instance.Deletion
+	ips      instance.IPChange
+	modify   modelservice.Change
+	ordinal  *int
 }
 
 func (d *domain) answer(accountID, dbInstanceID string) error {
@@ -93,7 +99,7 @@ func (s services) Delete(ctx context.Context, accountID, dbInstanceID, id string
 }
 
 func (s services) Modify(ctx context.Context, key idempotency.Key, c modelservice.Change) error {
-	s.key, s.change = key, c
+	s.key, s.modify = key, c
 	if err := s.answer(c.AccountID, c.DBInstanceID); err != nil {
 		return err
 	}
@@ -108,6 +114,11 @@ func (s services) Events(_ context.Context, accountID, dbInstanceID, _ string, p
 func (s services) Log(_ context.Context, accountID, dbInstanceID, _ string, ordinal *int) (modelservice.Log, error) {
 	s.ordinal = ordinal
 	return modelservice.Log{Ordinal: 1, NodeName: "ai-1", Generation: 3, Offset: 6, Text: "hello\n", ReadAt: created}, s.answer(accountID, dbInstanceID)
+}
+
+func (s services) ModifyIPs(ctx context.Context, change instance.IPChange) error {
+	s.ips = change
+	return s.change(ctx, idempotency.Key{}, change.AccountID, change.DBInstanceID)
 }
 
 func service() modelservice.Service {
@@ -143,6 +154,46 @@ func (i instances) Pools(_ context.Context, accountID, dbInstanceID string) ([]i
 		{Name: "ai-1", Spec: "s", Host: "h", ModelServiceID: serviceID, CreatedAt: created, UpdatedAt: created},
 		{Name: "ai-2", Spec: "s", Host: "h", CreatedAt: created, UpdatedAt: created},
 	}}}, i.answer(accountID, dbInstanceID)
+}
+
+func (i instances) Describe(_ context.Context, accountID, dbInstanceID string) (instance.Instance, string, error) {
+	return instance.Instance{
+		ID: instanceA, Description: "d", RegionID: apitest.Region, ResourceGroupID: "rg-default", Tags: map[string]string{"a": "1"}, CreatedAt: created,
+	}, "127.0.0.1", i.answer(accountID, dbInstanceID)
+}
+
+func (i instances) SetResourceGroup(ctx context.Context, accountID, dbInstanceID, groupID string) error {
+	i.group = groupID
+	return i.change(ctx, idempotency.Key{}, accountID, dbInstanceID)
+}
+
+func (i instances) Delete(ctx context.Context, key idempotency.Key, accountID, dbInstanceID string) error {
+	i.key = key
+	return i.change(ctx, key, accountID, dbInstanceID)
+}
+
+func (i instances) AddNodes(ctx context.Context, accountID, dbInstanceID, poolID string, specs []instance.NodeSpec) ([]string, error) {
+	i.pool, i.added = poolID, specs
+	return []string{"ai-3"}, i.change(ctx, idempotency.Key{}, accountID, dbInstanceID)
+}
+
+func (i instances) DeleteNodes(ctx context.Context, deletion instance.Deletion) ([]string, error) {
+	i.deletion = deletion
+	return []string{"ai-3"}, i.change(ctx, idempotency.Key{}, deletion.AccountID, deletion.DBInstanceID)
+}
+
+func (i instances) IPArrays(_ context.Context, accountID, dbInstanceID, _ string) ([]instance.IPArray, error) {
+	return []instance.IPArray{{Name: "default", List: "127.0.0.1"}}, i.answer(accountID, dbInstanceID)
+}
+
+func (i instances) Zones(context.Context) ([]string, error) { return []string{"host-a"}, i.err }
+
+// change is a change of an instance of the account's.
+func (d *domain) change(ctx context.Context, key idempotency.Key, accountID, dbInstanceID string) error {
+	if err := d.answer(accountID, dbInstanceID); err != nil {
+		return err
+	}
+	return d.done(ctx, key, dbInstanceID)
 }
 
 // serve answers with a domain that the test may bend.

@@ -22,13 +22,21 @@ type Services interface {
 	Modify(ctx context.Context, key idempotency.Key, c modelservice.Change) error
 	Events(ctx context.Context, accountID, dbInstanceID, id string, page instance.Page) ([]modelservice.Event, int, error)
 	Log(ctx context.Context, accountID, dbInstanceID, id string, ordinal *int) (modelservice.Log, error)
+	ModifyIPs(ctx context.Context, change instance.IPChange) error
 }
 
 // Instances keeps DB instances and their AI nodes.
 type Instances interface {
 	Create(ctx context.Context, key idempotency.Key, spec instance.Spec) (instance.Instance, error)
 	List(ctx context.Context, accountID string, filter instance.Filter) ([]instance.Instance, int, error)
+	Describe(ctx context.Context, accountID, dbInstanceID string) (inst instance.Instance, allowed string, err error)
+	SetResourceGroup(ctx context.Context, accountID, dbInstanceID, groupID string) error
+	Delete(ctx context.Context, key idempotency.Key, accountID, dbInstanceID string) error
 	Pools(ctx context.Context, accountID, dbInstanceID string) ([]instance.Pool, error)
+	AddNodes(ctx context.Context, accountID, dbInstanceID, poolID string, specs []instance.NodeSpec) (names []string, err error)
+	DeleteNodes(ctx context.Context, deletion instance.Deletion) (names []string, err error)
+	IPArrays(ctx context.Context, accountID, dbInstanceID, name string) ([]instance.IPArray, error)
+	Zones(ctx context.Context) ([]string, error)
 }
 
 // Server implements the generated interface.

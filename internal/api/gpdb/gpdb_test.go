@@ -127,7 +127,7 @@ func TestAChangeNamesOnlyWhatChanges(t *testing.T) {
 			require.Equal(t, 200, changed.Status, changed.Body)
 			require.Equal(t, serviceID, changed.Body["ModelServiceId"])
 			c.want.AccountID, c.want.DBInstanceID, c.want.ID = apitest.Account, instanceA, serviceID
-			require.Equal(t, c.want, d.change)
+			require.Equal(t, c.want, d.modify)
 		})
 	}
 }

@@ -112,9 +112,9 @@ func TestAStrangersIDAnswersAsAnUnknownOne(t *testing.T) {
 		"all":  `{"Version":"1","Statement":[{"Effect":"Allow","Action":"gpdb:*","Resource":"*"}]}`,
 		"none": `{"Version":"1","Statement":[{"Effect":"Deny","Action":"gpdb:*","Resource":"*"}]}`,
 	})
-	covered := []string{"DBInstanceId", "ModelServiceId"} // an id that is in neither list fails the test
+	covered := []string{"DBInstanceId", "ModelServiceId", "AINodePoolId"} // an id that is in neither list fails the test
 	unused := []string{
-		"RegionId", "ResourceGroupId", "OwnerId", "BackupId", "ZoneId", "StandbyZoneId", "VPCId", "VpcId", "VSwitchId", "StandbyVSwitchId",
+		"RegionId", "ResourceGroupId", "NewResourceGroupId", "OwnerId", "ResourceOwnerId", "BackupId", "ZoneId", "StandbyZoneId", "VPCId", "VpcId", "VSwitchId", "StandbyVSwitchId",
 	}
 	each(t, func(t *testing.T, op *openapi3.Operation, example object) {
 		for name := range op.RequestBody.Value.Content.Get("application/json").Schema.Value.Properties {

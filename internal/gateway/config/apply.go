@@ -47,7 +47,7 @@ func (b *builder) apply(log *slog.Logger, old *Config, ch change) *Config {
 		next.indexPlaces(b.gatewayID)
 	}
 	if consumers {
-		next.indexKeys()
+		next.indexConsumers()
 	}
 	return &next
 }
@@ -126,16 +126,16 @@ func (b *builder) retire(old, next *Config) {
 // items are the rows the configuration was made of, for the snapshot file.
 func (c *Config) items() []Item {
 	var items []Item
-	items = collect(items, c.services)
-	items = collect(items, c.apis)
-	items = collect(items, c.upstreams)
-	items = collect(items, c.consumers)
-	return collect(items, c.domains)
+	items = collect(items, snapshot.KindModelService, c.services)
+	items = collect(items, snapshot.KindModelAPI, c.apis)
+	items = collect(items, snapshot.KindAIService, c.upstreams)
+	items = collect(items, snapshot.KindConsumer, c.consumers)
+	return collect(items, snapshot.KindDomain, c.domains)
 }
 
-func collect[T interface{ published() Item }](items []Item, values map[string]T) []Item {
+func collect[T interface{ published(kind string) Item }](items []Item, kind string, values map[string]T) []Item {
 	for _, v := range values {
-		items = append(items, v.published())
+		items = append(items, v.published(kind))
 	}
 	return items
 }

@@ -9,6 +9,9 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/route"
 	"github.com/engineshed/engineshed/internal/secret"
@@ -26,10 +29,13 @@ type Config struct {
 	bad       map[place]int64 // whose newest item could not be used, and its revision
 
 	// What requests are looked up in, made of the above.
-	table *route.Table
-	byKey map[[sha256.Size]byte]*consumerKey
-	ways  map[string]*Ways // by API
-	names route.Hosts[*Domain]
+	table       *route.Table
+	byKey       map[[sha256.Size]byte]*consumerKey
+	byClaim     map[claim]*Consumer
+	byAccessKey map[accessKeyID]accessKey
+	algorithms  map[string][]jose.SignatureAlgorithm // of tokens, by account
+	ways        map[string]*Ways                     // by API
+	names       route.Hosts[*Domain]
 }
 
 // place is where an item lies among all.
@@ -119,6 +125,26 @@ type Traffic struct {
 	InFlight  atomic.Int64
 	Fallbacks atomic.Uint64 // to other services, of a Model API
 	ended     [outcomes]atomic.Uint64
+	gate      atomic.Pointer[admission.Gate]
+}
+
+// Gate is what the requests of a Model API pass; nil: they have never been limited.
+func (t *Traffic) Gate() *admission.Gate { return t.gate.Load() }
+
+// limit sets how many requests run and wait at once, which holds from now on for those that are under way, too.
+func (t *Traffic) limit(l *snapshot.Limits) {
+	if l == nil {
+		l = new(snapshot.Limits)
+	}
+	gate := t.gate.Load()
+	if gate == nil {
+		if l.Concurrent == 0 {
+			return
+		}
+		gate = new(admission.Gate)
+		t.gate.Store(gate)
+	}
+	gate.SetLimits(l.Concurrent, l.Queued)
 }
 
 // Ended counts a request that ended so.
@@ -172,7 +198,7 @@ func (b *builder) service(item Item, old *Service) (*Service, error) {
 		Standing:  new(Standing),
 		keyHash:   [sha256.Size]byte(published.KeyHash),
 		allow:     unmapped(published.Allow),
-		source:    sourceOf(snapshot.KindModelService, item.ID, item),
+		source:    sourceOf(item.ID, item),
 	}
 	if old != nil {
 		s.Traffic, s.Standing = old.Traffic, old.Standing

@@ -93,15 +93,21 @@ func (db *database) itemsSince(ctx context.Context, revision int64) (ch change, 
 	return ch, forgotten, err
 }
 
-// report tells the control plane which revision this process serves, of which gateway ("": all), and the items of which
-// it could not use the newest form.
-func (db *database) report(ctx context.Context, revision int64, gatewayID string, refused []string) error {
+// status is what a process tells the control plane.
+type status struct {
+	revision  int64    // that it serves
+	gatewayID string   // the gateway that it is of; "": all
+	refused   []string // items of which it could not use the newest form
+	health    string   // of services: a snapshot.Health
+}
+
+func (db *database) report(ctx context.Context, s status) error {
 	_, err := db.pool.Exec(ctx, `
-		INSERT INTO gateway_status (process_id, revision, started_at, reported_at, gateway_id, refused)
-		VALUES ($1, $2, $3, now(), $4, $5)
+		INSERT INTO gateway_status (process_id, revision, started_at, reported_at, gateway_id, refused, health)
+		VALUES ($1, $2, $3, now(), $4, $5, $6)
 		ON CONFLICT (process_id) DO UPDATE SET revision = excluded.revision, reported_at = excluded.reported_at,
-			gateway_id = excluded.gateway_id, refused = excluded.refused`,
-		db.processID, revision, db.startedAt, gatewayID, refused)
+			gateway_id = excluded.gateway_id, refused = excluded.refused, health = excluded.health`,
+		db.processID, s.revision, db.startedAt, s.gatewayID, s.refused, s.health)
 	return err
 }
 

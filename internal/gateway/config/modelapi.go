@@ -90,12 +90,13 @@ func (b *builder) api(item Item, old *API) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{API: compiled, Traffic: new(Traffic), wheels: wheelsOf(compiled), source: sourceOf(snapshot.KindModelAPI, item.ID, item)}
+	a := &API{API: compiled, Traffic: new(Traffic), wheels: wheelsOf(compiled), source: sourceOf(item.ID, item)}
 	a.observe(old)
 	compiled.Owner = a
 	if old != nil {
 		a.Traffic = old.Traffic
 	}
+	a.Traffic.limit(published.Limits)
 	return a, nil
 }
 
@@ -157,7 +158,7 @@ func (b *builder) upstream(item Item, old *Upstream) (*Upstream, error) {
 		return nil, err
 	}
 	u := &Upstream{
-		AIService: published, Standing: new(Standing), keys: upstream.NewKeys(keys, nil), source: sourceOf(snapshot.KindAIService, item.ID, item),
+		AIService: published, Standing: new(Standing), keys: upstream.NewKeys(keys, nil), source: sourceOf(item.ID, item),
 	}
 	if old != nil {
 		u.Standing = old.Standing

@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +21,8 @@ import (
 const (
 	pollInterval   = time.Second
 	reportInterval = 3 * time.Second
-	saveInterval   = time.Second // between attempts to write the snapshot file when one has failed
+	healthInterval = pollInterval * 9 / 10 // so that every poll finds it over
+	saveInterval   = time.Second           // between attempts to write the snapshot file when one has failed
 	fetchTimeout   = 10 * time.Second
 	// firstFetchTimeout is how long a gateway that starts waits for the database before it takes its snapshot file.
 	firstFetchTimeout = 3 * time.Second
@@ -50,7 +52,7 @@ type Store struct {
 
 	// These belong to the goroutine of sync.
 	mine       int64 // the revision to fetch from; negative: everything
-	reported   int64
+	reported   status
 	reportedAt time.Time
 	checked    bool
 	away       bool
@@ -194,14 +196,26 @@ func (s *Store) swap(ch change) {
 	wake(s.unsaved)
 }
 
+// report tells the control plane what it does not know yet, and now and then that the process is there. How services are is
+// looked at once a second.
 func (s *Store) report(ctx context.Context) error {
-	if s.mine == s.reported && time.Since(s.reportedAt) < reportInterval {
+	age := time.Since(s.reportedAt)
+	if s.mine == s.reported.revision && age < healthInterval {
 		return nil
 	}
-	if err := s.db.report(ctx, s.mine, s.builder.gatewayID, s.Current().refused()); err != nil {
+	cfg := s.Current()
+	health, err := json.Marshal(cfg.health())
+	if err != nil {
 		return err
 	}
-	s.reported, s.reportedAt = s.mine, time.Now()
+	next := status{s.mine, s.builder.gatewayID, cfg.refused(), string(health)}
+	if next.revision == s.reported.revision && next.health == s.reported.health && age < reportInterval {
+		return nil
+	}
+	if err := s.db.report(ctx, next); err != nil {
+		return err
+	}
+	s.reported, s.reportedAt = next, time.Now()
 	return nil
 }
 

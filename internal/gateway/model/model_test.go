@@ -218,17 +218,36 @@ func TestFormReadsAsBeforeButForItsModel(t *testing.T) {
 	require.Equal(t, []string{"prompt=a\r\n--b", "model=a new one", "file=\x00\xff\r\n", "n=1"}, got)
 }
 
+// Prompts as they are: prose and code with escapes, other scripts, an image.
 func BenchmarkWriteJSON(b *testing.B) {
-	for _, size := range []int{1 << 10, 64 << 10, 1 << 20} {
-		body := []byte(`{"messages":[{"role":"user","content":"` + strings.Repeat("say \\\"hi\\\" to her. ", size/19) + `"}],"model":"a"}`)
-		b.Run(fmt.Sprint(size>>10, "KB"), func(b *testing.B) {
-			b.SetBytes(int64(len(body)))
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := writeJSON(body, "new"); err != nil {
-					b.Fatal(err)
+	for name, text := range map[string]string{
+		"prose": `The depot keeps two engines in steam, and whoever is on shift fills both before six o'clock in the morning.\n`,
+		"code":  `\tif err := json.Unmarshal([]byte(\"{\\\"a\\\":1}\"), &v); err != nil {\n\t\treturn err\n\t}\n`,
+		"CJK":   `機関車が二両あります。朝六時までに石炭と水を積みます。\n`,
+		"image": "iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4//8/w38GIAXDIBKE0DHxgljNBAAO9TXL0Y4OHwAAAABJRU5ErkJggg==",
+	} {
+		for _, size := range []int{64 << 10, 1 << 20} {
+			const message = 2 << 10
+			var body strings.Builder
+			body.WriteString(`{"messages":[`)
+			for body.Len() < size {
+				n := message
+				if name == "image" {
+					n = size
 				}
+				body.WriteString(`{"role":"user","content":"` + strings.Repeat(text, n/len(text)) + `"},`)
 			}
-		})
+			body.WriteString(`{"role":"user","content":""}],"stream":true,"model":"a"}`)
+			whole := []byte(body.String())
+			b.Run(fmt.Sprint(name, "/", size>>10, "KB"), func(b *testing.B) {
+				b.SetBytes(int64(len(whole)))
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := writeJSON(whole, "new"); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }

@@ -181,10 +181,15 @@ func mayBeUsage(start []byte) bool {
 	return !found || len(choices) == 0 || choices[0] == ']'
 }
 
-var usageName = []byte(`"usage"`) // inside of a string its last quote would be escaped
+// Inside of a string their last quotes would be escaped.
+var usageName, errorName = []byte(`"usage"`), []byte(`"error"`)
 
 // event reads a whole line and reports whether it tells the usage and nothing else.
 func (a *Answer) event(line []byte) bool {
+	if name, ok := bytes.CutPrefix(line, []byte("event:")); ok {
+		a.Failed = a.Failed || string(bytes.TrimSpace(name)) == "error"
+		return false
+	}
 	data, ok := bytes.CutPrefix(line, []byte("data:"))
 	data = bytes.TrimSpace(data)
 	a.Ended = a.Ended || ok && isEnd(data)
@@ -192,9 +197,8 @@ func (a *Answer) event(line []byte) bool {
 	if !ok || len(data) == 0 || data[0] != '{' {
 		return false
 	}
-	a.Failed = a.Failed || isError(data)
 	tells := bytes.Contains(data, usageName)
-	if a.Content && !tells && a.text == nil && (a.Model != "" || a.looks >= maxLooks) {
+	if a.Content && !tells && !bytes.Contains(data, errorName) && a.text == nil && (a.Model != "" || a.looks >= maxLooks) {
 		return false
 	}
 	a.looks++
@@ -222,17 +226,6 @@ func hasReason(data []byte) bool {
 	return found && len(reason) > 0 && reason[0] == '"'
 }
 
-// isError reports whether an event is an error: of OpenAI an object that begins with it, of Anthropic one of that type.
-func isError(data []byte) bool {
-	rest := bytes.TrimLeft(data[1:], " ")
-	if value, ok := bytes.CutPrefix(rest, []byte(`"error"`)); ok {
-		value = bytes.TrimLeft(value, ": ")
-		return len(value) > 0 && value[0] != 'n' // null
-	}
-	value, ok := bytes.CutPrefix(rest, []byte(`"type"`))
-	return ok && bytes.HasPrefix(bytes.TrimLeft(value, ": "), []byte(`"error"`))
-}
-
 // isMistyped reports whether a field was of another type than is known; all others were read.
 func isMistyped(err error) bool {
 	var mistyped *json.UnmarshalTypeError
@@ -247,6 +240,7 @@ func (a *Answer) take(e *event) {
 		a.name(part.Model, firstOf(part.ID, part.RequestID))
 		a.Usage.take(part.Usage)
 	}
+	a.Failed = a.Failed || e.isError()
 	a.Content = a.Content || e.hasContent()
 	a.text.addEvent(e)
 }

@@ -12,6 +12,7 @@ type event struct {
 	RequestID string          `json:"request_id"`
 	Model     string          `json:"model"`
 	Usage     json.RawMessage `json:"usage"`
+	Error     json.RawMessage `json:"error"`
 	Choices   []choice        `json:"choices"` // OpenAI
 
 	Type         string          `json:"type"`          // Anthropic, OpenAI's responses
@@ -80,6 +81,11 @@ func (e *event) hasContent() bool {
 		}
 	}
 	return out.Text != ""
+}
+
+// isError reports whether the event tells of an error.
+func (e *event) isError() bool {
+	return isPresent(e.Error) || e.Type == "error" || e.Response != nil && isPresent(e.Response.Error)
 }
 
 func (e *event) output() (o output) {

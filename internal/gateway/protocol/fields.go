@@ -5,6 +5,8 @@ import "bytes"
 const (
 	// maxValue is how long a value is that is kept.
 	maxValue = 8 << 10
+	// usualValues is room for the values that are kept of an answer.
+	usualValues = 256
 	// maxName is longer than every name that is looked for.
 	maxName = 16
 )
@@ -119,7 +121,8 @@ func (f *fields) place() *[]byte {
 
 func (f *fields) endValue() {
 	if f.wanted != nil && len(f.value) > 0 && len(f.value) <= maxValue {
-		*f.wanted = bytes.TrimSpace(bytes.Clone(f.value[1:])) // behind the colon
+		*f.wanted = bytes.TrimSpace(f.value[1:]) // behind the colon
+		f.value = f.value[len(f.value):]         // the next one has its place behind it
 	}
 	f.wanted, f.value = nil, f.value[:0]
 }
@@ -127,6 +130,9 @@ func (f *fields) endValue() {
 // keep adds to the value that is wanted. Past its bound it is only known to be too long.
 func (f *fields) keep(text []byte) {
 	if f.wanted != nil && len(f.value) <= maxValue {
+		if f.value == nil {
+			f.value = make([]byte, 0, usualValues)
+		}
 		f.value = append(f.value, text[:min(len(text), maxValue+1-len(f.value))]...)
 	}
 }

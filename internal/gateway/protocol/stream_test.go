@@ -16,9 +16,12 @@ type told struct {
 	Usage                  Usage
 	Model, ID              string
 	Content, Failed, Final bool
+	Ended                  bool
 }
 
-func toldBy(a *Answer) told { return told{a.Usage, a.Model, a.ID, a.Content, a.Failed, a.Final} }
+func toldBy(a *Answer) told {
+	return told{a.Usage, a.Model, a.ID, a.Content, a.Failed, a.Final, a.Ended}
+}
 
 // piecewise sends text through a, cut where each of cuts says how far it is to the next one, and returns what passes.
 func piecewise(a *Answer, text, cuts []byte) string {
@@ -127,7 +130,7 @@ func drawMeant(t *rapid.T) (m meant) {
 		members = map[string]any{"id": "c", "model": "m", "choices": []any{}, "usage": map[string]any{"prompt_tokens": n, "completion_tokens": 2, "total_tokens": n + 2}}
 		m.told = told{ID: "c", Model: "m", Usage: Usage{Known: true, Input: n, Output: 2, Total: n + 2}}
 	case 5:
-		return meant{"data: [DONE]\n\n", told{Final: true}}
+		return meant{"data: [DONE]\n\n", told{Final: true, Ended: true}}
 	case 6:
 		return meant{": comment\n\n", told{}}
 	case 7:
@@ -138,7 +141,7 @@ func drawMeant(t *rapid.T) (m meant) {
 		members = map[string]any{"type": "content_block_delta", "index": 0, "delta": map[string]any{"type": "text_delta", "text": "x" + text}}
 		m.Content = true
 	case 10:
-		members, m.Final = map[string]any{"type": "message_stop"}, true
+		members, m.told = map[string]any{"type": "message_stop"}, told{Final: true, Ended: true}
 	}
 	m.text = "data: " + drawEvent(t, members) + "\n\n"
 	return m
@@ -152,6 +155,7 @@ func TestStreamsAreReadAsTheyAreMeant(t *testing.T) {
 		for range rapid.IntRange(0, 12).Draw(t, "events") {
 			m := drawMeant(t)
 			text.WriteString(m.text)
+			want.Ended = want.Ended || m.Ended
 			want.Content, want.Failed, want.Final = want.Content || m.Content, want.Failed || m.Failed, want.Final || m.Final
 			want.ID, want.Model = firstOf(want.ID, m.ID), firstOf(want.Model, m.Model)
 			if m.Usage.Known {
@@ -170,4 +174,35 @@ func TestStreamsAreReadAsTheyAreMeant(t *testing.T) {
 		}
 		require.Equal(t, want, got, said)
 	})
+}
+
+func TestErrorsAreSeen(t *testing.T) {
+	t.Parallel()
+	var mistaken []string
+	for event, failed := range map[string]bool{
+		`data: {"error":{"message":"m","code":"c"}}`: true,
+		`data: {"error":"m"}`:                        true,
+		`data: { "error" : {"message":"m"}}`:         true,
+		`data: {"id":"c","object":"chat.completion.chunk","provider":"p","error":{"code":502,"message":"m"},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}`: true,
+		`data: {"id":"c","error":null,"choices":[{"delta":{"content":"x"}}]}`:                                                                                              false,
+		`data: {"id":"c","choices":[{"delta":{"content":"\"error\":{\"message\":\"m\"}"}}]}`:                                                                               false,
+		`data: {"id":"c","choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\"error\":{\"a\":1}}"}}]}}]}`:                                                       false,
+		`data: {"id":"c","choices":[{"delta":{"content":"x"}}],"metadata":{"error":{"a":1}}}`:                                                                              false,
+		"event: error\ndata: " + `{"type":"error","error":{"type":"overloaded_error","message":"m"}}`:                                                                      true,
+		"event: error\ndata: " + `{"error":{"type":"overloaded_error","message":"m"},"type":"error"}`:                                                                      true,
+		"event: error\ndata: " + `{"type":"error","code":"c","message":"m","param":null,"sequence_number":1}`:                                                              true,
+		"event: response.failed\ndata: " + `{"type":"response.failed","response":{"id":"r","error":{"code":"c"}}}`:                                                         true,
+		"event: response.created\ndata: " + `{"type":"response.created","response":{"id":"r","error":null}}`:                                                               false,
+		"id:1\nevent:error\n:HTTP_STATUS/400\ndata:" + `{"code":"InvalidParameter","message":"m","request_id":"q"}`:                                                        true,
+		"id:1\nevent:result\n:HTTP_STATUS/200\ndata:" + `{"output":{"text":"error"},"request_id":"q"}`:                                                                     false,
+	} {
+		for _, end := range []string{"\n\n", "\r\n\r\n"} {
+			a := newAnswer(eventStream, "", false)
+			piecewise(a, []byte(strings.ReplaceAll(event, "\n", end[:len(end)/2])+end), nil)
+			if a.Failed != failed {
+				mistaken = append(mistaken, event)
+			}
+		}
+	}
+	require.Empty(t, mistaken)
 }

@@ -41,8 +41,13 @@ func (l *requestLog) flush() {
 // line is JSON that grows: at ten thousand lines a second, a general encoder would be what a gateway does most.
 type line []byte
 
+// name begins a member. Names are ours, and need no escapes.
+func (l line) name(name string) line {
+	return append(append(append(l, `,"`...), name...), `":`...)
+}
+
 func (l line) text(name, value string) line {
-	l = append(strconv.AppendQuote(append(l, ','), name), ':') // names are ours
+	l = l.name(name)
 	for i := range len(value) {
 		if c := value[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
 			quoted, _ := json.Marshal(value) // strings never fail
@@ -52,10 +57,7 @@ func (l line) text(name, value string) line {
 	return append(append(append(l, '"'), value...), '"')
 }
 
-func (l line) number(name string, n int64) line {
-	l = append(strconv.AppendQuote(append(l, ','), name), ':')
-	return strconv.AppendInt(l, n, 10)
-}
+func (l line) number(name string, n int64) line { return strconv.AppendInt(l.name(name), n, 10) }
 
 // appendLine adds the line of a request. The members of ai_log have the names that dashboards know.
 func (r *Record) appendLine(l line) line {

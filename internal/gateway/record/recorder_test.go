@@ -144,3 +144,26 @@ func TestLineIsJSONWhateverIsInIt(t *testing.T) {
 		require.NotContains(t, read.AI, "answer")
 	}
 }
+
+// BenchmarkRecord is what is written of one request.
+func BenchmarkRecord(b *testing.B) {
+	r := &Record{
+		BeganAt: time.Now(), RequestID: "4c6a1f2e5b7d8091a2b3c4d5e6f70812", AccountID: "1000000000000001", API: "api-0123456789abcdefghij",
+		APIName: "chat", Route: "chat completions", Service: "svc-0123456789abcdefghij", ServiceName: "qwen", ModelAsked: "demo",
+		Model: "Qwen3-8B", Consumer: "cs-0123456789abcdefghij", ConsumerName: "alice", EndState: Complete, Status: 200,
+		Usage: protocol.Usage{Known: true, Input: 240, Output: 210, Total: 450}, Total: 812 * time.Millisecond,
+		Line: &Line{Method: "POST", Path: "/v1/chat/completions", ChatID: "chatcmpl-1", Turns: 3},
+	}
+	for name, add := range map[string]func(to []byte) []byte{
+		"line": func(to []byte) []byte { return r.appendLine(to) },
+		"row":  func(to []byte) []byte { return appendRow(to, "gateway-1", r) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			var to []byte
+			for b.Loop() {
+				to = add(to[:0])
+			}
+		})
+	}
+}

@@ -38,19 +38,23 @@ func appendNumber(row []byte, n int64, known bool) []byte {
 }
 
 func appendText(row []byte, text string) []byte {
+	from := 0 // of what needs no escape
 	for i := range len(text) {
-		switch c := text[i]; c {
+		var escape string
+		switch text[i] {
 		case '\\':
-			row = append(row, `\\`...)
+			escape = `\\`
 		case '\t':
-			row = append(row, `\t`...)
+			escape = `\t`
 		case '\n':
-			row = append(row, `\n`...)
+			escape = `\n`
 		case '\r':
-			row = append(row, `\r`...)
+			escape = `\r`
 		default:
-			row = append(row, c)
+			continue
 		}
+		row = append(append(row, text[from:i]...), escape...)
+		from = i + 1
 	}
-	return row
+	return append(row, text[from:]...)
 }

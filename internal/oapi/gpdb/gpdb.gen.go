@@ -49,13 +49,13 @@ func (e CreateModelServiceRequestInferenceEngine) Valid() bool {
 	}
 }
 
-// Defines values for DBInstanceDBInstanceStatus.
+// Defines values for DBInstanceStatus.
 const (
-	Running DBInstanceDBInstanceStatus = "Running"
+	Running DBInstanceStatus = "Running"
 )
 
-// Valid indicates whether the value is a known member of the DBInstanceDBInstanceStatus enum.
-func (e DBInstanceDBInstanceStatus) Valid() bool {
+// Valid indicates whether the value is a known member of the DBInstanceStatus enum.
+func (e DBInstanceStatus) Valid() bool {
 	switch e {
 	case Running:
 		return true
@@ -151,6 +151,36 @@ func (e ModelServiceStatus) Valid() bool {
 	}
 }
 
+// Defines values for ModifySecurityIpsRequestModifyMode.
+const (
+	Append ModifySecurityIpsRequestModifyMode = "Append"
+	Cover  ModifySecurityIpsRequestModifyMode = "Cover"
+	Delete ModifySecurityIpsRequestModifyMode = "Delete"
+	N0     ModifySecurityIpsRequestModifyMode = "0"
+	N1     ModifySecurityIpsRequestModifyMode = "1"
+	N2     ModifySecurityIpsRequestModifyMode = "2"
+)
+
+// Valid indicates whether the value is a known member of the ModifySecurityIpsRequestModifyMode enum.
+func (e ModifySecurityIpsRequestModifyMode) Valid() bool {
+	switch e {
+	case Append:
+		return true
+	case Cover:
+		return true
+	case Delete:
+		return true
+	case N0:
+		return true
+	case N1:
+		return true
+	case N2:
+		return true
+	default:
+		return false
+	}
+}
+
 // AINode defines model for AINode.
 type AINode struct {
 	// BindObject model_serving while a model service uses it, else empty.
@@ -200,6 +230,11 @@ type AINodePool struct {
 	NodeNum string `json:"NodeNum"`
 }
 
+// AINodePoolId A pool of AI nodes of the instance.
+//
+// Example: aipool-0123456789abcdefghij
+type AINodePoolId = string
+
 // AINodeSpecInfo defines model for AINodeSpecInfo.
 type AINodeSpecInfo struct {
 	// AINodeNum How many of them.
@@ -211,6 +246,49 @@ type AINodeSpecInfo struct {
 	//
 	// Example: ADB.AILarge.1
 	AINodeSpec string `json:"AINodeSpec"`
+}
+
+// AddAINodeRequest defines model for AddAINodeRequest.
+type AddAINodeRequest struct {
+	// AINodePoolId A pool of AI nodes of the instance.
+	//
+	// Example: aipool-0123456789abcdefghij
+	AINodePoolId *AINodePoolId `json:"AINodePoolId,omitempty"`
+
+	// AINodeSpecInfos The AI nodes to add, to the pool that AINodePoolId names or else to the instance's oldest one.
+	AINodeSpecInfos []AddedAINodeSpecInfo `json:"AINodeSpecInfos"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+}
+
+// AddAINodeResponse defines model for AddAINodeResponse.
+type AddAINodeResponse struct {
+	// NodeNames The nodes that were added.
+	NodeNames []string `json:"NodeNames"`
+
+	// OrderId The instance's id; nothing is ordered.
+	OrderId string `json:"OrderId"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// AddedAINodeSpecInfo defines model for AddedAINodeSpecInfo.
+type AddedAINodeSpecInfo struct {
+	// NodeNum How many of them.
+	//
+	// Example: 2
+	NodeNum string `json:"NodeNum"`
+
+	// NodeSpec The kind of node.
+	//
+	// Example: ADB.AILarge.1
+	NodeSpec string `json:"NodeSpec"`
 }
 
 // CreateDBInstanceRequest defines model for CreateDBInstanceRequest.
@@ -556,7 +634,7 @@ type DBInstance struct {
 	DBInstanceId DBInstanceId `json:"DBInstanceId"`
 
 	// DBInstanceStatus Always Running.
-	DBInstanceStatus DBInstanceDBInstanceStatus `json:"DBInstanceStatus"`
+	DBInstanceStatus DBInstanceStatus `json:"DBInstanceStatus"`
 
 	// RegionId The region of the endpoint. One endpoint serves one region.
 	//
@@ -570,8 +648,44 @@ type DBInstance struct {
 	Tags            DBInstanceTags               `json:"Tags"`
 }
 
-// DBInstanceDBInstanceStatus Always Running.
-type DBInstanceDBInstanceStatus string
+// DBInstanceAttribute defines model for DBInstanceAttribute.
+type DBInstanceAttribute struct {
+	// CreationTime A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	CreationTime Time `json:"CreationTime"`
+
+	// DBInstanceDescription A name for people.
+	DBInstanceDescription string `json:"DBInstanceDescription"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// DBInstanceStatus Always Running.
+	DBInstanceStatus DBInstanceStatus `json:"DBInstanceStatus"`
+
+	// RegionId The region of the endpoint. One endpoint serves one region.
+	//
+	// Example: cn-hangzhou
+	RegionId externalRef0.RegionId `json:"RegionId"`
+
+	// ResourceGroupId A resource group of the account.
+	//
+	// Example: rg-default
+	ResourceGroupId externalRef0.ResourceGroupId `json:"ResourceGroupId"`
+
+	// SecurityIPList The IP array default.
+	SecurityIPList string         `json:"SecurityIPList"`
+	Tags           DBInstanceTags `json:"Tags"`
+}
+
+// DBInstanceAttributeItems defines model for DBInstanceAttributeItems.
+type DBInstanceAttributeItems struct {
+	// DBInstanceAttribute The one instance.
+	DBInstanceAttribute []DBInstanceAttribute `json:"DBInstanceAttribute"`
+}
 
 // DBInstanceId The id of a DB instance.
 //
@@ -584,10 +698,81 @@ type DBInstanceItems struct {
 	DBInstance []DBInstance `json:"DBInstance"`
 }
 
+// DBInstanceStatus Always Running.
+type DBInstanceStatus string
+
 // DBInstanceTags defines model for DBInstanceTags.
 type DBInstanceTags struct {
 	// Tag The tags.
 	Tag []externalRef0.Tag `json:"Tag"`
+}
+
+// DeleteAINodeRequest defines model for DeleteAINodeRequest.
+type DeleteAINodeRequest struct {
+	// AINodeNum How many nodes to delete. Beside NodeNames it may be left out, and must be their number.
+	//
+	// Example: 1
+	AINodeNum *int32 `json:"AINodeNum,omitempty"`
+
+	// AINodePoolId A pool of AI nodes of the instance.
+	//
+	// Example: aipool-0123456789abcdefghij
+	AINodePoolId *AINodePoolId `json:"AINodePoolId,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// NodeNames The nodes to delete; absent, free ones are chosen.
+	//
+	// Example: ["ai-0123456789abcdefghij"]
+	NodeNames *[]string `json:"NodeNames,omitempty"`
+}
+
+// DeleteAINodeResponse defines model for DeleteAINodeResponse.
+type DeleteAINodeResponse struct {
+	// NodeNames The nodes that were deleted.
+	NodeNames []string `json:"NodeNames"`
+
+	// OrderId The instance's id; nothing is ordered.
+	OrderId string `json:"OrderId"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// DeleteDBInstanceRequest defines model for DeleteDBInstanceRequest.
+type DeleteDBInstanceRequest struct {
+	// ClientToken Makes the call happen once. Sent again with the same parameters it answers the same resource; sent with other parameters it is refused with IdempotentParameterMismatch. Tokens are kept for at least 24 hours.
+	//
+	// Example: 0c593ea1-3bea-11e9-b96b-88e9fe637760
+	ClientToken *externalRef0.ClientToken `json:"ClientToken,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// OwnerId Accepted for the clients that send it; it has no effect.
+	//
+	// Example: 1
+	OwnerId *externalRef0.OwnerId `json:"OwnerId,omitempty"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+}
+
+// DeleteDBInstanceResponse defines model for DeleteDBInstanceResponse.
+type DeleteDBInstanceResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
 // DeleteModelServiceRequest defines model for DeleteModelServiceRequest.
@@ -605,6 +790,62 @@ type DeleteModelServiceRequest struct {
 
 // DeleteModelServiceResponse defines model for DeleteModelServiceResponse.
 type DeleteModelServiceResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// DescribeDBInstanceAttributeRequest defines model for DescribeDBInstanceAttributeRequest.
+type DescribeDBInstanceAttributeRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// OwnerId Accepted for the clients that send it; it has no effect.
+	//
+	// Example: 1
+	OwnerId *externalRef0.OwnerId `json:"OwnerId,omitempty"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+}
+
+// DescribeDBInstanceAttributeResponse defines model for DescribeDBInstanceAttributeResponse.
+type DescribeDBInstanceAttributeResponse struct {
+	Items DBInstanceAttributeItems `json:"Items"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// DescribeDBInstanceIPArrayListRequest defines model for DescribeDBInstanceIPArrayListRequest.
+type DescribeDBInstanceIPArrayListRequest struct {
+	// DBInstanceIPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+	//
+	// Example: default
+	DBInstanceIPArrayName *IPArrayName `json:"DBInstanceIPArrayName,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+}
+
+// DescribeDBInstanceIPArrayListResponse defines model for DescribeDBInstanceIPArrayListResponse.
+type DescribeDBInstanceIPArrayListResponse struct {
+	Items IPArrayItems `json:"Items"`
+
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
@@ -776,6 +1017,24 @@ type DescribeModelServiceResponse struct {
 	StatusReason StatusReason `json:"StatusReason"`
 }
 
+// DescribeRegionsRequest defines model for DescribeRegionsRequest.
+type DescribeRegionsRequest struct {
+	// Region Only this region.
+	//
+	// Example: cn-hangzhou
+	Region *string `json:"Region,omitempty"`
+}
+
+// DescribeRegionsResponse defines model for DescribeRegionsResponse.
+type DescribeRegionsResponse struct {
+	Regions Regions `json:"Regions"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
 // GetModelServiceLogsRequest defines model for GetModelServiceLogsRequest.
 type GetModelServiceLogsRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -836,6 +1095,29 @@ type GetModelServiceLogsResponse struct {
 	// Example: 2026-03-01T09:30:00Z
 	Time Time `json:"Time"`
 }
+
+// IPArray defines model for IPArray.
+type IPArray struct {
+	// DBInstanceIPArrayAttribute The mark that is kept with it.
+	DBInstanceIPArrayAttribute string `json:"DBInstanceIPArrayAttribute"`
+
+	// DBInstanceIPArrayName The name of the array.
+	DBInstanceIPArrayName string `json:"DBInstanceIPArrayName"`
+
+	// SecurityIPList Its entries.
+	SecurityIPList string `json:"SecurityIPList"`
+}
+
+// IPArrayItems defines model for IPArrayItems.
+type IPArrayItems struct {
+	// DBInstanceIPArray The arrays.
+	DBInstanceIPArray []IPArray `json:"DBInstanceIPArray"`
+}
+
+// IPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+//
+// Example: default
+type IPArrayName = string
 
 // IgnoredBigNumber Describes a database of the original; it has no effect here.
 //
@@ -1112,6 +1394,52 @@ type ModelServiceSummary struct {
 	StatusReason StatusReason `json:"StatusReason"`
 }
 
+// ModifyDBInstanceResourceGroupRequest defines model for ModifyDBInstanceResourceGroupRequest.
+type ModifyDBInstanceResourceGroupRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// NewResourceGroupId A resource group of the account.
+	//
+	// Example: rg-default
+	NewResourceGroupId externalRef0.ResourceGroupId `json:"NewResourceGroupId"`
+
+	// OwnerAccount Accepted for the clients that send it; it has no effect.
+	//
+	// Example: someone
+	OwnerAccount *StatedAccount `json:"OwnerAccount,omitempty"`
+
+	// OwnerId Accepted for the clients that send it; it has no effect.
+	//
+	// Example: 1
+	OwnerId *externalRef0.OwnerId `json:"OwnerId,omitempty"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+
+	// ResourceOwnerAccount Accepted for the clients that send it; it has no effect.
+	//
+	// Example: someone
+	ResourceOwnerAccount *StatedAccount `json:"ResourceOwnerAccount,omitempty"`
+
+	// ResourceOwnerId Accepted for the clients that send it; it has no effect.
+	//
+	// Example: 1
+	ResourceOwnerId *externalRef0.OwnerId `json:"ResourceOwnerId,omitempty"`
+}
+
+// ModifyDBInstanceResourceGroupResponse defines model for ModifyDBInstanceResourceGroupResponse.
+type ModifyDBInstanceResourceGroupResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
 // ModifyModelServiceRequest defines model for ModifyModelServiceRequest.
 type ModifyModelServiceRequest struct {
 	// AiNodes All the nodes that the service shall have. One that is not named any more is given back when its replica has moved.
@@ -1168,10 +1496,81 @@ type ModifyModelServiceResponse struct {
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
+// ModifySecurityIpsRequest defines model for ModifySecurityIpsRequest.
+type ModifySecurityIpsRequest struct {
+	// DBInstanceIPArrayAttribute A mark that is kept with the array, such as hidden. Absent leaves it as it is.
+	//
+	// Example: hidden
+	DBInstanceIPArrayAttribute *string `json:"DBInstanceIPArrayAttribute,omitempty"`
+
+	// DBInstanceIPArrayName The name of an IP array: default, the id of a model service, or one of your own of 2 to 64 letters, digits, _ and -, the first of them a letter.
+	//
+	// Example: default
+	DBInstanceIPArrayName *IPArrayName `json:"DBInstanceIPArrayName,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModifyMode Cover or 0 puts the list in the place of the array's, Append or 1 adds it, Delete or 2 takes it out. An array that loses its last entry is deleted; default, and that of a model service, is then 127.0.0.1.
+	//
+	// Example: Append
+	ModifyMode *ModifySecurityIpsRequestModifyMode `json:"ModifyMode,omitempty"`
+
+	// ResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+	//
+	// Example: rg-default
+	ResourceGroupId *StatedResourceGroupId `json:"ResourceGroupId,omitempty"`
+
+	// SecurityIPList Up to 1,000 addresses or CIDR blocks, IPv4 or IPv6, separated by commas. 127.0.0.1 means exactly that address.
+	//
+	// Example: 10.0.0.0/8,127.0.0.1
+	SecurityIPList SecurityIPList `json:"SecurityIPList"`
+}
+
+// ModifySecurityIpsRequestModifyMode Cover or 0 puts the list in the place of the array's, Append or 1 adds it, Delete or 2 takes it out. An array that loses its last entry is deleted; default, and that of a model service, is then 127.0.0.1.
+//
+// Example: Append
+type ModifySecurityIpsRequestModifyMode string
+
+// ModifySecurityIpsResponse defines model for ModifySecurityIpsResponse.
+type ModifySecurityIpsResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// Region defines model for Region.
+type Region struct {
+	// RegionId The region of the endpoint. One endpoint serves one region.
+	//
+	// Example: cn-hangzhou
+	RegionId externalRef0.RegionId `json:"RegionId"`
+	Zones    Zones                 `json:"Zones"`
+}
+
+// Regions defines model for Regions.
+type Regions struct {
+	// Region The regions.
+	Region []Region `json:"Region"`
+}
+
 // SecurityIPList Up to 1,000 addresses or CIDR blocks, IPv4 or IPv6, separated by commas. 127.0.0.1 means exactly that address.
 //
 // Example: 10.0.0.0/8,127.0.0.1
 type SecurityIPList = string
+
+// StatedAccount Accepted for the clients that send it; it has no effect.
+//
+// Example: someone
+type StatedAccount = string
+
+// StatedResourceGroupId The resource group that the instance is in, as some clients send it; it has no effect.
+//
+// Example: rg-default
+type StatedResourceGroupId = string
 
 // StatusReason One sentence about the status for a person; empty when there is nothing to say.
 //
@@ -1189,20 +1588,53 @@ type SupportedModels struct {
 // Example: 2026-03-01T09:30:00Z
 type Time = string
 
+// Zone defines model for Zone.
+type Zone struct {
+	// VpcEnabled Always false; there are no VPCs.
+	VpcEnabled bool `json:"VpcEnabled"`
+
+	// ZoneId A host; ListAINodePools names it as ZoneId of its nodes.
+	ZoneId string `json:"ZoneId"`
+}
+
+// Zones defines model for Zones.
+type Zones struct {
+	// Zone The zones of the region.
+	Zone []Zone `json:"Zone"`
+}
+
+// AddAINodeJSONRequestBody defines body for AddAINode for application/json ContentType.
+type AddAINodeJSONRequestBody = AddAINodeRequest
+
 // CreateDBInstanceJSONRequestBody defines body for CreateDBInstance for application/json ContentType.
 type CreateDBInstanceJSONRequestBody = CreateDBInstanceRequest
 
 // CreateModelServiceJSONRequestBody defines body for CreateModelService for application/json ContentType.
 type CreateModelServiceJSONRequestBody = CreateModelServiceRequest
 
+// DeleteAINodeJSONRequestBody defines body for DeleteAINode for application/json ContentType.
+type DeleteAINodeJSONRequestBody = DeleteAINodeRequest
+
+// DeleteDBInstanceJSONRequestBody defines body for DeleteDBInstance for application/json ContentType.
+type DeleteDBInstanceJSONRequestBody = DeleteDBInstanceRequest
+
 // DeleteModelServiceJSONRequestBody defines body for DeleteModelService for application/json ContentType.
 type DeleteModelServiceJSONRequestBody = DeleteModelServiceRequest
+
+// DescribeDBInstanceAttributeJSONRequestBody defines body for DescribeDBInstanceAttribute for application/json ContentType.
+type DescribeDBInstanceAttributeJSONRequestBody = DescribeDBInstanceAttributeRequest
+
+// DescribeDBInstanceIPArrayListJSONRequestBody defines body for DescribeDBInstanceIPArrayList for application/json ContentType.
+type DescribeDBInstanceIPArrayListJSONRequestBody = DescribeDBInstanceIPArrayListRequest
 
 // DescribeDBInstancesJSONRequestBody defines body for DescribeDBInstances for application/json ContentType.
 type DescribeDBInstancesJSONRequestBody = DescribeDBInstancesRequest
 
 // DescribeModelServiceJSONRequestBody defines body for DescribeModelService for application/json ContentType.
 type DescribeModelServiceJSONRequestBody = DescribeModelServiceRequest
+
+// DescribeRegionsJSONRequestBody defines body for DescribeRegions for application/json ContentType.
+type DescribeRegionsJSONRequestBody = DescribeRegionsRequest
 
 // GetModelServiceLogsJSONRequestBody defines body for GetModelServiceLogs for application/json ContentType.
 type GetModelServiceLogsJSONRequestBody = GetModelServiceLogsRequest
@@ -1219,26 +1651,50 @@ type ListModelServicesJSONRequestBody = ListModelServicesRequest
 // ListSupportModelsJSONRequestBody defines body for ListSupportModels for application/json ContentType.
 type ListSupportModelsJSONRequestBody = ListSupportModelsRequest
 
+// ModifyDBInstanceResourceGroupJSONRequestBody defines body for ModifyDBInstanceResourceGroup for application/json ContentType.
+type ModifyDBInstanceResourceGroupJSONRequestBody = ModifyDBInstanceResourceGroupRequest
+
 // ModifyModelServiceJSONRequestBody defines body for ModifyModelService for application/json ContentType.
 type ModifyModelServiceJSONRequestBody = ModifyModelServiceRequest
 
+// ModifySecurityIpsJSONRequestBody defines body for ModifySecurityIps for application/json ContentType.
+type ModifySecurityIpsJSONRequestBody = ModifySecurityIpsRequest
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// AddAINode Add AI nodes to an instance
+	// (POST /AddAINode)
+	AddAINode(w http.ResponseWriter, r *http.Request)
 	// CreateDBInstance Create a DB instance
 	// (POST /CreateDBInstance)
 	CreateDBInstance(w http.ResponseWriter, r *http.Request)
 	// CreateModelService Deploy a model of the catalogue on AI nodes
 	// (POST /CreateModelService)
 	CreateModelService(w http.ResponseWriter, r *http.Request)
+	// DeleteAINode Delete AI nodes that no model service uses
+	// (POST /DeleteAINode)
+	DeleteAINode(w http.ResponseWriter, r *http.Request)
+	// DeleteDBInstance Delete a DB instance with its AI nodes and IP arrays
+	// (POST /DeleteDBInstance)
+	DeleteDBInstance(w http.ResponseWriter, r *http.Request)
 	// DeleteModelService Delete a model service
 	// (POST /DeleteModelService)
 	DeleteModelService(w http.ResponseWriter, r *http.Request)
+	// DescribeDBInstanceAttribute Show one DB instance
+	// (POST /DescribeDBInstanceAttribute)
+	DescribeDBInstanceAttribute(w http.ResponseWriter, r *http.Request)
+	// DescribeDBInstanceIPArrayList List the IP arrays of an instance
+	// (POST /DescribeDBInstanceIPArrayList)
+	DescribeDBInstanceIPArrayList(w http.ResponseWriter, r *http.Request)
 	// DescribeDBInstances List DB instances
 	// (POST /DescribeDBInstances)
 	DescribeDBInstances(w http.ResponseWriter, r *http.Request)
 	// DescribeModelService Show one model service
 	// (POST /DescribeModelService)
 	DescribeModelService(w http.ResponseWriter, r *http.Request)
+	// DescribeRegions List the regions and zones
+	// (POST /DescribeRegions)
+	DescribeRegions(w http.ResponseWriter, r *http.Request)
 	// GetModelServiceLogs Show the end of an engine's log
 	// (POST /GetModelServiceLogs)
 	GetModelServiceLogs(w http.ResponseWriter, r *http.Request)
@@ -1254,9 +1710,15 @@ type ServerInterface interface {
 	// ListSupportModels List the models that can be served
 	// (POST /ListSupportModels)
 	ListSupportModels(w http.ResponseWriter, r *http.Request)
+	// ModifyDBInstanceResourceGroup Move a DB instance to another resource group
+	// (POST /ModifyDBInstanceResourceGroup)
+	ModifyDBInstanceResourceGroup(w http.ResponseWriter, r *http.Request)
 	// ModifyModelService Change a model service
 	// (POST /ModifyModelService)
 	ModifyModelService(w http.ResponseWriter, r *http.Request)
+	// ModifySecurityIps Change who may call model services
+	// (POST /ModifySecurityIps)
+	ModifySecurityIps(w http.ResponseWriter, r *http.Request)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -1267,6 +1729,20 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(http.Handler) http.Handler
+
+// AddAINode operation middleware
+func (siw *ServerInterfaceWrapper) AddAINode(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AddAINode(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
 
 // CreateDBInstance operation middleware
 func (siw *ServerInterfaceWrapper) CreateDBInstance(w http.ResponseWriter, r *http.Request) {
@@ -1296,11 +1772,67 @@ func (siw *ServerInterfaceWrapper) CreateModelService(w http.ResponseWriter, r *
 	handler.ServeHTTP(w, r)
 }
 
+// DeleteAINode operation middleware
+func (siw *ServerInterfaceWrapper) DeleteAINode(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteAINode(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteDBInstance operation middleware
+func (siw *ServerInterfaceWrapper) DeleteDBInstance(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteDBInstance(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // DeleteModelService operation middleware
 func (siw *ServerInterfaceWrapper) DeleteModelService(w http.ResponseWriter, r *http.Request) {
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.DeleteModelService(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DescribeDBInstanceAttribute operation middleware
+func (siw *ServerInterfaceWrapper) DescribeDBInstanceAttribute(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DescribeDBInstanceAttribute(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DescribeDBInstanceIPArrayList operation middleware
+func (siw *ServerInterfaceWrapper) DescribeDBInstanceIPArrayList(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DescribeDBInstanceIPArrayList(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1329,6 +1861,20 @@ func (siw *ServerInterfaceWrapper) DescribeModelService(w http.ResponseWriter, r
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.DescribeModelService(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DescribeRegions operation middleware
+func (siw *ServerInterfaceWrapper) DescribeRegions(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DescribeRegions(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1408,11 +1954,39 @@ func (siw *ServerInterfaceWrapper) ListSupportModels(w http.ResponseWriter, r *h
 	handler.ServeHTTP(w, r)
 }
 
+// ModifyDBInstanceResourceGroup operation middleware
+func (siw *ServerInterfaceWrapper) ModifyDBInstanceResourceGroup(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ModifyDBInstanceResourceGroup(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ModifyModelService operation middleware
 func (siw *ServerInterfaceWrapper) ModifyModelService(w http.ResponseWriter, r *http.Request) {
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ModifyModelService(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ModifySecurityIps operation middleware
+func (siw *ServerInterfaceWrapper) ModifySecurityIps(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ModifySecurityIps(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1551,10 +2125,57 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListModelServiceEvents", wrapper.ListModelServiceEvents)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/GetModelServiceLogs", wrapper.GetModelServiceLogs)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListAINodePools", wrapper.ListAINodePools)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/AddAINode", wrapper.AddAINode)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DeleteAINode", wrapper.DeleteAINode)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/CreateDBInstance", wrapper.CreateDBInstance)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeDBInstances", wrapper.DescribeDBInstances)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeDBInstanceAttribute", wrapper.DescribeDBInstanceAttribute)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DeleteDBInstance", wrapper.DeleteDBInstance)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ModifyDBInstanceResourceGroup", wrapper.ModifyDBInstanceResourceGroup)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeRegions", wrapper.DescribeRegions)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ModifySecurityIps", wrapper.ModifySecurityIps)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeDBInstanceIPArrayList", wrapper.DescribeDBInstanceIPArrayList)
 
 	return m
+}
+
+type AddAINodeRequestObject struct {
+	Body *AddAINodeJSONRequestBody
+}
+
+type AddAINodeResponseObject interface {
+	VisitAddAINodeResponse(w http.ResponseWriter) error
+}
+
+type AddAINode200JSONResponse AddAINodeResponse
+
+func (response AddAINode200JSONResponse) VisitAddAINodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AddAINodedefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response AddAINodedefaultJSONResponse) VisitAddAINodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type CreateDBInstanceRequestObject struct {
@@ -1635,6 +2256,84 @@ func (response CreateModelServicedefaultJSONResponse) VisitCreateModelServiceRes
 	return err
 }
 
+type DeleteAINodeRequestObject struct {
+	Body *DeleteAINodeJSONRequestBody
+}
+
+type DeleteAINodeResponseObject interface {
+	VisitDeleteAINodeResponse(w http.ResponseWriter) error
+}
+
+type DeleteAINode200JSONResponse DeleteAINodeResponse
+
+func (response DeleteAINode200JSONResponse) VisitDeleteAINodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteAINodedefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DeleteAINodedefaultJSONResponse) VisitDeleteAINodeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteDBInstanceRequestObject struct {
+	Body *DeleteDBInstanceJSONRequestBody
+}
+
+type DeleteDBInstanceResponseObject interface {
+	VisitDeleteDBInstanceResponse(w http.ResponseWriter) error
+}
+
+type DeleteDBInstance200JSONResponse DeleteDBInstanceResponse
+
+func (response DeleteDBInstance200JSONResponse) VisitDeleteDBInstanceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteDBInstancedefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DeleteDBInstancedefaultJSONResponse) VisitDeleteDBInstanceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteModelServiceRequestObject struct {
 	Body *DeleteModelServiceJSONRequestBody
 }
@@ -1663,6 +2362,84 @@ type DeleteModelServicedefaultJSONResponse struct {
 }
 
 func (response DeleteModelServicedefaultJSONResponse) VisitDeleteModelServiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeDBInstanceAttributeRequestObject struct {
+	Body *DescribeDBInstanceAttributeJSONRequestBody
+}
+
+type DescribeDBInstanceAttributeResponseObject interface {
+	VisitDescribeDBInstanceAttributeResponse(w http.ResponseWriter) error
+}
+
+type DescribeDBInstanceAttribute200JSONResponse DescribeDBInstanceAttributeResponse
+
+func (response DescribeDBInstanceAttribute200JSONResponse) VisitDescribeDBInstanceAttributeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeDBInstanceAttributedefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DescribeDBInstanceAttributedefaultJSONResponse) VisitDescribeDBInstanceAttributeResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeDBInstanceIPArrayListRequestObject struct {
+	Body *DescribeDBInstanceIPArrayListJSONRequestBody
+}
+
+type DescribeDBInstanceIPArrayListResponseObject interface {
+	VisitDescribeDBInstanceIPArrayListResponse(w http.ResponseWriter) error
+}
+
+type DescribeDBInstanceIPArrayList200JSONResponse DescribeDBInstanceIPArrayListResponse
+
+func (response DescribeDBInstanceIPArrayList200JSONResponse) VisitDescribeDBInstanceIPArrayListResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeDBInstanceIPArrayListdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DescribeDBInstanceIPArrayListdefaultJSONResponse) VisitDescribeDBInstanceIPArrayListResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -1741,6 +2518,45 @@ type DescribeModelServicedefaultJSONResponse struct {
 }
 
 func (response DescribeModelServicedefaultJSONResponse) VisitDescribeModelServiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeRegionsRequestObject struct {
+	Body *DescribeRegionsJSONRequestBody
+}
+
+type DescribeRegionsResponseObject interface {
+	VisitDescribeRegionsResponse(w http.ResponseWriter) error
+}
+
+type DescribeRegions200JSONResponse DescribeRegionsResponse
+
+func (response DescribeRegions200JSONResponse) VisitDescribeRegionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeRegionsdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DescribeRegionsdefaultJSONResponse) VisitDescribeRegionsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -1947,6 +2763,45 @@ func (response ListSupportModelsdefaultJSONResponse) VisitListSupportModelsRespo
 	return err
 }
 
+type ModifyDBInstanceResourceGroupRequestObject struct {
+	Body *ModifyDBInstanceResourceGroupJSONRequestBody
+}
+
+type ModifyDBInstanceResourceGroupResponseObject interface {
+	VisitModifyDBInstanceResourceGroupResponse(w http.ResponseWriter) error
+}
+
+type ModifyDBInstanceResourceGroup200JSONResponse ModifyDBInstanceResourceGroupResponse
+
+func (response ModifyDBInstanceResourceGroup200JSONResponse) VisitModifyDBInstanceResourceGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ModifyDBInstanceResourceGroupdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ModifyDBInstanceResourceGroupdefaultJSONResponse) VisitModifyDBInstanceResourceGroupResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ModifyModelServiceRequestObject struct {
 	Body *ModifyModelServiceJSONRequestBody
 }
@@ -1986,23 +2841,80 @@ func (response ModifyModelServicedefaultJSONResponse) VisitModifyModelServiceRes
 	return err
 }
 
+type ModifySecurityIpsRequestObject struct {
+	Body *ModifySecurityIpsJSONRequestBody
+}
+
+type ModifySecurityIpsResponseObject interface {
+	VisitModifySecurityIpsResponse(w http.ResponseWriter) error
+}
+
+type ModifySecurityIps200JSONResponse ModifySecurityIpsResponse
+
+func (response ModifySecurityIps200JSONResponse) VisitModifySecurityIpsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ModifySecurityIpsdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ModifySecurityIpsdefaultJSONResponse) VisitModifySecurityIpsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// AddAINode Add AI nodes to an instance
+	// (POST /AddAINode)
+	AddAINode(ctx context.Context, request AddAINodeRequestObject) (AddAINodeResponseObject, error)
 	// CreateDBInstance Create a DB instance
 	// (POST /CreateDBInstance)
 	CreateDBInstance(ctx context.Context, request CreateDBInstanceRequestObject) (CreateDBInstanceResponseObject, error)
 	// CreateModelService Deploy a model of the catalogue on AI nodes
 	// (POST /CreateModelService)
 	CreateModelService(ctx context.Context, request CreateModelServiceRequestObject) (CreateModelServiceResponseObject, error)
+	// DeleteAINode Delete AI nodes that no model service uses
+	// (POST /DeleteAINode)
+	DeleteAINode(ctx context.Context, request DeleteAINodeRequestObject) (DeleteAINodeResponseObject, error)
+	// DeleteDBInstance Delete a DB instance with its AI nodes and IP arrays
+	// (POST /DeleteDBInstance)
+	DeleteDBInstance(ctx context.Context, request DeleteDBInstanceRequestObject) (DeleteDBInstanceResponseObject, error)
 	// DeleteModelService Delete a model service
 	// (POST /DeleteModelService)
 	DeleteModelService(ctx context.Context, request DeleteModelServiceRequestObject) (DeleteModelServiceResponseObject, error)
+	// DescribeDBInstanceAttribute Show one DB instance
+	// (POST /DescribeDBInstanceAttribute)
+	DescribeDBInstanceAttribute(ctx context.Context, request DescribeDBInstanceAttributeRequestObject) (DescribeDBInstanceAttributeResponseObject, error)
+	// DescribeDBInstanceIPArrayList List the IP arrays of an instance
+	// (POST /DescribeDBInstanceIPArrayList)
+	DescribeDBInstanceIPArrayList(ctx context.Context, request DescribeDBInstanceIPArrayListRequestObject) (DescribeDBInstanceIPArrayListResponseObject, error)
 	// DescribeDBInstances List DB instances
 	// (POST /DescribeDBInstances)
 	DescribeDBInstances(ctx context.Context, request DescribeDBInstancesRequestObject) (DescribeDBInstancesResponseObject, error)
 	// DescribeModelService Show one model service
 	// (POST /DescribeModelService)
 	DescribeModelService(ctx context.Context, request DescribeModelServiceRequestObject) (DescribeModelServiceResponseObject, error)
+	// DescribeRegions List the regions and zones
+	// (POST /DescribeRegions)
+	DescribeRegions(ctx context.Context, request DescribeRegionsRequestObject) (DescribeRegionsResponseObject, error)
 	// GetModelServiceLogs Show the end of an engine's log
 	// (POST /GetModelServiceLogs)
 	GetModelServiceLogs(ctx context.Context, request GetModelServiceLogsRequestObject) (GetModelServiceLogsResponseObject, error)
@@ -2018,9 +2930,15 @@ type StrictServerInterface interface {
 	// ListSupportModels List the models that can be served
 	// (POST /ListSupportModels)
 	ListSupportModels(ctx context.Context, request ListSupportModelsRequestObject) (ListSupportModelsResponseObject, error)
+	// ModifyDBInstanceResourceGroup Move a DB instance to another resource group
+	// (POST /ModifyDBInstanceResourceGroup)
+	ModifyDBInstanceResourceGroup(ctx context.Context, request ModifyDBInstanceResourceGroupRequestObject) (ModifyDBInstanceResourceGroupResponseObject, error)
 	// ModifyModelService Change a model service
 	// (POST /ModifyModelService)
 	ModifyModelService(ctx context.Context, request ModifyModelServiceRequestObject) (ModifyModelServiceResponseObject, error)
+	// ModifySecurityIps Change who may call model services
+	// (POST /ModifySecurityIps)
+	ModifySecurityIps(ctx context.Context, request ModifySecurityIpsRequestObject) (ModifySecurityIpsResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -2060,6 +2978,37 @@ type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
 	options     StrictHTTPServerOptions
+}
+
+// AddAINode operation middleware
+func (sh *strictHandler) AddAINode(w http.ResponseWriter, r *http.Request) {
+	var request AddAINodeRequestObject
+
+	var body AddAINodeJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AddAINode(ctx, request.(AddAINodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AddAINode")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AddAINodeResponseObject); ok {
+		if err := validResponse.VisitAddAINodeResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
 }
 
 // CreateDBInstance operation middleware
@@ -2124,6 +3073,68 @@ func (sh *strictHandler) CreateModelService(w http.ResponseWriter, r *http.Reque
 	}
 }
 
+// DeleteAINode operation middleware
+func (sh *strictHandler) DeleteAINode(w http.ResponseWriter, r *http.Request) {
+	var request DeleteAINodeRequestObject
+
+	var body DeleteAINodeJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteAINode(ctx, request.(DeleteAINodeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteAINode")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteAINodeResponseObject); ok {
+		if err := validResponse.VisitDeleteAINodeResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteDBInstance operation middleware
+func (sh *strictHandler) DeleteDBInstance(w http.ResponseWriter, r *http.Request) {
+	var request DeleteDBInstanceRequestObject
+
+	var body DeleteDBInstanceJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteDBInstance(ctx, request.(DeleteDBInstanceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteDBInstance")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteDBInstanceResponseObject); ok {
+		if err := validResponse.VisitDeleteDBInstanceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // DeleteModelService operation middleware
 func (sh *strictHandler) DeleteModelService(w http.ResponseWriter, r *http.Request) {
 	var request DeleteModelServiceRequestObject
@@ -2148,6 +3159,68 @@ func (sh *strictHandler) DeleteModelService(w http.ResponseWriter, r *http.Reque
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(DeleteModelServiceResponseObject); ok {
 		if err := validResponse.VisitDeleteModelServiceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DescribeDBInstanceAttribute operation middleware
+func (sh *strictHandler) DescribeDBInstanceAttribute(w http.ResponseWriter, r *http.Request) {
+	var request DescribeDBInstanceAttributeRequestObject
+
+	var body DescribeDBInstanceAttributeJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DescribeDBInstanceAttribute(ctx, request.(DescribeDBInstanceAttributeRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DescribeDBInstanceAttribute")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DescribeDBInstanceAttributeResponseObject); ok {
+		if err := validResponse.VisitDescribeDBInstanceAttributeResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DescribeDBInstanceIPArrayList operation middleware
+func (sh *strictHandler) DescribeDBInstanceIPArrayList(w http.ResponseWriter, r *http.Request) {
+	var request DescribeDBInstanceIPArrayListRequestObject
+
+	var body DescribeDBInstanceIPArrayListJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DescribeDBInstanceIPArrayList(ctx, request.(DescribeDBInstanceIPArrayListRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DescribeDBInstanceIPArrayList")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DescribeDBInstanceIPArrayListResponseObject); ok {
+		if err := validResponse.VisitDescribeDBInstanceIPArrayListResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -2210,6 +3283,37 @@ func (sh *strictHandler) DescribeModelService(w http.ResponseWriter, r *http.Req
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(DescribeModelServiceResponseObject); ok {
 		if err := validResponse.VisitDescribeModelServiceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DescribeRegions operation middleware
+func (sh *strictHandler) DescribeRegions(w http.ResponseWriter, r *http.Request) {
+	var request DescribeRegionsRequestObject
+
+	var body DescribeRegionsJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DescribeRegions(ctx, request.(DescribeRegionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DescribeRegions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DescribeRegionsResponseObject); ok {
+		if err := validResponse.VisitDescribeRegionsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -2372,6 +3476,37 @@ func (sh *strictHandler) ListSupportModels(w http.ResponseWriter, r *http.Reques
 	}
 }
 
+// ModifyDBInstanceResourceGroup operation middleware
+func (sh *strictHandler) ModifyDBInstanceResourceGroup(w http.ResponseWriter, r *http.Request) {
+	var request ModifyDBInstanceResourceGroupRequestObject
+
+	var body ModifyDBInstanceResourceGroupJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ModifyDBInstanceResourceGroup(ctx, request.(ModifyDBInstanceResourceGroupRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ModifyDBInstanceResourceGroup")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ModifyDBInstanceResourceGroupResponseObject); ok {
+		if err := validResponse.VisitModifyDBInstanceResourceGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ModifyModelService operation middleware
 func (sh *strictHandler) ModifyModelService(w http.ResponseWriter, r *http.Request) {
 	var request ModifyModelServiceRequestObject
@@ -2396,6 +3531,37 @@ func (sh *strictHandler) ModifyModelService(w http.ResponseWriter, r *http.Reque
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ModifyModelServiceResponseObject); ok {
 		if err := validResponse.VisitModifyModelServiceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ModifySecurityIps operation middleware
+func (sh *strictHandler) ModifySecurityIps(w http.ResponseWriter, r *http.Request) {
+	var request ModifySecurityIpsRequestObject
+
+	var body ModifySecurityIpsJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ModifySecurityIps(ctx, request.(ModifySecurityIpsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ModifySecurityIps")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ModifySecurityIpsResponseObject); ok {
+		if err := validResponse.VisitModifySecurityIpsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -8,22 +8,27 @@ import (
 
 // newBody returns the body of an answer, which gives the connection back at its end.
 func newBody(u *use, response *http.Response) io.ReadCloser {
+	b := &body{use: u, request: response.Request}
 	switch {
 	case bodiless(response) || response.ContentLength == 0:
 		u.finish()
 		return http.NoBody
 	case response.ContentLength > 0:
-		return &body{use: u, of: &fixed{u.read, response.ContentLength}, request: response.Request}
+		b.fixed = fixed{u.read, response.ContentLength}
+		b.of = &b.fixed
 	case len(response.TransferEncoding) > 0:
-		return &body{use: u, of: &chunks{from: u.read}, request: response.Request}
+		b.of = &chunks{from: u.read}
+	default:
+		b.of = u.read
 	}
-	return &body{use: u, of: u.read, request: response.Request}
+	return b
 }
 
 // body is a body on a connection. Read and Close may be called at the same time.
 type body struct {
 	use     *use
 	of      io.Reader // ends with io.EOF where the answer ends
+	fixed   fixed     // of, where the length was announced
 	request *http.Request
 	over    atomic.Bool // the connection is not used any more
 	err     error       // what Read returned at last

@@ -42,13 +42,13 @@ func New(config Config) *Client {
 // has no body, or a GetBody. That is all that is repeated.
 func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := check(r); err != nil {
-		closeBody(r)
+		closeBody(r.Body)
 		return nil, fmt.Errorf("the request cannot be sent: %w", err)
 	}
 	for {
 		cn, reused, err := c.connection(r.Context())
 		if err != nil {
-			closeBody(r)
+			closeBody(r.Body)
 			return nil, err
 		}
 		response, err := cn.roundTrip(r)
@@ -111,9 +111,9 @@ func (c *Client) connection(ctx context.Context) (cn *conn, reused bool, err err
 // CloseIdle closes the connections that no request uses.
 func (c *Client) CloseIdle() { c.idle.close() }
 
-func closeBody(r *http.Request) {
-	if r.Body != nil {
-		_ = r.Body.Close()
+func closeBody(body io.Closer) {
+	if body != nil {
+		_ = body.Close()
 	}
 }
 

@@ -58,7 +58,7 @@ func (cn *conn) usable(idleTimeout time.Duration) bool {
 func (cn *conn) roundTrip(r *http.Request) (*http.Response, error) {
 	// The end of the context ends the connection, which wakes whoever waits for it. No goroutine waits for that.
 	u := &use{conn: cn, stop: context.AfterFunc(r.Context(), func() { _ = cn.Close() })}
-	u.sending = send(cn, r)
+	u.sending.send(cn, r)
 	response, err := u.readHead(r)
 	if err != nil {
 		u.abandon()
@@ -73,7 +73,7 @@ func (cn *conn) roundTrip(r *http.Request) (*http.Response, error) {
 type use struct {
 	*conn
 	stop     func() bool // ends the watch over the context; false: that has ended, and the connection with it
-	sending  *sending
+	sending  sending
 	reusable bool
 }
 

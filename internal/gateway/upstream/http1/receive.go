@@ -65,7 +65,7 @@ func parseStatus(line []byte) (*http.Response, error) {
 		return nil, broken("the status in its first line is not of three digits")
 	}
 	response.StatusCode = int(code[0]-'0')*100 + int(code[1]-'0')*10 + int(code[2]-'0')
-	response.Status = string(rest)
+	response.Status = text(rest)
 	return response, nil
 }
 
@@ -80,7 +80,7 @@ func digits(text []byte) bool {
 
 // readHeader reads headers, or trailers, and the empty line.
 func readHeader(from *bufio.Reader, left *int) (http.Header, error) {
-	header := make(http.Header, 8)
+	header, values := make(http.Header, 8), make([]string, 0, 8)
 	for {
 		line, err := readLine(from, left)
 		if err != nil {
@@ -98,7 +98,12 @@ func readHeader(from *bufio.Reader, left *int) (http.Header, error) {
 			return nil, broken("the header %s has a control character", name)
 		}
 		key := canonical(name)
-		header[key] = append(header[key], string(value))
+		values = append(values, text(value))
+		if before := header[key]; before != nil {
+			header[key] = append(before, values[len(values)-1])
+		} else {
+			header[key] = values[len(values)-1 : len(values) : len(values)]
+		}
 	}
 }
 
@@ -153,6 +158,25 @@ func canonical(name []byte) string {
 		return known
 	}
 	return textproto.CanonicalMIMEHeaderKey(string(name))
+}
+
+// texts are what heads usually say.
+var texts = func() map[string]string {
+	found := map[string]string{}
+	for _, usual := range []string{
+		"200 OK", "application/json", "application/json; charset=utf-8", "text/event-stream", "text/event-stream; charset=utf-8",
+		"chunked", "close", "keep-alive", "no-cache", "uvicorn",
+	} {
+		found[usual] = usual
+	}
+	return found
+}()
+
+func text(of []byte) string {
+	if known, ok := texts[string(of)]; ok {
+		return known
+	}
+	return string(of)
 }
 
 func token(name []byte) bool {

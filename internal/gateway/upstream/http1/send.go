@@ -10,15 +10,11 @@ import (
 	"sync"
 
 	"golang.org/x/net/http/httpguts"
+	"golang.org/x/sys/unix"
 )
 
-const (
-	// atOnce is how much of a body is sent before anything is read. More might fill the buffers of a server that has
-	// stopped reading to answer, and both would wait for ever: a goroutine sends it.
-	atOnce = 64 << 10
-	// copyBuffer is the size of the pieces that an upload is sent in.
-	copyBuffer = 32 << 10
-)
+// copyBuffer is the size of the pieces that an upload is sent in.
+const copyBuffer = 32 << 10
 
 // sending is how far the sending of one request is.
 type sending struct {
@@ -67,55 +63,79 @@ type message struct {
 
 var messages = sync.Pool{New: func() any { return new(message) }}
 
-// send sends a request: head and body in one system call where the body is bytes, and not large.
-func send(cn *conn, r *http.Request) *sending {
-	m := messages.Get().(*message)
+// send sends a request: head and body in one system call where the body is bytes and the system takes all of it. What it
+// does not take might fill the buffers of a server that has stopped reading to answer, and both would wait for ever: a
+// goroutine sends that.
+func (s *sending) send(cn *conn, r *http.Request) {
+	m, body := messages.Get().(*message), r.Body
 	whole, known := bytesOf(r)
 	m.head = appendHead(m.head[:0], r, whole, known)
 	m.parts = append(append(m.parts[:0], m.head), whole...)
-	switch {
-	case known && lengthOf(whole) <= atOnce:
-		err := m.write(cn)
-		closeBody(r)
-		return &sending{err: err}
-	case known:
-		return cn.inBackground(func(s *sending) {
-			s.err = m.write(cn)
-			closeBody(r)
-		})
+	m.left = m.parts
+	if known && m.writeNow(cn) {
+		m.release()
+		closeBody(body)
+		return
 	}
-	return cn.inBackground(func(s *sending) {
-		if s.err = m.write(cn); s.err == nil {
-			s.body, s.err = upload(cn, r)
+	length := r.ContentLength
+	s.inBackground(cn, func() {
+		if _, s.err = m.left.WriteTo(cn.Conn); s.err == nil && !known {
+			s.body, s.err = upload(cn, body, length)
 		}
-		closeBody(r)
+		m.release()
+		closeBody(body)
 	})
 }
 
 // inBackground sends on in a goroutine. Half a request is no request: then whoever waits for the answer is woken.
-func (cn *conn) inBackground(do func(*sending)) *sending {
-	s := &sending{done: make(chan struct{})}
+func (s *sending) inBackground(cn *conn, do func()) {
+	s.done = make(chan struct{})
 	go func() {
-		do(s)
+		do()
 		half := s.body != nil
 		close(s.done)
 		if half {
 			_ = cn.Close()
 		}
 	}()
-	return s
 }
 
-// write sends the message and gives its memory back.
-func (m *message) write(cn *conn) error {
-	m.left = m.parts
-	_, err := m.left.WriteTo(cn.Conn)
+// writeNow sends what the system takes without waiting and reports whether that is all. Errors are left for who goes on.
+func (m *message) writeNow(cn *conn) bool {
+	if cn.raw == nil {
+		return false
+	}
+	_ = cn.raw.Write(func(fd uintptr) bool {
+		for len(m.left) > 0 {
+			n, err := unix.Writev(int(fd), m.left)
+			if err != nil && err != unix.EINTR {
+				break
+			}
+			m.sent(n)
+		}
+		return true
+	})
+	return len(m.left) == 0
+}
+
+// sent takes what was sent off what is left.
+func (m *message) sent(n int) {
+	for len(m.left) > 0 && n >= len(m.left[0]) {
+		n -= len(m.left[0])
+		m.left = m.left[1:]
+	}
+	if n > 0 {
+		m.left[0] = m.left[0][n:]
+	}
+}
+
+// release gives the memory back.
+func (m *message) release() {
 	clear(m.parts) // they are the caller's
 	m.left = nil
 	if cap(m.head) <= copyBuffer {
 		messages.Put(m)
 	}
-	return err
 }
 
 // bytesOf returns the body of a request if it is there as bytes.
@@ -130,12 +150,12 @@ func bytesOf(r *http.Request) (parts [][]byte, known bool) {
 }
 
 // upload sends a body as it comes: of the length that was announced, or in chunks.
-func upload(cn *conn, r *http.Request) (reading, writing error) {
+func upload(cn *conn, body io.Reader, length int64) (reading, writing error) {
 	buffer := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buffer)
-	left := r.ContentLength
+	left := length
 	for {
-		n, err := r.Body.Read(buffer[:])
+		n, err := body.Read(buffer[:])
 		if left >= 0 {
 			if int64(n) > left {
 				return errLongBody, nil
@@ -143,14 +163,14 @@ func upload(cn *conn, r *http.Request) (reading, writing error) {
 			left -= int64(n)
 		}
 		if n > 0 {
-			if writing := writePiece(cn, buffer[:n], r.ContentLength < 0); writing != nil {
+			if writing := writePiece(cn, buffer[:n], length < 0); writing != nil {
 				return nil, writing
 			}
 		}
 		switch {
 		case err == io.EOF && left > 0:
 			return io.ErrUnexpectedEOF, nil
-		case err == io.EOF && r.ContentLength < 0:
+		case err == io.EOF && length < 0:
 			_, err := io.WriteString(cn, "0\r\n\r\n")
 			return nil, err
 		case err == io.EOF:
