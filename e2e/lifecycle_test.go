@@ -232,6 +232,34 @@ func TestNoStreamIsCutWhileAServiceChanges(t *testing.T) {
 	require.NotEmpty(t, events["Events"])
 }
 
+func TestAChangeGoesOnWhenItsWorkerIsKilledAndCutsNothing(t *testing.T) {
+	t.Parallel()
+	s := newShed(t, pgtest.New(t))
+	s.vllm += " --sim-inter-token-latency=20ms --sim-startup-delay=500ms"
+	api, worker := s.controlPlane("api"), s.controlPlane("worker")
+	s.startGateway()
+	c := newDarabonba(t, api.addr, rootKey)
+	ids, described := served(t, c, 3)
+	clients := &streamers{}
+	clients.start(t.Context(), 10, described.text("PrivateConnectUrl"), described.text("ApiKey"))
+	params := maps.Clone(ids)
+	params["ModelParams"] = `{"max-model-len": 4096}`
+	_, err := c.call("ModifyModelService", params)
+	require.NoError(t, err)
+	for range 5 {
+		time.Sleep(700 * time.Millisecond) // at another moment of the change each time
+		worker.kill()
+		worker = s.controlPlane("worker")
+	}
+	waitChanged(t, c, ids, 60*time.Second)
+	_, failed := clients.finish()
+	require.Empty(t, failed)
+	s.expectEngines(20*time.Second, 3)
+	_, err = c.call("DeleteModelService", ids)
+	require.NoError(t, err)
+	s.expectEngines(30*time.Second, 0)
+}
+
 // quoted are the items of a JSON array.
 func quoted(names []string) []string {
 	all := make([]string, len(names))

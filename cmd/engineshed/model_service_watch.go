@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -178,11 +179,10 @@ func (c *client) watch(ctx context.Context, out io.Writer, instance, id string) 
 		}
 		if len(news) > 0 {
 			last, _ = strconv.ParseInt(news[len(news)-1].EventId, 10, 64)
-			if news[len(news)-1].Message == "The service is gone." {
-				return nil
-			}
 		}
-		if !pause(ctx) {
+		_, err = c.DescribeModelService(ctx, gpdb.DescribeModelServiceRequest{DBInstanceId: instance, ModelServiceId: id})
+		gone, _ := errors.AsType[*sdk.Error](err)
+		if gone != nil && gone.Code == "InvalidModelServiceId.NotFound" && len(news) == 0 || !pause(ctx) {
 			return nil
 		}
 	}

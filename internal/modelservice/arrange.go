@@ -109,6 +109,7 @@ func stuck(replicas []member, free []place) bool {
 type arrangement struct {
 	want         int
 	mayInterrupt bool
+	leaving      bool // some of its nodes are to be given back
 	replicas     []member
 	free         []place
 }
@@ -117,8 +118,10 @@ type arrangement struct {
 func readArrangement(ctx context.Context, tx pgx.Tx, serviceID string, lostAfter time.Duration) (a arrangement, err error) {
 	batch := &pgx.Batch{}
 	batch.Queue(`
-		SELECT CASE WHEN status = 'deleting' THEN 0 ELSE replicas END, allow_interruption FROM model_service WHERE id = $1`, serviceID).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&a.want, &a.mayInterrupt)
+		SELECT CASE WHEN status = 'deleting' THEN 0 ELSE replicas END, allow_interruption,
+			EXISTS (SELECT FROM ai_node n WHERE n.model_service_id = s.id AND n.leaving)
+		FROM model_service s WHERE id = $1`, serviceID).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&a.want, &a.mayInterrupt, &a.leaving)
 	})
 	batch.Queue(`
 		SELECT r.id, r.ordinal, r.node_name, r.status, r.model_params = s.model_params AND NOT n.leaving,
@@ -169,12 +172,22 @@ func (s *Services) rearrange(ctx context.Context, tx pgx.Tx, serviceID string) (
 	if err := s.add(ctx, tx, serviceID, a.replicas, m.add); err != nil {
 		return false, err
 	}
+	if a.leaving {
+		if err := giveBack(ctx, tx, serviceID); err != nil {
+			return false, err
+		}
+	}
+	return len(m.take) > 0 || slices.ContainsFunc(m.forget, func(m member) bool { return serves(m.status) }), nil
+}
+
+// giveBack frees the nodes that leave the service and that no replica is on any more.
+func giveBack(ctx context.Context, tx pgx.Tx, serviceID string) error {
 	if _, err := tx.Exec(ctx, `
 		UPDATE ai_node n SET model_service_id = NULL, leaving = false, updated_at = now()
 		WHERE n.model_service_id = $1 AND n.leaving AND NOT EXISTS (SELECT FROM replica r WHERE r.node_name = n.name)`, serviceID); err != nil {
-		return false, fmt.Errorf("give back AI nodes of %s: %w", serviceID, err)
+		return fmt.Errorf("give back AI nodes of %s: %w", serviceID, err)
 	}
-	return len(m.take) > 0 || slices.ContainsFunc(m.forget, func(m member) bool { return serves(m.status) }), nil
+	return nil
 }
 
 // record tells of the moves.

@@ -71,7 +71,7 @@ func (p *pulse) heard(load vllm.Load) {
 func (p *pulse) wasTried(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.tried, p.refusal = err == nil, ""
+	p.tried, p.refusal, p.silentFor = err == nil, "", 0
 	if err != nil {
 		p.refusal = fmt.Sprintf("it answers /health and not a request: %.300s", err)
 	}

@@ -33,7 +33,14 @@ func (s *scripted) Load(ctx context.Context, _ string) (vllm.Load, error) {
 	return s.load()
 }
 
-func (s *scripted) Try(context.Context, string, string, secret.Secret) error { return s.tried }
+func (s *scripted) Try(ctx context.Context, _, _ string, _ secret.Secret) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(s.late):
+		return s.tried
+	}
+}
 
 // watchFor lets a watcher look at the engine for so long and returns every prognosis but its reasons' changes of time.
 func watchFor(t *testing.T, s *scripted, tried bool, d time.Duration) (seen []prognosis) {
@@ -119,7 +126,7 @@ func TestAnEngineIsTriedBeforeItIsBelieved(t *testing.T) {
 	require.False(t, seen[len(seen)-1].answered)
 	require.Contains(t, seen[len(seen)-1].reason, "401 Unauthorized")
 
-	answers := &scripted{load: func() (vllm.Load, error) { return vllm.Load{}, nil }}
-	seen = watchFor(t, answers, false, 5*time.Second)
-	require.True(t, seen[len(seen)-1].answered)
+	late := &scripted{late: 25 * time.Second, load: func() (vllm.Load, error) { return vllm.Load{}, nil }}
+	seen = watchFor(t, late, false, 28*time.Second)
+	require.Equal(t, []prognosis{{}, {answered: true}}, seen, "the time of the trial is not silence")
 }
