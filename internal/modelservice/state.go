@@ -138,10 +138,8 @@ func settle(current Status, t tally) (Status, string) {
 		return Degraded, fmt.Sprintf("%d of %d replicas answer: %s.", t.active, t.total, t.reason)
 	case t.restarts >= failedAtOnce || current == Failed:
 		return Failed, fmt.Sprintf("No replica answers: %s.", t.reason)
-	case current == Deploying && t.failed == 0:
-		return Deploying, ""
 	case current == Deploying:
-		return Deploying, fmt.Sprintf("No replica answers yet: %s.", t.reason)
+		return Deploying, "No replica answers yet" + because(t.reason)
 	}
 	return Degraded, fmt.Sprintf("No replica answers: %s.", t.reason)
 }

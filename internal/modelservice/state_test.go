@@ -102,7 +102,7 @@ func TestAServiceIsWhatItsReplicasAre(t *testing.T) {
 		reason  string
 	}{
 		"all answer":                   {Deploying, tally{total: 2, active: 2}, Active, ""},
-		"still deploying":              {Deploying, tally{total: 2}, Deploying, ""},
+		"still deploying":              {Deploying, tally{total: 2, reason: "replica 0 on ai-x is starting"}, Deploying, "No replica answers yet: replica 0 on ai-x is starting."},
 		"the first of two answers":     {Deploying, tally{total: 2, active: 1}, Deploying, "1 of 2 replicas answer."},
 		"one of two ended":             {Active, tally{total: 2, active: 1, failed: 1, restarts: 1, reason: "replica 1 on ai-x is failed: exited 1"}, Degraded, "1 of 2 replicas answer: replica 1 on ai-x is failed: exited 1."},
 		"the only one ended":           {Active, tally{total: 1, failed: 1, restarts: 1, reason: "r"}, Degraded, "No replica answers: r."},

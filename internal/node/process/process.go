@@ -271,6 +271,7 @@ func (d *Driver) end(f files, processes []process) error {
 	asked, ok := f.asked()
 	if !ok {
 		signalGroups(processes, syscall.SIGTERM)
+		signalGroups(processes, syscall.SIGCONT) // a stopped one could not do what it is asked for
 		return f.noteAsked(time.Now())
 	}
 	if waited := time.Since(asked); waited >= d.config.Grace || waited < 0 {

@@ -345,6 +345,14 @@ func TestEndOfAnEngineTellsStatusAndLog(t *testing.T) {
 	require.True(t, strings.HasSuffix(seen.Log, "xa [31mb"), seen.Log[len(seen.Log)-20:])
 }
 
+func TestAStoppedEngineEndsWithoutTheGracePeriod(t *testing.T) {
+	t.Parallel()
+	driver, spec := start(t, process.Config{Grace: time.Hour}, nil)
+	engine := await(t, driver, spec, node.Healthy)
+	require.NoError(t, syscall.Kill(engine.PID, syscall.SIGSTOP))
+	remove(t, driver, spec.ReplicaID)
+}
+
 func TestALogIsLegibleAndKeepsItsLength(t *testing.T) {
 	t.Parallel()
 	driver, spec := start(t, process.Config{Command: []string{"sh", "-c", `printf 'bad \377 byte \033[31m\000 gr\303\274n\n'`}}, nil)
