@@ -85,13 +85,14 @@ type call struct {
 	id         string
 	began      time.Time
 	span       *record.Span
-	asked      *config.API      // at whose place the request came, whether it may or not
-	consumer   *config.Consumer // who asks, where it is known
-	api        *config.API      // nil: a model service is called directly
-	route      *route.Route     // of api
-	ways       *config.Ways     // where a consumer's key may be
-	cfg        *config.Config   // of the whole call
-	canonical  string           // the path that was asked for
+	asked      *config.API         // at whose place the request came, whether it may or not
+	consumer   *config.Consumer    // who asks, where it is known
+	operator   *config.OperatorKey // whose key opens the service; nil: asked in another way
+	api        *config.API         // nil: a model service is called directly
+	route      *route.Route        // of api
+	ways       *config.Ways        // where a consumer's key may be
+	cfg        *config.Config      // of the whole call
+	canonical  string              // the path that was asked for
 	match      route.Match
 	protocol   string // of the route: the shape of errors
 	traffic    *config.Traffic
@@ -119,6 +120,8 @@ func (c *call) admit() *refusal {
 	switch {
 	case strings.HasPrefix(target, servicesPath):
 		return c.admitService(cfg)
+	case target == operatorPath, strings.HasPrefix(target, operatorPath+"/"):
+		return c.admitOperator(cfg)
 	case !ok:
 		return errMalformed
 	case route.Reserved(path) || !c.apis:
@@ -185,6 +188,9 @@ func (c *call) readBody(w http.ResponseWriter) (refused *refusal) {
 		return nil
 	}
 	c.taken = true
+	if c.operator != nil {
+		return c.readNamed(w)
+	}
 	if c.readsModel() {
 		return c.readWhole(w)
 	}

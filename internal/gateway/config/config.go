@@ -26,11 +26,16 @@ type Config struct {
 	domains   map[string]*Domain
 	bad       map[place]int64 // whose newest item could not be used, and its revision
 
+	operatorKeys map[string]*OperatorKey
+
 	// What requests are looked up in, made of the above.
 	table *route.Table
 	byKey map[[sha256.Size]byte]*consumerKey
 	ways  map[string]*Ways // by API
 	names route.Hosts[*Domain]
+
+	operators map[[sha256.Size]byte]*OperatorKey
+	opened    map[string]map[string][]*Service // by account and name
 }
 
 // place is where an item lies among all.
