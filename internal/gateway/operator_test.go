@@ -150,7 +150,9 @@ func TestOfSeveralServicesTheLeastBusyIsAsked(t *testing.T) {
 	r.serveOpened(&first, &second, &none)
 	answers := make(chan int, 2)
 	for range 2 {
-		go func() { answers <- do(t, r.operate(http.MethodPost, "/v1/chat/completions", `{"model":"demo"}`)).status }()
+		go func() {
+			answers <- do(t, r.operate(http.MethodPost, "/v1/chat/completions", `{"model":"demo"}`)).status
+		}()
 		name := <-began
 		if name == "one" {
 			require.EqualValues(t, 1, one.calls.Load(), "the second request goes to the other")

@@ -231,14 +231,28 @@ func FuzzFind(f *testing.F) {
 	const conditions = "api - /\n* Exact /x\n* Exact /x h:X-Kind=Prefix:gold\n* Exact /x h:X-Kind=Exact:gold q:a=Regex:[0-9]+\nPOST Exact /only h:X-Kind=Exact:gold\n"
 	equals := "api - /\n" + strings.Repeat("GET Regex /v1/.*\nGET,POST Regex /v1/.+\nGET Prefix /v1\nPOST,GET Prefix /v1/\n", 8)
 	for _, seed := range []struct{ config, host, method, path, query, kind string }{
-		{defaults, "a", "POST", "/v1/chat/completions", "", ""}, {defaults, "a", "GET", "/v1/files/f-1/content", "x=1", ""},
-		{defaults, "a", "GET", "/models/a%2Fb/", "", ""}, {defaults, "a", "PUT", "/userdata/a", "", ""}, {defaults, "a", "POST", "/userdata/a%2Fb/move/c", "", ""},
-		{hosts, "b.a.x.com", "GET", "/api/v2/x", "", ""}, {hosts, "b.a.x.com", "GET", "/other", "", ""}, {hosts, "empty.x.com", "GET", "/api", "", ""},
-		{hosts, "elsewhere", "GET", "/api", "", ""}, {hosts, "x.com", "GET", "/api", "", ""},
-		{cases, "a", "GET", "/b/FOLDED", "", ""}, {cases, "a", "GET", "/b/folded/", "", ""}, {cases, "a", "GET", "/b/re/B", "", ""},
-		{cases, "a", "GET", "/b/t/Any/eND", "", ""}, {cases, "a", "GET", "/b/models/special", "", ""}, {cases, "a", "GET", "/b/v1/files/batch", "", ""},
-		{cases, "a", "POST", "/b/tasks/", "", ""}, {conditions, "a", "GET", "/x", "a=12", "gold"}, {conditions, "a", "GET", "/x", "a=x", "golden"},
-		{conditions, "a", "POST", "/only", "", "tin"}, {equals, "a", "GET", "/v1/x", "", ""}, {equals, "a", "POST", "/v1", "", ""},
+		{defaults, "a", "POST", "/v1/chat/completions", "", ""},
+		{defaults, "a", "GET", "/v1/files/f-1/content", "x=1", ""},
+		{defaults, "a", "GET", "/models/a%2Fb/", "", ""},
+		{defaults, "a", "PUT", "/userdata/a", "", ""},
+		{defaults, "a", "POST", "/userdata/a%2Fb/move/c", "", ""},
+		{hosts, "b.a.x.com", "GET", "/api/v2/x", "", ""},
+		{hosts, "b.a.x.com", "GET", "/other", "", ""},
+		{hosts, "empty.x.com", "GET", "/api", "", ""},
+		{hosts, "elsewhere", "GET", "/api", "", ""},
+		{hosts, "x.com", "GET", "/api", "", ""},
+		{cases, "a", "GET", "/b/FOLDED", "", ""},
+		{cases, "a", "GET", "/b/folded/", "", ""},
+		{cases, "a", "GET", "/b/re/B", "", ""},
+		{cases, "a", "GET", "/b/t/Any/eND", "", ""},
+		{cases, "a", "GET", "/b/models/special", "", ""},
+		{cases, "a", "GET", "/b/v1/files/batch", "", ""},
+		{cases, "a", "POST", "/b/tasks/", "", ""},
+		{conditions, "a", "GET", "/x", "a=12", "gold"},
+		{conditions, "a", "GET", "/x", "a=x", "golden"},
+		{conditions, "a", "POST", "/only", "", "tin"},
+		{equals, "a", "GET", "/v1/x", "", ""},
+		{equals, "a", "POST", "/v1", "", ""},
 	} {
 		f.Add(seed.config, seed.host, seed.method, seed.path, seed.query, seed.kind)
 	}
