@@ -69,6 +69,10 @@ bench: ## measure what docs/performance.md promises and judge its floors; takes 
 bench-gate: ## the part of the benchmarks that every change must pass: work per CPU-second; takes half a minute
 	cd e2e && go test -run '^$$' -bench '^BenchmarkWork$$' -benchtime 1x .
 
+.PHONY: soak
+soak: ## hold 5,000 streams, send a million requests, offer ten times the peak; takes about five minutes (SOAK_TIME=3m)
+	go test -run '^$$' -bench '^BenchmarkSoak$$|^BenchmarkOverload$$' -benchtime 1x -timeout 30m ./internal/gateway
+
 .PHONY: chaos
 chaos: ## take the database away for a minute under load, and restart gateways in turn
 	cd e2e && ENGINESHED_OUTAGE=$${ENGINESHED_OUTAGE:-1m} go test -count 1 -v -timeout 20m -run 'TestDatabaseAway|TestDamagedSnapshot|TestRollingRestart' .

@@ -204,7 +204,7 @@ func (c *client) print(out io.Writer, api *apig.HttpApiApiInfo) error {
 		{"Scenario", api.ModelCategory},
 		{"Protocol", strings.Join(api.AiProtocols, ", ")},
 		{"Base path", api.BasePath},
-		{"Authentication", yesNo(api.EnableAuth)},
+		{"Authentication", authentication(api)},
 		{"Revision", strconv.FormatInt(api.DeployedRevision, 10)},
 	}
 	for _, e := range api.Environments {
@@ -248,11 +248,19 @@ func servingRows(api *apig.HttpApiApiInfo) [][]string {
 	return rows
 }
 
-func yesNo(b bool) string {
-	if b {
-		return "consumers only"
+func authentication(api *apig.HttpApiApiInfo) string {
+	if api.EnableAuth {
+		return "consumers only, by " + authType(api.AuthConfig)
 	}
 	return "none"
+}
+
+// authType is what the consumers of an API prove themselves with, API keys unless it says otherwise.
+func authType(config *apig.AuthConfig) string {
+	if config == nil || config.AuthType == nil || *config.AuthType == "" {
+		return "Apikey"
+	}
+	return *config.AuthType
 }
 
 func getModelAPI(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -55,6 +56,19 @@ func TestAModelAPIIsDebugged(t *testing.T) {
 	require.NoError(t, r.err, "the default environment answers for any host: %s", r.stdout)
 	r = i.verb("", nil, "model-api", "debug", "chat", "--param", "x", "hello")
 	require.Contains(t, r.stderr, "write name=value")
+
+	kind, on := "Jwt", true
+	found := inJSON[apig.HttpApiApiInfo](t, i.ok("model-api", "get", "chat", "-o", "json"))
+	require.NoError(t, i.client.UpdateHttpApi(t.Context(), found.HttpApiId, apig.UpdateHttpApiRequest{
+		BasePath: found.BasePath, EnableAuth: &on, AuthConfig: &apig.AuthConfig{AuthType: &kind},
+	}))
+	i.ok("model-api", "edit", "chat", "--auth=false")
+	i.ok("model-api", "edit", "chat", "--auth")
+	require.Regexp(t, `Authentication +consumers only, by Jwt`, i.ok("model-api", "get", "chat"), "consumers prove who they are as before")
+	i.await("gateways ask for tokens", func() bool {
+		r = i.verb("", nil, "model-api", "debug", "chat", "--consumer-id", consumer, "hello")
+		return r.err != nil && strings.Contains(r.stderr, "by Jwt")
+	})
 }
 
 func (i *installation) consumer(name string) string {

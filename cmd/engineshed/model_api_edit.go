@@ -104,7 +104,7 @@ func (c *client) editAPI(ctx context.Context, cmd *cobra.Command, id string, cha
 		request.RemoveBasePathOnForward = &remove
 	}
 	if change.auth != nil && *change.auth {
-		authType, authMode := "Apikey", "Custom"
+		authType, authMode := authType(api.AuthConfig), "Custom"
 		request.AuthConfig = &apig.AuthConfig{AuthType: &authType, AuthMode: &authMode}
 	}
 	if change.service != nil || change.model != nil || change.recording.some() || change.traffic.fallsBack() {

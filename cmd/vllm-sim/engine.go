@@ -10,21 +10,29 @@ type engine struct {
 	knobs
 	options
 	running chan struct{} // one slot per request that is being answered
+	reading chan struct{} // the slot of the request whose prompt is being computed
+	cache   *prefixCache
 	metrics *metrics
 	now     func() time.Time
 }
 
 func newEngine(k knobs, o options) *engine {
+	var cache *prefixCache
+	if o.prefixCaching {
+		cache = newPrefixCache(o.blockSize, o.blocks)
+	}
 	return &engine{
 		knobs: k, options: o,
 		running: make(chan struct{}, o.maxNumSeqs),
-		metrics: newMetrics(o.names[0]),
+		reading: make(chan struct{}, 1),
+		cache:   cache,
+		metrics: newMetrics(o.names[0], cache.usage),
 		now:     time.Now,
 	}
 }
 
 // generate hands the tokens of g to emit at the engine's pace. It ends early with the error of ctx or of emit.
-func (e *engine) generate(ctx context.Context, g generation, emit func(i int, token string) error) (err error) {
+func (e *engine) generate(ctx context.Context, g *generation, emit func(i int, token string) error) (err error) {
 	arrived := e.now()
 	produced := 0
 	defer func() { e.metrics.finished(g, produced, e.now().Sub(arrived), err) }()
@@ -33,6 +41,9 @@ func (e *engine) generate(ctx context.Context, g generation, emit func(i int, to
 	}
 	defer e.leave()
 	e.metrics.queued.Observe(e.now().Sub(arrived).Seconds())
+	if err := e.prefill(ctx, g); err != nil {
+		return err
+	}
 	for i := range g.length {
 		pause := e.interTokenLatency
 		if i == 0 {
@@ -54,6 +65,29 @@ func (e *engine) generate(ctx context.Context, g generation, emit func(i int, to
 			return err
 		}
 	}
+	if e.cache != nil {
+		e.cache.keep(g.whole())
+	}
+	return nil
+}
+
+// prefill computes what is not cached of the prompt, one prompt after the other: it takes all there is of a processor.
+func (e *engine) prefill(ctx context.Context, g *generation) error {
+	select {
+	case e.reading <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-e.reading }()
+	if e.cache != nil {
+		g.cachedTokens = e.cache.cached(g.prompt)
+		e.metrics.prefixQueries.Add(float64(len(g.prompt)))
+		e.metrics.prefixHits.Add(float64(g.cachedTokens))
+	}
+	if err := wait(ctx, time.Duration(g.promptTokens-g.cachedTokens)*e.prefillLatency/1000); err != nil {
+		return err
+	}
+	e.cache.keep(g.prompt)
 	return nil
 }
 

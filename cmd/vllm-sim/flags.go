@@ -133,6 +133,11 @@ type options struct {
 	keys        []string // what clients may present; empty: no key is asked for
 	maxModelLen int
 	maxNumSeqs  int
+
+	prefixCaching bool
+	blockSize     int  // tokens
+	blocks        int  // that the cache has room for
+	promptDetails bool // answers tell what was cached
 }
 
 // parseServe reads what follows `serve`.
@@ -151,10 +156,15 @@ func parseServe(args []string, getenv func(string) string) (options, error) {
 		keys:        values.all("api-key", getenv("VLLM_API_KEY")),
 		maxModelLen: values.size("max-model-len", 32768),
 		maxNumSeqs:  values.size("max-num-seqs", 256),
+
+		prefixCaching: values.last("enable-prefix-caching", "true") == "true",
+		blockSize:     values.size("block-size", 16),
+		blocks:        values.size("num-gpu-blocks-override", 16384),
+		promptDetails: values.last("enable-prompt-tokens-details", "false") == "true",
 	}
 	o.keys = slices.DeleteFunc(o.keys, func(key string) bool { return key == "" })
-	if o.maxModelLen < 1 || o.maxNumSeqs < 1 {
-		return options{}, errors.New("--max-model-len and --max-num-seqs must be positive")
+	if min(o.maxModelLen, o.maxNumSeqs, o.blocks) < 1 {
+		return options{}, errors.New("--max-model-len, --max-num-seqs and --num-gpu-blocks-override must be positive")
 	}
 	return o, nil
 }

@@ -27,10 +27,13 @@ knobs:
   --sim-startup-delay D         time until the port opens (default 0s)
   --sim-time-to-first-token D   time from a request to its first token (default 0s)
   --sim-inter-token-latency D   time between two tokens (default 0s)
+  --sim-prefill-latency D       time to compute 1,000 tokens of a prompt that are not cached, one prompt after the
+                                other; it comes before the time to the first token (default 0s)
   --sim-exit-after D            crash with status 1 this long after the start (default never)
 
 vLLM's flags that have an effect: --host (default 127.0.0.1), --port (8000), --served-model-name, --api-key,
---max-model-len, --max-num-seqs. The variable VLLM_API_KEY does what --api-key does.
+--max-model-len, --max-num-seqs, --enable-prefix-caching (on), --num-gpu-blocks-override (16384 blocks are kept),
+--block-size (16 tokens), --enable-prompt-tokens-details. The variable VLLM_API_KEY does what --api-key does.
 `
 
 // The statuses the program ends with; argparse, and so vLLM, uses 2 for a wrong command line.
@@ -52,6 +55,8 @@ func main() {
 // knobs are what a simulated engine can be told beyond vLLM's own flags.
 type knobs struct {
 	startupDelay, timeToFirstToken, interTokenLatency, exitAfter time.Duration
+
+	prefillLatency time.Duration // of 1,000 tokens
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
@@ -92,9 +97,10 @@ func parseKnobs(args []string) (knobs, []string, error) {
 	flags.DurationVar(&k.startupDelay, "sim-startup-delay", 0, "")
 	flags.DurationVar(&k.timeToFirstToken, "sim-time-to-first-token", 0, "")
 	flags.DurationVar(&k.interTokenLatency, "sim-inter-token-latency", 0, "")
+	flags.DurationVar(&k.prefillLatency, "sim-prefill-latency", 0, "")
 	flags.DurationVar(&k.exitAfter, "sim-exit-after", 0, "")
 	err := flags.Parse(args)
-	if min(k.startupDelay, k.timeToFirstToken, k.interTokenLatency, k.exitAfter) < 0 {
+	if min(k.startupDelay, k.timeToFirstToken, k.interTokenLatency, k.prefillLatency, k.exitAfter) < 0 {
 		err = errors.Join(err, errors.New("a duration must not be negative"))
 	}
 	return k, flags.Args(), err

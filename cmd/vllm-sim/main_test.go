@@ -180,12 +180,12 @@ func TestFlagsAreReadAsVLLMDoes(t *testing.T) {
 		env  func(string) string
 		want options
 	}{
-		{[]string{"m"}, noEnv, options{addr: "127.0.0.1:8000", names: []string{"m"}, root: "m", keys: []string{}, maxModelLen: 32768, maxNumSeqs: 256}},
-		{[]string{"m"}, keyFromEnv, options{addr: "127.0.0.1:8000", names: []string{"m"}, root: "m", keys: []string{"from-env"}, maxModelLen: 32768, maxNumSeqs: 256}},
+		{[]string{"m"}, noEnv, options{addr: "127.0.0.1:8000", names: []string{"m"}, root: "m", keys: []string{}, maxModelLen: 32768, maxNumSeqs: 256, prefixCaching: true, blockSize: 16, blocks: 16384}},
+		{[]string{"m"}, keyFromEnv, options{addr: "127.0.0.1:8000", names: []string{"m"}, root: "m", keys: []string{"from-env"}, maxModelLen: 32768, maxNumSeqs: 256, prefixCaching: true, blockSize: 16, blocks: 16384}},
 		{
-			[]string{"--served_model_name", "a", "b", "--max-model-len=4k", "--api-key", "k", "l", "--no-enable-prefix-caching", "-tp", "2", "--seed", "-1", "--host", "::1", "--trust_remote_code", "--middleware", "x", "--max_num_seqs=7", "m", "--port", "1"},
+			[]string{"--served_model_name", "a", "b", "--max-model-len=4k", "--api-key", "k", "l", "--no-enable-prefix-caching", "-tp", "2", "--seed", "-1", "--host", "::1", "--trust_remote_code", "--middleware", "x", "--max_num_seqs=7", "--num-gpu-blocks-override", "9", "--block-size=32", "--enable-prompt-tokens-details", "m", "--port", "1"},
 			keyFromEnv,
-			options{addr: "[::1]:1", names: []string{"a", "b"}, root: "m", keys: []string{"k", "l"}, maxModelLen: 4000, maxNumSeqs: 7},
+			options{addr: "[::1]:1", names: []string{"a", "b"}, root: "m", keys: []string{"k", "l"}, maxModelLen: 4000, maxNumSeqs: 7, blockSize: 32, blocks: 9, promptDetails: true},
 		},
 	} {
 		got, err := parseServe(c.args, c.env)

@@ -11,6 +11,7 @@ type metrics struct {
 	registry                               *prometheus.Registry
 	running, waiting                       prometheus.Gauge
 	prompt, generated                      prometheus.Counter
+	prefixQueries, prefixHits              prometheus.Counter
 	success                                *prometheus.CounterVec
 	queued, firstToken, interToken, whole  prometheus.Histogram
 	promptPerRequest, generationPerRequest prometheus.Histogram
@@ -21,7 +22,7 @@ var (
 	tokenBuckets   = []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000}
 )
 
-func newMetrics(modelName string) *metrics {
+func newMetrics(modelName string, cacheUsage func() float64) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	labels := prometheus.Labels{"model_name": modelName, "engine": "0"}
 	gauge := func(name, help string) prometheus.Gauge {
@@ -41,9 +42,13 @@ func newMetrics(modelName string) *metrics {
 	}
 	m.running = gauge("vllm:num_requests_running", "Number of requests in model execution batches.")
 	m.waiting = gauge("vllm:num_requests_waiting", "Number of requests waiting to be processed.")
-	gauge("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage. Always 0 here: nothing is cached.")
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "vllm:kv_cache_usage_perc", Help: "KV-cache usage. 1 means 100 percent usage.", ConstLabels: labels,
+	}, cacheUsage))
 	m.prompt = counter("vllm:prompt_tokens_total", "Number of prefill tokens processed.")
 	m.generated = counter("vllm:generation_tokens_total", "Number of generation tokens processed.")
+	m.prefixQueries = counter("vllm:prefix_cache_queries_total", "Prefix cache queries, in terms of number of queried tokens.")
+	m.prefixHits = counter("vllm:prefix_cache_hits_total", "Prefix cache hits, in terms of number of cached tokens.")
 	m.queued = histogram("vllm:request_queue_time_seconds", "Histogram of time spent in WAITING phase for request.", secondsBuckets)
 	m.firstToken = histogram("vllm:time_to_first_token_seconds", "Histogram of time to first token in seconds.", secondsBuckets)
 	m.interToken = histogram("vllm:inter_token_latency_seconds", "Histogram of inter-token latency in seconds.", secondsBuckets)
@@ -61,7 +66,7 @@ func newMetrics(modelName string) *metrics {
 }
 
 // finished counts a request that ended; like vLLM it counts an aborted one too, under its own reason.
-func (m *metrics) finished(g generation, produced int, took time.Duration, err error) {
+func (m *metrics) finished(g *generation, produced int, took time.Duration, err error) {
 	reason := g.finish
 	if err != nil {
 		reason = "abort"

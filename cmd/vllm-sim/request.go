@@ -98,7 +98,10 @@ func (p *onePrompt) UnmarshalJSON(data []byte) error {
 
 // generation is what a request asks the engine to produce.
 type generation struct {
+	prompt       []string // its tokens
+	continued    string   // what stands between the prompt and the answer where another turn repeats them
 	promptTokens int
+	cachedTokens int // of the prompt, which were not computed again; known when the first token is there
 	answer       []string
 	length       int    // how many tokens are produced
 	finish       string // why they end: stop or length
@@ -112,6 +115,18 @@ func (g generation) token(i int) string {
 	return filler[(i-len(g.answer))%len(filler)]
 }
 
+// whole is the prompt with its answer, as another turn repeats them. The last token of the prompt is another one when more
+// follows.
+func (g generation) whole() []string {
+	before := g.prompt[:max(0, len(g.prompt)-1)]
+	var rest strings.Builder
+	rest.WriteString(strings.Join(g.prompt[len(before):], "") + g.continued)
+	for i := range g.length {
+		rest.WriteString(g.token(i))
+	}
+	return slices.Concat(before, tokens(rest.String()))
+}
+
 // plan checks a request and works out what answers it. Its errors are sentences for the client.
 func (r *request) plan(chat bool, maxModelLen int) (generation, error) {
 	if err := r.check(chat); err != nil {
@@ -121,7 +136,11 @@ func (r *request) plan(chat bool, maxModelLen int) (generation, error) {
 	if chat {
 		prompt, last = r.conversation()
 	}
-	g := generation{promptTokens: max(1, len(tokens(prompt))), finish: "stop"}
+	g := generation{prompt: tokens(prompt), finish: "stop"}
+	g.promptTokens = max(1, len(g.prompt))
+	if chat {
+		g.continued = opening("assistant")
+	}
 	room := maxModelLen - g.promptTokens
 	limit := room
 	if asked := r.limit(); asked != nil {
@@ -176,10 +195,12 @@ func (r *request) check(chat bool) error {
 func (r *request) conversation() (prompt, last string) {
 	var all strings.Builder
 	for _, m := range r.Messages {
-		fmt.Fprintf(&all, "%s: %s\n", m.Role, m.Content)
+		fmt.Fprintf(&all, "%s%s\n", opening(m.Role), m.Content)
 		if m.Role == "user" {
 			last = string(m.Content)
 		}
 	}
 	return all.String(), last
 }
+
+func opening(role string) string { return role + ": " }

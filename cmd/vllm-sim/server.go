@@ -108,16 +108,16 @@ func (e *engine) complete(w http.ResponseWriter, r *http.Request, form form) {
 	}
 	answer := envelope{ID: form.prefix() + requestID(r), Created: e.now().Unix(), Model: e.names[0], Fingerprint: "vllm-sim"}
 	if request.Stream {
-		err = e.stream(w, r, answer, g, form, request.StreamOptions)
+		err = e.stream(w, r, answer, &g, form, request.StreamOptions)
 	} else {
-		err = e.answer(w, r, answer, g, form)
+		err = e.answer(w, r, answer, &g, form)
 	}
 	if err != nil {
 		panic(http.ErrAbortHandler) // a cut answer must not look like a whole one
 	}
 }
 
-func (e *engine) answer(w http.ResponseWriter, r *http.Request, answer envelope, g generation, form form) error {
+func (e *engine) answer(w http.ResponseWriter, r *http.Request, answer envelope, g *generation, form form) error {
 	var text strings.Builder
 	err := e.generate(r.Context(), g, func(_ int, token string) error {
 		text.WriteString(token)
@@ -127,13 +127,13 @@ func (e *engine) answer(w http.ResponseWriter, r *http.Request, answer envelope,
 		return err
 	}
 	answer.Object, answer.Choices = form.object(), []any{form.choice(text.String(), g.finish)}
-	answer.Usage = g.usage(g.length)
+	answer.Usage = e.usage(g, g.length)
 	writeJSON(w, http.StatusOK, answer)
 	return nil
 }
 
 // stream sends every token as soon as it is there.
-func (e *engine) stream(w http.ResponseWriter, r *http.Request, answer envelope, g generation, form form, o *streamOptions) error {
+func (e *engine) stream(w http.ResponseWriter, r *http.Request, answer envelope, g *generation, form form, o *streamOptions) error {
 	if o == nil {
 		o = &streamOptions{}
 	}
@@ -143,7 +143,7 @@ func (e *engine) stream(w http.ResponseWriter, r *http.Request, answer envelope,
 		chunk := answer
 		chunk.Choices = choices
 		if o.ContinuousUsageStats {
-			chunk.Usage = g.usage(produced)
+			chunk.Usage = e.usage(g, produced)
 		}
 		return events.send(chunk)
 	}
@@ -169,7 +169,7 @@ func (e *engine) stream(w http.ResponseWriter, r *http.Request, answer envelope,
 		err = errors.Join(opening(), send(0, form.delta("", g.finish)))
 	}
 	if err == nil && o.IncludeUsage {
-		answer.Choices, answer.Usage = []any{}, g.usage(g.length)
+		answer.Choices, answer.Usage = []any{}, e.usage(g, g.length)
 		err = events.send(answer)
 	}
 	if err == nil {

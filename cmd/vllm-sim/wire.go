@@ -18,13 +18,23 @@ type envelope struct {
 }
 
 type usageCounts struct {
-	PromptTokens     int `json:"prompt_tokens"`
-	TotalTokens      int `json:"total_tokens"`
-	CompletionTokens int `json:"completion_tokens"`
+	PromptTokens     int            `json:"prompt_tokens"`
+	TotalTokens      int            `json:"total_tokens"`
+	CompletionTokens int            `json:"completion_tokens"`
+	Details          *promptDetails `json:"prompt_tokens_details,omitempty"`
 }
 
-func (g generation) usage(produced int) *usageCounts {
-	return &usageCounts{PromptTokens: g.promptTokens, CompletionTokens: produced, TotalTokens: g.promptTokens + produced}
+type promptDetails struct {
+	CachedTokens int `json:"cached_tokens"`
+}
+
+// usage counts; as in vLLM, what was cached is told when the command line asks for it and there was something.
+func (e *engine) usage(g *generation, produced int) *usageCounts {
+	u := &usageCounts{PromptTokens: g.promptTokens, CompletionTokens: produced, TotalTokens: g.promptTokens + produced}
+	if e.promptDetails && g.cachedTokens > 0 {
+		u.Details = &promptDetails{g.cachedTokens}
+	}
+	return u
 }
 
 // form is how an answer is written on the wire.

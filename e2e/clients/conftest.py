@@ -1,5 +1,6 @@
 """What the tests share: one installation, what stands behind it, and the official clients of its control plane."""
 
+import gc
 import importlib.metadata
 import logging
 import pathlib
@@ -14,6 +15,7 @@ from alibabacloud_gpdb20160503.models import CreateModelServiceRequest, Describe
 
 import answers
 import control
+from faulty import Faulty
 from installation import Aimock, Installation, eventually, new_directory
 from publisher import UPSTREAM_KEY, Published, Publisher
 from recorder import Recorder
@@ -33,11 +35,22 @@ def pytest_report_header() -> str:
     return "clients: " + ", ".join(f"{name} {importlib.metadata.version(name)}" for name in CLIENTS)
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()  # the clients are large: to go through them would stop the services of this process for most of a second
+
+
 @pytest.fixture(scope="session")
 def recorder() -> Iterator[Recorder]:
     recorder = Recorder(answers.answer, answers.talk)
     yield recorder
     recorder.stop()
+
+
+@pytest.fixture(scope="session")
+def faulty() -> Iterator[Faulty]:
+    faulty = Faulty()
+    yield faulty
+    faulty.stop()
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +68,10 @@ def aimock(directory: pathlib.Path) -> Iterator[Aimock]:
 
 
 @pytest.fixture(scope="session")
-def installation(request: pytest.FixtureRequest, directory: pathlib.Path, recorder: Recorder, aimock: Aimock) -> Iterator[Installation]:
-    installation = Installation(directory, recorder.authority, aimock.authority)
+def installation(
+    request: pytest.FixtureRequest, directory: pathlib.Path, recorder: Recorder, faulty: Faulty, aimock: Aimock,
+) -> Iterator[Installation]:
+    installation = Installation(directory, recorder.authority, faulty.authority, faulty.refusing_authority, aimock.authority)
     yield installation
     installation.stop()
     if request.session.testsfailed:

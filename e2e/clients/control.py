@@ -9,7 +9,8 @@ from alibabacloud_apig20240327 import models as apig
 from alibabacloud_apig20240327.client import Client as ApigClient
 from alibabacloud_gpdb20160503.client import Client as GpdbClient
 from alibabacloud_tea_openapi.exceptions import ClientException
-from alibabacloud_tea_openapi.utils_models import Config
+from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
+from darabonba.runtime import RuntimeOptions
 
 from installation import REGION, Installation
 
@@ -58,6 +59,16 @@ class ModelServiceConfig(apig.CreateServiceRequestServiceConfigs):
 
     def to_map(self) -> dict[str, Any]:
         return {**super().to_map(), "modelServiceId": self.model_service_id}
+
+
+def create_http_api(client: ApigClient, request: apig.CreateHttpApiRequest, **extensions: Any) -> apig.CreateHttpApiResponse:
+    """Creates a Model API with members that the client's own type has none for, as the client would."""
+    params = Params(
+        action="CreateHttpApi", version="2024-03-27", protocol="HTTPS", pathname="/v1/http-apis", method="POST", auth_type="AK",
+        style="ROA", req_body_type="json", body_type="json",
+    )
+    body = {**request.to_map(), **extensions}
+    return apig.CreateHttpApiResponse().from_map(client.call_api(params, OpenApiRequest(body=body), RuntimeOptions()))
 
 
 def deploy_config(

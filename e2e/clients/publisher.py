@@ -9,7 +9,7 @@ import httpx
 from alibabacloud_apig20240327 import models as apig
 from alibabacloud_apig20240327.client import Client
 
-from control import ModelServiceConfig, deploy_config, ok
+from control import ModelServiceConfig, create_http_api, deploy_config, ok
 from installation import Installation, eventually
 from routes import DEFAULT_ROUTES, Route
 
@@ -81,15 +81,20 @@ class Publisher:
         self._services.append(service_id)
         return service_id
 
-    def publish(self, category: str, protocol: str, service_id: str, model: str | None = UPSTREAM_MODEL, **members: Any) -> Published:
-        """Publishes an API that only the consumer may call, and waits until the gateway serves it so."""
+    def publish(
+        self, category: str, protocol: str, service_id: str, model: str | None = UPSTREAM_MODEL, *, first_byte_timeout: int | None = None,
+        idle_timeout: int = 0, **members: Any,
+    ) -> Published:
+        """Publishes an API that only the consumer may call, and waits until the gateway serves it so. Times are in milliseconds,
+        the members those of its deployment."""
         name = self.new_name(category.lower())
         path = "/" + name
-        made = ok(self.client.create_http_api(apig.CreateHttpApiRequest(
+        made = ok(create_http_api(self.client, apig.CreateHttpApiRequest(
             name=name, type="LLM", model_category=category, ai_protocols=[protocol], base_path=path, remove_base_path_on_forward=True,
             protocols=["HTTP", "HTTPS"], enable_auth=True, auth_config=apig.AuthConfig(auth_type="Apikey", auth_mode="Custom"),
+            first_byte_timeout=first_byte_timeout,
             deploy_configs=[deploy_config(self.gateway_id, self.environment_id, service_id, model=model, **members)],
-        )))
+        ), trafficConfig={"idleTimeout": idle_timeout}))
         self._apis.append(made.http_api_id)
         self.authorize(made.http_api_id, consumer_id=self.consumer.consumer_id)
         api = Published(made.http_api_id, self.installation.gateway + path, path)

@@ -23,6 +23,10 @@ var (
 	// ErrKeyTaken does not say whose the key is: it would tell a guesser that the guess is right.
 	ErrKeyTaken = fault.New(fault.Conflict, "Conflict.ApiKeyUnavailable",
 		"One of the keys cannot be used. Choose another, or let the system generate it.")
+	ErrClaimTaken = fault.New(fault.Conflict, "Conflict.JwtClaimDuplicate",
+		"Another consumer of the account is known by this claim and value already.")
+	ErrAccessKeyTaken = fault.New(fault.Conflict, "Conflict.AccessKeyDuplicate",
+		"Another consumer of the account has the access key already.")
 	ErrGroupNotFound = fault.New(fault.NotFound, "NotFound.ConsumerGroupNotFound",
 		"The consumer group does not exist. Call ListConsumerGroups for the ids of this account.")
 	ErrGroupNameTaken = fault.New(fault.Conflict, "Conflict.ConsumerGroupNameDuplicate",
@@ -57,21 +61,57 @@ const (
 	Custom = "Custom"
 )
 
-// Consumer is a caller of Model APIs, recognised by its keys.
+// The kinds of keys that tokens are signed with.
+const (
+	Symmetry  = "Symmetry"  // shared secrets
+	Asymmetry = "Asymmetry" // public keys
+)
+
+// Where a request carries a token.
+const (
+	InHeader = "HEADER"
+	InQuery  = "QUERY"
+)
+
+// Consumer is a caller of Model APIs, recognised by its keys, its tokens or its signatures.
 type Consumer struct {
 	ID          string
 	Name        string
 	Description string
 	Enabled     bool
 	KeySource   string
-	KeyName     string // of the header or query parameter
-	Keys        []Key  // Get alone reads them
+	KeyName     string         // of the header or query parameter
+	Keys        []Key          // Get alone reads what it proves itself with
+	Token       *TokenIdentity // nil: it has none
+	AccessKeys  []AccessKey
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 }
 
 // Key is one key of a consumer.
 type Key struct {
+	Secret       secret.Secret
+	GenerateMode string // System or Custom
+}
+
+// TokenIdentity is how a consumer is recognised by JSON Web Tokens: by a claim, in a token that one of its keys has signed.
+type TokenIdentity struct {
+	SecretType string        // Symmetry or Asymmetry
+	KeySet     secret.Secret // a JSON Web Key Set; in a change, what was shown of it, or nothing, means the one that is there
+	Shown      string        // the KeySet without secrets, for reads
+	Claim      string        // "": uid
+	Value      string        // of the claim; no other consumer of the account has both
+	Position   string        // InHeader or InQuery; "": InHeader
+	Name       string        // of the header or query parameter; "": Authorization
+	Prefix     *string       // the word before the token in a header; nil: Bearer
+	Issuer     string        // what iss must be; "": it is not looked at
+	Audience   string        // what aud must hold; "": it is not looked at
+	Unserved   string        // the parameter that asks for what is not served, which is refused
+}
+
+// AccessKey is a key that a consumer signs requests with.
+type AccessKey struct {
+	ID           string // no other consumer of the account has it
 	Secret       secret.Secret
 	GenerateMode string // System or Custom
 }
@@ -84,16 +124,21 @@ type Spec struct {
 	KeySource   string // "": Default
 	KeyName     string
 	Keys        []Key // a System key is generated, a Custom one is given
+	Token       *TokenIdentity
+	AccessKeys  []AccessKey // as Keys
 }
 
 // Change is what a caller asks Update for; nil keeps what is there. Keys are replaced as a whole: a key of the consumer
-// that is given again stays, a System key without a secret is a new one.
+// that is given again stays, a System key without a secret is a new one. So are access keys, for which the ID says which
+// is meant. An empty Token takes the token identity away.
 type Change struct {
 	Description *string
 	Enabled     *bool
 	KeySource   *string
 	KeyName     *string
 	Keys        *[]Key
+	Token       *TokenIdentity
+	AccessKeys  *[]AccessKey
 }
 
 // Filter narrows a list of consumers; empty fields do not.
@@ -178,17 +223,19 @@ type RuleFilter struct {
 
 // Consumers are the consumers, groups and rules of one installation.
 type Consumers struct {
-	db     *pgxpool.Pool
-	jobs   *jobs.Client
-	master *secret.Box
+	db       *pgxpool.Pool
+	jobs     *jobs.Client
+	master   *secret.Box
+	snapshot *secret.Box
 }
 
 // Config is what New needs.
 type Config struct {
-	DB     *pgxpool.Pool
-	Jobs   *jobs.Client
-	Master *secret.Box // seals what the database holds
+	DB       *pgxpool.Pool
+	Jobs     *jobs.Client
+	Master   *secret.Box // seals what the database holds
+	Snapshot *secret.Box // seals what gateways read
 }
 
 // New returns the consumers that the database of c holds.
-func New(c Config) *Consumers { return &Consumers{c.DB, c.Jobs, c.Master} }
+func New(c Config) *Consumers { return &Consumers{c.DB, c.Jobs, c.Master, c.Snapshot} }

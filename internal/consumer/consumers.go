@@ -49,14 +49,14 @@ func (c *Consumers) Create(ctx context.Context, accountID string, spec Spec) (Co
 	if err != nil {
 		return Consumer{}, err
 	}
-	if made.Keys, err = chooseKeys(spec.Keys, nil); err != nil {
+	if err := made.chooseIdentities(spec); err != nil {
 		return Consumer{}, err
 	}
 	err = pgx.BeginFunc(ctx, c.db, func(tx pgx.Tx) error {
 		if err := insertConsumer(ctx, tx, accountID, &made); err != nil {
 			return err
 		}
-		if err := c.insertKeys(ctx, tx, made.ID, made.Keys); err != nil {
+		if err := c.insertIdentities(ctx, tx, accountID, &made); err != nil {
 			return err
 		}
 		if err := publish.Enqueue(ctx, tx, c.jobs, snapshot.KindConsumer, made.ID); err != nil {
@@ -68,6 +68,30 @@ func (c *Consumers) Create(ctx context.Context, accountID string, spec Spec) (Co
 		return Consumer{}, err
 	}
 	return made, nil
+}
+
+// chooseIdentities gives a new consumer what it proves itself with.
+func (c *Consumer) chooseIdentities(spec Spec) (err error) {
+	if c.Keys, err = chooseKeys(spec.Keys, nil); err != nil {
+		return err
+	}
+	if c.AccessKeys, err = chooseAccessKeys(spec.AccessKeys, nil); err != nil {
+		return err
+	}
+	if spec.Token != nil && *spec.Token != (TokenIdentity{}) {
+		c.Token, err = spec.Token.checked(nil)
+	}
+	return err
+}
+
+func (c *Consumers) insertIdentities(ctx context.Context, tx pgx.Tx, accountID string, made *Consumer) error {
+	if err := c.insertKeys(ctx, tx, made.ID, made.Keys); err != nil {
+		return err
+	}
+	if err := c.insertToken(ctx, tx, accountID, made.ID, made.Token); err != nil {
+		return err
+	}
+	return c.insertAccessKeys(ctx, tx, accountID, made.ID, made.AccessKeys)
 }
 
 func insertConsumer(ctx context.Context, tx pgx.Tx, accountID string, made *Consumer) error {
@@ -99,7 +123,7 @@ func scanConsumer(row pgx.CollectableRow) (c Consumer, err error) {
 	return c, row.Scan(&c.ID, &c.Name, &c.Description, &c.Enabled, &c.KeySource, &c.KeyName, &c.CreatedAt, &c.UpdatedAt)
 }
 
-// Get returns the account's consumer with its keys, or ErrNotFound.
+// Get returns the account's consumer with what it proves itself with, or ErrNotFound.
 func (c *Consumers) Get(ctx context.Context, accountID, id string) (found Consumer, err error) {
 	err = pgx.BeginFunc(ctx, c.db, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `
@@ -110,7 +134,13 @@ func (c *Consumers) Get(ctx context.Context, accountID, id string) (found Consum
 		if found, err = oneConsumer(rows, id); err != nil {
 			return err
 		}
-		found.Keys, err = c.readKeys(ctx, tx, id)
+		if found.Keys, err = c.readKeys(ctx, tx, id); err != nil {
+			return err
+		}
+		if found.Token, err = c.readToken(ctx, tx, id); err != nil {
+			return err
+		}
+		found.AccessKeys, err = c.readAccessKeys(ctx, tx, id)
 		return err
 	})
 	return found, err
@@ -175,7 +205,7 @@ func (c *Consumers) Update(ctx context.Context, accountID, id string, change Cha
 		if err := updateConsumer(ctx, tx, found); err != nil {
 			return err
 		}
-		if err := c.replaceKeys(ctx, tx, id, change.Keys); err != nil {
+		if err := c.replaceIdentities(ctx, tx, accountID, id, change); err != nil {
 			return err
 		}
 		if err := c.touch(ctx, tx, []string{id}); err != nil {
@@ -183,6 +213,16 @@ func (c *Consumers) Update(ctx context.Context, accountID, id string, change Cha
 		}
 		return record(ctx, tx, id)
 	})
+}
+
+func (c *Consumers) replaceIdentities(ctx context.Context, tx pgx.Tx, accountID, id string, change Change) error {
+	if err := c.replaceKeys(ctx, tx, id, change.Keys); err != nil {
+		return err
+	}
+	if err := c.replaceToken(ctx, tx, accountID, id, change.Token); err != nil {
+		return err
+	}
+	return c.replaceAccessKeys(ctx, tx, accountID, id, change.AccessKeys)
 }
 
 func (change Change) apply(c *Consumer) {

@@ -35,6 +35,7 @@ type world struct {
 	*pgtest.DB
 	consumers *consumer.Consumers
 	publisher *publish.Publisher
+	published *secret.Box // under the snapshot key
 	apis      []string
 	strangers string // Model API
 }
@@ -65,7 +66,9 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	master, err := secret.NewBox()
 	require.NoError(t, err)
-	w.consumers = consumer.New(consumer.Config{DB: db.Control, Jobs: client, Master: master})
+	w.published, err = secret.NewBox()
+	require.NoError(t, err)
+	w.consumers = consumer.New(consumer.Config{DB: db.Control, Jobs: client, Master: master, Snapshot: w.published})
 	w.publisher = publish.NewPublisher(db.Control, client, w.consumers)
 	return w
 }
@@ -123,8 +126,9 @@ func (w *world) shown(t *testing.T, id string) *snapshot.Consumer {
 func (w *world) rows(t *testing.T) (counts string) {
 	t.Helper()
 	require.NoError(t, w.Owner.QueryRow(t.Context(), `
-		SELECT format('consumers %s, keys %s, groups %s, members %s, rules %s, jobs %s, audit %s, versions %s',
-			(SELECT count(*) FROM consumer), (SELECT count(*) FROM consumer_key), (SELECT count(*) FROM consumer_group),
+		SELECT format('consumers %s, keys %s, tokens %s, access keys %s, groups %s, members %s, rules %s, jobs %s, audit %s, versions %s',
+			(SELECT count(*) FROM consumer), (SELECT count(*) FROM consumer_key),
+			(SELECT count(*) FROM consumer_token), (SELECT count(*) FROM consumer_access_key), (SELECT count(*) FROM consumer_group),
 			(SELECT count(*) FROM consumer_group_member), (SELECT count(*) FROM authorization_rule),
 			(SELECT count(*) FROM river_job), (SELECT count(*) FROM audit_event), (SELECT sum(version) FROM consumer))`).Scan(&counts))
 	return counts
@@ -155,7 +159,7 @@ func TestAConsumerIsPublishedWithTheHashesOfItsKeysAndNothingElseOfThem(t *testi
 
 	require.Equal(t, []string{made.ID}, w.work(t))
 	require.Equal(t, &snapshot.Consumer{
-		ID: made.ID, Name: "alice", Allowed: []string{},
+		ID: made.ID, Name: "alice", AccountID: account, Allowed: []string{},
 		Keys: []snapshot.ConsumerKey{
 			{Hash: snapshot.HashKey(made.Keys[0].Secret.Reveal()), Source: "Header", Name: "X-Key"},
 			{Hash: snapshot.HashKey("my-own-key-canary"), Source: "Header", Name: "X-Key"},
@@ -348,7 +352,7 @@ func TestADeletedConsumerIsATombstoneAndItsKeyIsFree(t *testing.T) {
 	require.NoError(t, w.consumers.Delete(t.Context(), account, made.ID))
 	require.Equal(t, []string{made.ID}, w.work(t))
 	require.Nil(t, w.shown(t, made.ID))
-	require.Contains(t, w.rows(t), "consumers 0, keys 0, groups 1, members 0, rules 0")
+	require.Contains(t, w.rows(t), "consumers 0, keys 0, tokens 0, access keys 0, groups 1, members 0, rules 0")
 	w.create(t, "alice", custom("the-key-of-alice"))
 }
 

@@ -43,7 +43,7 @@ func checkSource(source string, name *string) error {
 		}
 		*name = authorization
 	case Header:
-		if !headerName.MatchString(*name) || slices.Contains(notForKeys, strings.ToLower(*name)) {
+		if !freeHeader(*name) {
 			return fault.InvalidParameter(parameter, "it must name a header that is free to carry a key, such as X-Api-Key.")
 		}
 	case QueryString:
@@ -54,6 +54,11 @@ func checkSource(source string, name *string) error {
 		return fault.InvalidParameter("apikeySource.source", "it must be Default, Header or QueryString.")
 	}
 	return nil
+}
+
+// freeHeader reports whether a header can carry a key or a token.
+func freeHeader(name string) bool {
+	return headerName.MatchString(name) && !slices.Contains(notForKeys, strings.ToLower(name))
 }
 
 // chooseKeys checks the wanted keys and generates what the system is to choose. mine are the keys the consumer has.

@@ -22,8 +22,8 @@ func (c *Consumers) Compile(ctx context.Context, tx pgx.Tx, id string) (item pub
 	var enabled bool
 	var source, keyName string
 	err = tx.QueryRow(ctx, `
-		SELECT version, name, enabled, key_source, key_name FROM consumer WHERE id = $1 FOR NO KEY UPDATE`, id).
-		Scan(&item.SourceVersion, &view.Name, &enabled, &source, &keyName)
+		SELECT version, name, account_id, enabled, key_source, key_name FROM consumer WHERE id = $1 FOR NO KEY UPDATE`, id).
+		Scan(&item.SourceVersion, &view.Name, &view.AccountID, &enabled, &source, &keyName)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return item, true, nil
 	}
@@ -37,6 +37,12 @@ func (c *Consumers) Compile(ctx context.Context, tx pgx.Tx, id string) (item pub
 		keyName = "" // gateways know it
 	}
 	if view.Keys, err = compileKeys(ctx, tx, id, source, keyName); err != nil {
+		return item, false, err
+	}
+	if view.Token, err = compileToken(ctx, tx, id); err != nil {
+		return item, false, err
+	}
+	if view.AccessKeys, err = compileAccessKeys(ctx, tx, id); err != nil {
 		return item, false, err
 	}
 	if view.Allowed, err = compileAllowed(ctx, tx, id); err != nil {

@@ -149,7 +149,7 @@ func (p *program) assembleModelAPIs() error {
 	p.ingress = ingress.New(ingress.Config{
 		DB: p.db, Jobs: p.jobs, Snapshot: p.snapshot, BaseDomain: p.cfg.BaseDomain, CertDir: p.cfg.CertDir,
 	})
-	p.consumers = consumer.New(consumer.Config{DB: p.db, Jobs: p.jobs, Master: p.master})
+	p.consumers = consumer.New(consumer.Config{DB: p.db, Jobs: p.jobs, Master: p.master, Snapshot: p.snapshot})
 	p.upstreams = aiservice.New(aiservice.Config{DB: p.db, Jobs: p.jobs, Master: p.master, Snapshot: p.snapshot, Allowed: allowed})
 	p.apis = modelapi.New(modelapi.Config{DB: p.db, Jobs: p.jobs, Rules: p.consumers, SubDomain: p.ingress.SubDomain})
 	p.publisher = publish.NewPublisher(p.db, p.jobs, p.operators, p.ingress, p.consumers, p.upstreams, p.apis)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -76,6 +77,12 @@ func (c *call) statistics() *snapshot.Statistics {
 	return c.asked.Statistics
 }
 
+// recordsQuestion reports whether the log gets what was asked.
+func (c *call) recordsQuestion() bool {
+	s := c.statistics()
+	return s != nil && s.LogRequestContent
+}
+
 // maxRecorded is how much is recorded of each part of what is asked and answered.
 const maxRecorded = 32_000
 
@@ -88,7 +95,7 @@ func (c *call) line(s *snapshot.Statistics) *record.Line {
 	if c.request != nil {
 		l.Turns = c.request.Turns()
 	}
-	if s.LogRequestContent && c.request != nil {
+	if c.recordsQuestion() && c.request != nil {
 		q := protocol.ReadQuestion(c.request.Body(), maxRecorded)
 		l.Content = append(l.Content, record.Content{Name: "question", Text: q.Text},
 			record.Content{Name: "system", Text: q.System}, record.Content{Name: "messages", Text: q.Messages})
@@ -154,7 +161,7 @@ func (c *call) configuredModel() string {
 
 func (c *call) endState(outcome config.Outcome) record.EndState {
 	switch {
-	case c.refused == errFirstContent || c.refused == errIdle || outcome == config.Cut && c.answer.err == errIdleTooLong:
+	case c.refused == errFirstContent || c.refused == errIdle || outcome == config.Cut && errors.Is(c.answer.err, errIdleTooLong):
 		return record.UpstreamTimeout
 	case c.refused == errEngine || outcome == config.Cut:
 		return record.UpstreamCut

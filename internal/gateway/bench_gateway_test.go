@@ -52,9 +52,7 @@ func BenchmarkGatewayWork(b *testing.B) {
 // BenchmarkGatewayProfile writes a CPU profile of the gateway under each load to the directory ENGINESHED_PROFILES.
 func BenchmarkGatewayProfile(b *testing.B) {
 	dir := os.Getenv("ENGINESHED_PROFILES")
-	if dir == "" {
-		b.Skip("ENGINESHED_PROFILES names no directory")
-	}
+	require.NotEmpty(b, dir, "ENGINESHED_PROFILES names the directory for the profiles")
 	r := newBenchRig(b)
 	for _, how := range r.trials() {
 		on := *r.gateway

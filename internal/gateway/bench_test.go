@@ -39,6 +39,7 @@ const (
 	roleUpstream = "upstream" // what all targets forward to
 	roleLoad     = "load"     // what asks
 	roleProfiled = "profiled" // a gateway that writes a profile at the end
+	roleEngine   = "engine"   // an upstream that takes its time
 
 	settingsVariable = "GATEWAY_BENCH_SETTINGS" // what a role is told, as JSON
 )
@@ -70,6 +71,8 @@ func play(ctx context.Context, role string) error {
 		return serveUpstream(ctx)
 	case roleLoad:
 		return putLoad()
+	case roleEngine:
+		return serveEngine(ctx)
 	case roleProfiled:
 		return profiledGateway(ctx)
 	}
@@ -181,7 +184,7 @@ type process struct {
 }
 
 // launch starts a child that ends with the benchmark.
-func launch(b *testing.B, cmd *exec.Cmd) *process {
+func launch(b testing.TB, cmd *exec.Cmd) *process {
 	b.Helper()
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -198,7 +201,7 @@ func (p *process) kill() {
 }
 
 // startProcess starts a child and waits until it says where it listens.
-func startProcess(b *testing.B, cmd *exec.Cmd) *process {
+func startProcess(b testing.TB, cmd *exec.Cmd) *process {
 	b.Helper()
 	out, err := cmd.StdoutPipe()
 	require.NoError(b, err)
@@ -227,7 +230,7 @@ func (p *process) end(b *testing.B) {
 }
 
 // inRole is this test binary in a role, with something that it reads in that role.
-func inRole(b *testing.B, role string, settings any) *exec.Cmd {
+func inRole(b testing.TB, role string, settings any) *exec.Cmd {
 	b.Helper()
 	text, err := json.Marshal(settings)
 	require.NoError(b, err)

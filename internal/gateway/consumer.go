@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 const (
@@ -17,24 +18,43 @@ const (
 // presented is a key in a request and where it was.
 type presented struct{ key, source, name string }
 
-// identify decides whether the one key of the request is of a consumer that may call the API.
-func (c *call) identify(cfg *config.Config, apiID string) *refusal {
+// identify decides whether the request is of a consumer that may call the API, by what the API's consumers are to prove it
+// with and nothing else.
+func (c *call) identify(cfg *config.Config, api *config.API) (refused *refusal) {
+	switch api.AuthType {
+	case snapshot.AuthByToken:
+		c.consumer, refused = c.byToken(cfg, api)
+	case snapshot.AuthBySignature:
+		c.consumer, refused = c.bySignature(cfg, api)
+	default:
+		c.consumer, refused = c.byKey(cfg)
+	}
+	switch {
+	case refused != nil:
+		return refused
+	case !c.consumer.Allows(api.ID):
+		return errForbidden
+	case c.signature != nil:
+		return c.spendNonce(api.AccountID)
+	}
+	return nil
+}
+
+// byKey finds whose the one key of the request is.
+func (c *call) byKey(cfg *config.Config) (*config.Consumer, *refusal) {
 	keys := c.usualKeys(make([]presented, 0, 4))
 	keys = c.ownKeys(keys)
 	if len(keys) == 0 && knownElsewhere(cfg, c.in) {
-		return errForbidden
+		return nil, errForbidden
 	}
 	if len(keys) != 1 {
-		return errConsumerKey
+		return nil, errConsumerKey
 	}
-	c.consumer = find(cfg, keys[0])
-	switch {
-	case c.consumer == nil:
-		return errConsumerKey
-	case !c.consumer.Allows(apiID):
-		return errForbidden
+	consumer := find(cfg, keys[0])
+	if consumer == nil {
+		return nil, errConsumerKey
 	}
-	return nil
+	return consumer, nil
 }
 
 // find returns whose key it is. A header that usually carries keys may be a consumer's own choice, too.
@@ -55,7 +75,7 @@ func (c *call) usualKeys(keys []presented) []presented {
 		switch {
 		case strings.EqualFold(scheme, "Bearer"):
 			keys = append(keys, presented{strings.TrimSpace(key), config.DefaultSource, authorization})
-		case slices.Contains(c.ways.Headers, authorization):
+		case slices.Contains(c.ways.Keys.Headers, authorization):
 			keys = append(keys, presented{value, config.HeaderSource, authorization})
 		}
 	}
@@ -69,7 +89,7 @@ func (c *call) usualKeys(keys []presented) []presented {
 
 // ownKeys finds keys where the API's own consumers carry theirs.
 func (c *call) ownKeys(keys []presented) []presented {
-	for _, name := range c.ways.Headers {
+	for _, name := range c.ways.Keys.Headers {
 		if name == authorization || name == anthropicKey && c.protocol == anthropic {
 			continue // found already
 		}
@@ -77,9 +97,9 @@ func (c *call) ownKeys(keys []presented) []presented {
 			keys = append(keys, presented{value, config.HeaderSource, name})
 		}
 	}
-	if len(c.ways.Query) > 0 {
+	if len(c.ways.Keys.Query) > 0 {
 		values, _ := url.ParseQuery(c.in.URL.RawQuery)
-		for _, name := range c.ways.Query {
+		for _, name := range c.ways.Keys.Query {
 			for _, value := range values[name] {
 				keys = append(keys, presented{value, config.QueryStringSource, name})
 			}

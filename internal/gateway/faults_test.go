@@ -19,15 +19,16 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/engineshed/engineshed/internal/gateway"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 // The limits of the APIs of the wall, and how long a service pauses that keeps them.
 const (
-	firstContentLimit = 300 * time.Millisecond
-	idleLimit         = 400 * time.Millisecond
-	connectLimit      = 200 * time.Millisecond
-	slowPause         = 150 * time.Millisecond
+	firstContentLimit = 600 * time.Millisecond
+	idleLimit         = 800 * time.Millisecond
+	connectLimit      = 400 * time.Millisecond
+	slowPause         = 300 * time.Millisecond
 )
 
 func usualLimits() *snapshot.Limits {
@@ -57,8 +58,8 @@ type falls string
 
 const (
 	never      falls = "no"
-	always     falls = "yes"
-	ifAnything falls = "yes, unless upstream codes only" // it is no answer with a status from 400 on
+	always     falls = "always"
+	ifAnything falls = "yes" // unless it is for answers with a status from 400 on only
 )
 
 // What clients see beside refusals, which are a status and a code.
@@ -649,10 +650,32 @@ func wallTable(cells []*cell) string {
 	}
 	for i, c := range cells {
 		if i%len(modes) == 0 {
-			fmt.Fprintf(w, "\n%s\t%s\t%t", c.service, c.dialect.name, c.stream)
+			fmt.Fprintf(w, "\n%s\t%s\t%t", c.service, c.name, c.stream)
 		}
 		fmt.Fprintf(w, "\t%s (%v)", c.seen, c.took.Round(10*time.Millisecond))
 	}
 	_ = w.Flush()
 	return out.String()
+}
+
+var (
+	inCode     = regexp.MustCompile(`[a-z]+_[a-z_]+`)
+	inBrackets = regexp.MustCompile(`\((complete|refused)\)`)
+)
+
+func TestTheDocumentSaysWhatAClientSeesOfEveryFault(t *testing.T) {
+	t.Parallel()
+	rows := []string{"| the service | of a stream the client sees | fallback | of an answer in one piece | fallback |", "|---|---|---|---|---|"}
+	for _, f := range wall {
+		row := "| " + f.service
+		for _, e := range []ending{f.streamed, f.whole} {
+			if e == (ending{}) {
+				row += " | |"
+				continue
+			}
+			row += fmt.Sprintf(" | %s (%s) | %s", e.seen, e.state, e.falls)
+		}
+		rows = append(rows, inCode.ReplaceAllStringFunc(inBrackets.ReplaceAllString(row, "(`$1`)"), func(code string) string { return "`" + code + "`" })+" |")
+	}
+	gateway.Keep(t, "failure-modes.md", "faults", rows...)
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
 	"github.com/engineshed/engineshed/internal/gateway/framing"
+	"github.com/engineshed/engineshed/internal/gateway/identity"
 	"github.com/engineshed/engineshed/internal/gateway/record"
 	"github.com/engineshed/engineshed/internal/route"
 	"github.com/engineshed/engineshed/internal/secret"
@@ -183,6 +184,7 @@ func isLoopback(addr string) bool {
 func (g *Gateway) listen() error {
 	nobody := new(config.Traffic)
 	bounded := &boundedLog{log: g.log}
+	tokens, nonces := new(identity.Memory[*config.Consumer]), identity.NewNonces()
 	httpsPort := ""
 	for _, l := range []struct {
 		use  use
@@ -195,6 +197,7 @@ func (g *Gateway) listen() error {
 			current: g.store.Current, public: l.use != privateUse, apis: l.use != publicUse, httpsPort: httpsPort,
 			maxBody: g.settings.MaxBody, load: g.load, nobody: nobody, log: bounded, records: g.records, tracer: g.tracer, running: &g.running,
 			websockets: &g.websockets, ending: g.requests,
+			tokens: tokens, nonces: nonces,
 		}
 		if err := g.serveOn(l.use, l.addr, h); err != nil {
 			return err

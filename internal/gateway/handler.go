@@ -13,6 +13,7 @@ import (
 
 	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/config"
+	"github.com/engineshed/engineshed/internal/gateway/identity"
 	"github.com/engineshed/engineshed/internal/gateway/model"
 	"github.com/engineshed/engineshed/internal/gateway/record"
 	"github.com/engineshed/engineshed/internal/route"
@@ -37,6 +38,8 @@ type handler struct {
 	log       *boundedLog
 	records   *record.Recorder
 	tracer    *record.Tracer
+	tokens    *identity.Memory[*config.Consumer] // that were verified
+	nonces    *identity.Nonces
 
 	running    *atomic.Int64   // requests that have not ended
 	websockets *sync.WaitGroup // connections that became WebSockets
@@ -65,6 +68,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if refused != nil {
 		c.leave() // the client may take its time to hear it
+		if !c.recordsQuestion() {
+			c.release()
+		}
 		refused.write(w, c.protocol, c.id)
 		linger(w, r, unread)
 		c.status, c.refused = refused.status, refused
@@ -88,6 +94,7 @@ type call struct {
 	asked      *config.API         // at whose place the request came, whether it may or not
 	consumer   *config.Consumer    // who asks, where it is known
 	operator   *config.OperatorKey // whose key opens the service; nil: asked in another way
+	signature  *identity.Signature // of the consumer; nil: its API asks for none
 	api        *config.API         // nil: a model service is called directly
 	route      *route.Route        // of api
 	ways       *config.Ways        // where a consumer's key may be
@@ -101,7 +108,7 @@ type call struct {
 	unreadable error
 	upload     uploadBody         // a body that passes as it comes
 	taken      bool               // readBody has been
-	held       admission.Body     // where body is
+	held       *admission.Body    // where body is
 	turns      [2]admission.Turn  // at the gates of the API and the gateway
 	*attempt                      // the service that is asked
 	fallbacks  int                // how many of the route's other targets were turned to
@@ -182,7 +189,8 @@ func bearer(r *http.Request) string {
 	return strings.TrimSpace(key)
 }
 
-// readBody takes a small body in at once and bounds a large one. A body whose model is written is taken in whole.
+// readBody takes a small body in at once and bounds a large one. A body whose model is written, or that is signed, is taken
+// in whole.
 func (c *call) readBody(w http.ResponseWriter) (refused *refusal) {
 	if c.taken {
 		return nil
@@ -194,7 +202,7 @@ func (c *call) readBody(w http.ResponseWriter) (refused *refusal) {
 	if c.readsModel() {
 		return c.readWhole(w)
 	}
-	if c.in.ContentLength < 0 || c.in.ContentLength > smallBody {
+	if c.signature == nil && (c.in.ContentLength < 0 || c.in.ContentLength > smallBody) {
 		c.upload.ReadCloser = http.MaxBytesReader(w, c.load.clients.Body(w, c.in.Body), c.limit())
 		c.in.Body = &c.upload
 		return nil
@@ -216,6 +224,7 @@ func (c *call) end() {
 	}
 	c.traffic.Ended(outcome)
 	c.account(outcome)
+	c.release()
 }
 
 // outcome is how the call ended, as it is counted.

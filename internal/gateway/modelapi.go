@@ -46,7 +46,7 @@ func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
 	c.route, c.protocol = found.Route, found.Route.Protocol
 	c.ways = cfg.Ways(found.API.ID)
 	if found.API.Auth {
-		if refused := c.identify(cfg, found.API.ID); refused != nil {
+		if refused := c.identify(cfg, found.API); refused != nil {
 			return refused
 		}
 	}
@@ -126,7 +126,7 @@ func (c *call) turnTo(target snapshot.Target) *refusal {
 
 // limit is how large the body of the request may be.
 func (c *call) limit() int64 {
-	if c.route != nil && c.route.Model == "" {
+	if c.route != nil && c.route.Model == "" && c.signature == nil { // a signature says nothing before the whole body is there
 		return max(maxStreamed, c.maxBody)
 	}
 	return c.maxBody
@@ -268,7 +268,7 @@ func (c *call) addressForAPI(out *http.Request) {
 			copyValues(out.Header, client, name)
 		}
 	}
-	for _, name := range c.ways.Headers {
+	for _, name := range slices.Concat(c.ways.Keys.Headers, c.ways.Tokens.Headers) {
 		delete(out.Header, name)
 	}
 	for name := range optionsOf(client["Connection"]) {
@@ -278,7 +278,7 @@ func (c *call) addressForAPI(out *http.Request) {
 	}
 	out.Header[requestIDHeader] = []string{c.id}
 	c.span.Inject(out.Header)
-	out.URL = upstream.Escaped(c.path, withoutKeys(c.in.URL.RawQuery, c.ways.Query))
+	out.URL = upstream.Escaped(c.path, withoutKeys(c.in.URL.RawQuery, slices.Concat(c.ways.Keys.Query, c.ways.Tokens.Query)))
 	if c.service != nil {
 		return
 	}

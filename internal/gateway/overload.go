@@ -59,20 +59,28 @@ func (c *call) join(w http.ResponseWriter, gate *admission.Gate, turn *admission
 	panic(http.ErrAbortHandler) // nobody is left to be answered
 }
 
-// leave gives back what the call takes from others.
+// leave gives back the call's place.
 func (c *call) leave() {
 	for i := range c.turns {
 		c.turns[i].Leave()
 	}
-	c.held.Release()
 }
 
-// take reads a whole body.
+// release gives back the memory of the body, which others may be lent still. The call does not read it any more.
+func (c *call) release() {
+	c.held.Release()
+	c.held, c.body = nil, nil
+}
+
+// take reads a whole body, which is the one that was signed if the request is.
 func (c *call) take(w http.ResponseWriter) (body []byte, refused *refusal) {
 	from := http.MaxBytesReader(w, c.load.clients.Body(w, c.in.Body), c.limit())
 	var err error
 	if c.held, err = c.load.memory.Read(from, c.in.ContentLength); err != nil {
 		return nil, refuseBody(err)
+	}
+	if c.signature != nil && !c.signature.Covers(c.held.Bytes) {
+		return nil, errSignedBody
 	}
 	return c.held.Bytes, nil
 }

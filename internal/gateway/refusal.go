@@ -138,6 +138,36 @@ var (
 		message: "The API key is missing or wrong: send one key of a consumer, where the consumer is to carry it " +
 			"('Authorization: Bearer <key>' unless it was set otherwise).",
 	}
+	errToken = &refusal{
+		status: 401, kind: "invalid_request_error", code: "invalid_token",
+		message: "The token is missing or not valid: send one JSON Web Token of a consumer, with exp, where the consumer is to carry it " +
+			"('Authorization: Bearer <token>' unless it was set otherwise).",
+	}
+	errTokenExpired = &refusal{
+		status: 401, kind: "invalid_request_error", code: "token_expired",
+		message: "The token has expired: get a new one.",
+	}
+	errSignature = &refusal{
+		status: 401, kind: "invalid_request_error", code: "invalid_signature", header: signedOnly,
+		message: "The signature is wrong, or nobody's access key: sign the method, the headers, the path and the query as they are sent, with " +
+			"the secret of the x-ca-key.",
+	}
+	errSignatureDate = &refusal{
+		status: 401, kind: "invalid_request_error", code: "signature_expired", header: signedOnly,
+		message: "The x-ca-timestamp is more than 15 minutes from now: set the clock, and sign each request when it is sent.",
+	}
+	errSignedBody = &refusal{
+		status: 401, kind: "invalid_request_error", code: "invalid_signature", header: signedOnly,
+		message: "The body is not the one that was signed: content-md5 is the base64 of another one's MD5.",
+	}
+	errReplay = &refusal{
+		status: 401, kind: "invalid_request_error", code: "nonce_used", header: signedOnly,
+		message: "The x-ca-nonce was used before: sign each request with a new one.",
+	}
+	errNonces = &refusal{
+		status: 503, kind: "server_error", code: "too_many_signatures",
+		message: "The gateway remembers as many signed requests as it can: try again in a few minutes, or call less often.",
+	}
 	errForbidden = &refusal{
 		status: 403, kind: "permission_error", code: "consumer_not_authorized",
 		message: "The consumer may not call this API: it needs an authorization rule.",
@@ -155,6 +185,17 @@ var (
 		message: "The service behind this API is not known to the gateway: try again in a moment.",
 	}
 )
+
+// signedOnly says to whoever is not known that requests are to be signed.
+var signedOnly = http.Header{"Www-Authenticate": {"HMAC"}}
+
+// refuseSignature is for a request that is not signed as it must be, whoever its sender is.
+func refuseSignature(err error) *refusal {
+	return &refusal{
+		status: 401, kind: "invalid_request_error", code: "invalid_signature", header: signedOnly,
+		message: "The request is not signed as it must be: " + err.Error() + ".",
+	}
+}
 
 // refuseMethod is for a path that is there for other methods.
 func refuseMethod(allow string) *refusal {
@@ -186,7 +227,9 @@ func (r *refusal) write(w http.ResponseWriter, protocol, requestID string) {
 	header.Set(requestIDHeader, requestID)
 	switch r.status {
 	case http.StatusUnauthorized:
-		header.Set("WWW-Authenticate", "Bearer")
+		if r.header == nil {
+			header.Set("WWW-Authenticate", "Bearer")
+		}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		header.Set("Retry-After", "1")
 	}

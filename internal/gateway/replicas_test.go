@@ -163,19 +163,29 @@ func TestInFlightReturnsToZero(t *testing.T) {
 	g.serve(s)
 	ctx, leave := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	paths := []string{"/v1/cut", "/v1/abort", "/v1/held", "/v1/fine"}
-	const calls = 80
-	for i := range calls {
-		go func() {
-			defer func() { done <- struct{}{} }()
-			resp, err := client.Do(request(t, http.MethodPost, g.url(s, paths[i%len(paths)]), "{}").WithContext(ctx))
-			if err == nil {
-				_, _ = io.Copy(io.Discard, resp.Body)
-				_ = resp.Body.Close()
-			}
-		}()
+	call := func(path string, times int) {
+		for range times {
+			go func() {
+				defer func() { done <- struct{}{} }()
+				resp, err := client.Do(request(t, http.MethodPost, g.url(s, path), "{}").WithContext(ctx))
+				if err == nil {
+					_, _ = io.Copy(io.Discard, resp.Body)
+					_ = resp.Body.Close()
+				}
+			}()
+		}
 	}
-	g.await(func() bool { return inFlight(g, s.ID) == calls/len(paths) })
+	const calls = 20
+	call("/v1/held", calls) // while nobody has failed yet
+	g.await(func() bool { return inFlight(g, s.ID) == calls })
+	others := []string{"/v1/cut", "/v1/abort", "/v1/fine"}
+	for _, path := range others {
+		call(path, calls)
+	}
+	for range calls * len(others) {
+		<-done
+	}
+	require.Equal(t, calls, inFlight(g, s.ID))
 	leave()
 	for range calls {
 		<-done

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/engineshed/engineshed/internal/instance"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 // The types of a Model API.
@@ -74,8 +75,16 @@ type Definition struct {
 
 // AuthConfig says how consumers prove who they are.
 type AuthConfig struct {
-	AuthType string `json:"authType,omitempty"` // Apikey
+	AuthType string `json:"authType,omitempty"` // Apikey, Jwt, AkSk
 	AuthMode string `json:"authMode,omitempty"` // NoAuth, Custom
+}
+
+// authType is the AuthType as gateways know it.
+func (d *Definition) authType() (known snapshot.AuthType) {
+	if d.EnableAuth && d.AuthConfig != nil {
+		_ = known.UnmarshalText([]byte(d.AuthConfig.AuthType)) // checked when it was stored; what was stored before is by key
+	}
+	return known
 }
 
 // DeployConfig says where an API answers and which services are behind it.

@@ -51,7 +51,7 @@ func newWorld(t *testing.T) *world {
 	}
 	box, err := secret.NewBox()
 	require.NoError(t, err)
-	w.consumers = consumer.New(consumer.Config{DB: db.Control, Jobs: client, Master: box})
+	w.consumers = consumer.New(consumer.Config{DB: db.Control, Jobs: client, Master: box, Snapshot: box})
 	w.apis = New(Config{DB: db.Control, Jobs: client, Rules: w.consumers, SubDomain: func(id string) string { return id + ".example.test" }})
 	w.publisher = publish.NewPublisher(db.Control, client, w.apis, w.consumers)
 	batch := &pgx.Batch{}
@@ -323,7 +323,7 @@ func TestBadInputIsRefusedByNameAndLeavesNothingBehind(t *testing.T) {
 		"unknown route":    {config(func(c *DeployConfig) { c.BuiltinRouteNames = []string{"messages"} }), "InvalidParameter.DeployConfigs"},
 		"auth without how": {func(s *Spec) { s.EnableAuth = true }, "MissingParameter"},
 		"auth for nobody":  {func(s *Spec) { s.EnableAuth, s.AuthConfig = true, &AuthConfig{"Apikey", "NoAuth"} }, "InvalidParameter"},
-		"JWT":              {func(s *Spec) { s.EnableAuth, s.AuthConfig = true, &AuthConfig{"Jwt", "Custom"} }, "UnsupportedParameter"},
+		"auth by nothing":  {func(s *Spec) { s.EnableAuth, s.AuthConfig = true, &AuthConfig{"", "Custom"} }, "MissingParameter"},
 		"auth by fax":      {func(s *Spec) { s.AuthConfig = &AuthConfig{AuthType: "Fax"} }, "InvalidParameter"},
 		"gRPC":             {func(s *Spec) { s.Protocols = []string{"GRPC"} }, "InvalidParameter"},
 		"no scheme":        {func(s *Spec) { s.Protocols = []string{} }, "InvalidParameter"},

@@ -10,6 +10,7 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/route"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 const (
@@ -207,23 +208,24 @@ func (d *Definition) checkAuth() error {
 		return nil
 	}
 	auth := *d.AuthConfig
-	for _, known := range []string{"Apikey", "Jwt", "AkSk"} {
-		if strings.EqualFold(known, auth.AuthType) {
-			auth.AuthType = known
+	var known bool
+	for _, one := range []snapshot.AuthType{snapshot.AuthByKey, snapshot.AuthByToken, snapshot.AuthBySignature} {
+		if strings.EqualFold(one.String(), auth.AuthType) {
+			auth.AuthType, known = one.String(), true
 		}
 	}
 	d.AuthConfig = &auth
 	switch {
-	case !slices.Contains([]string{"", "Apikey", "Jwt", "AkSk"}, auth.AuthType):
-		return fault.InvalidParameter("authConfig.authType", "it is Apikey.")
+	case auth.AuthType != "" && !known:
+		return fault.InvalidParameter("authConfig.authType", "it is Apikey, Jwt or AkSk.")
 	case !slices.Contains([]string{"", "NoAuth", "Custom"}, auth.AuthMode):
 		return fault.InvalidParameter("authConfig.authMode", "it is NoAuth or Custom.")
 	case !d.EnableAuth:
 		return nil
 	case auth.AuthMode == "NoAuth":
 		return fault.InvalidParameter("authConfig.authMode", "enableAuth is true; NoAuth would let everybody in. Use Custom.")
-	case auth.AuthType != "Apikey":
-		return ErrUnsupported.Withf("Consumers prove who they are by API keys only: the parameter authConfig.authType must be Apikey, not %q.", auth.AuthType)
+	case auth.AuthType == "":
+		return fault.MissingParameter("authConfig.authType")
 	}
 	return nil
 }

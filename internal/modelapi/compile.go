@@ -68,6 +68,7 @@ func render(api *snapshot.ModelAPI, d *Definition) {
 	api.Name, api.GatewayID, api.EnvironmentID = d.Name, c.GatewayID, c.EnvironmentID
 	api.BasePath, api.RemoveBasePath = d.BasePath, d.RemoveBasePath
 	api.Protocols, api.Category, api.Auth = d.AIProtocols, d.ModelCategory, d.EnableAuth
+	api.AuthType = d.authType()
 	api.Statistics, api.Fallback, api.Limits = c.statistics(), fallback(c.PolicyConfigs), d.limits()
 	api.Scene, api.Targets = Backend{c.BackendScene, c.Services}.targets()
 	for _, protocol := range d.Protocols {

@@ -25,14 +25,14 @@ type Question struct {
 	Path       string // as it is sent, perhaps with a query
 	Headers    map[string]string
 	Model      string // that the request names
-	ConsumerID string // whose key it carries; "": none
+	ConsumerID string // who proves to be the caller, as the API wants it; "": nobody
 }
 
 // The verdicts on a request's consumer.
 const (
 	NotRequired = "NotRequired" // everybody may call
 	Allowed     = "Allowed"
-	NoKey       = "NoKey"     // the request carries no key that gateways know
+	NoKey       = "NoKey"     // the request carries nothing of the API's kind that gateways know: key, token or signature
 	Forbidden   = "Forbidden" // the consumer has no authorization rule
 )
 
@@ -155,15 +155,16 @@ func otherScheme(request *route.Request) *route.Request {
 
 // authorize decides whether the consumer may call.
 func (d *Decision) authorize(who *snapshot.Consumer, consumerID string) bool {
+	proof := proofs[d.API.AuthType]
 	switch {
 	case !d.API.Auth:
 		d.Authorization = NotRequired
 	case consumerID == "":
 		d.Authorization = NoKey
-		d.refuse(401, "invalid_api_key", "Only consumers may call, and the request carries no key of one.")
-	case who == nil || len(who.Keys) == 0:
+		d.refuse(401, proof.code, "Only consumers may call, and the request carries no "+proof.name+" of one.")
+	case who == nil || !proof.has(who):
 		d.Authorization = NoKey
-		d.refuse(401, "invalid_api_key", "Gateways know no key of the consumer: it has none, is disabled, or was made a moment ago.")
+		d.refuse(401, proof.code, "Gateways know no "+proof.name+" of the consumer: it has none, is disabled, or was made a moment ago.")
 	case !slices.Contains(who.Allowed, d.API.ID):
 		d.Authorization = Forbidden
 		d.refuse(403, "consumer_not_authorized", "The consumer "+who.Name+" has no authorization rule for the Model API "+d.API.Name+".")
@@ -171,6 +172,16 @@ func (d *Decision) authorize(who *snapshot.Consumer, consumerID string) bool {
 		d.Authorization = Allowed
 	}
 	return d.Status == 0
+}
+
+// proofs are what consumers prove who they are by, by AuthType, with the code of a refusal.
+var proofs = map[snapshot.AuthType]struct {
+	name, code string
+	has        func(*snapshot.Consumer) bool
+}{
+	snapshot.AuthByKey:       {"key", "invalid_api_key", func(c *snapshot.Consumer) bool { return len(c.Keys) > 0 }},
+	snapshot.AuthByToken:     {"token", "invalid_token", func(c *snapshot.Consumer) bool { return c.Token != nil }},
+	snapshot.AuthBySignature: {"access key", "invalid_signature", func(c *snapshot.Consumer) bool { return len(c.AccessKeys) > 0 }},
 }
 
 // forward finds the service and what it is asked for.

@@ -81,6 +81,12 @@ func newDecisions(t *testing.T) *decisions {
 	spec = w.spec("guarded")
 	spec.EnableAuth, spec.AuthConfig = true, &AuthConfig{"Apikey", "Custom"}
 	w.guarded = w.create(t, spec)
+	spec = w.spec("tokened")
+	spec.EnableAuth, spec.AuthConfig = true, &AuthConfig{"jwt", "Custom"}
+	w.create(t, spec)
+	spec = w.spec("signed")
+	spec.EnableAuth, spec.AuthConfig = true, &AuthConfig{"AKSK", "Custom"}
+	w.create(t, spec)
 	spec = w.spec("secure")
 	spec.Protocols = []string{"HTTPS"}
 	w.secure = w.create(t, spec)
@@ -164,6 +170,9 @@ func TestADecisionSaysWhyARequestGoesNowhere(t *testing.T) {
 		"plain HTTP":      {Question{Host: "localhost", Path: "/secure/v1/completions"}, 404, "unknown_url", "secure answers here, but not over http"},
 		"force HTTPS":     {Question{Host: "some.example.com", Path: "/v1/completions"}, 308, "https_required", "*.example.com"},
 		"no key":          {Question{Host: "localhost", Path: "/guarded/v1/completions"}, 401, "invalid_api_key", "carries no key"},
+		"no token":        {Question{Host: "localhost", Path: "/tokened/v1/completions"}, 401, "invalid_token", "carries no token"},
+		"a key, no token": {Question{Host: "localhost", Path: "/tokened/v1/completions", ConsumerID: w.alice}, 401, "invalid_token", "know no token"},
+		"a key, unsigned": {Question{Host: "localhost", Path: "/signed/v1/completions", ConsumerID: w.alice}, 401, "invalid_signature", "know no access key"},
 		"a disabled one":  {Question{Host: "localhost", Path: "/guarded/v1/completions", ConsumerID: w.off}, 401, "invalid_api_key", "disabled"},
 		"no rule":         {Question{Host: "localhost", Path: "/guarded/v1/completions", ConsumerID: w.bob}, 403, "consumer_not_authorized", "bob"},
 		"not an engine's": {Question{Scheme: "https", Method: "GET", Host: "some.example.com", Path: "/metrics"}, 404, "unknown_url", "below /v1/ only"},

@@ -400,7 +400,7 @@ func TestTagsGoWithTheirResource(t *testing.T) {
 	box, err := secret.NewBox()
 	require.NoError(t, err)
 	entrances := ingress.New(ingress.Config{DB: w.Control, Jobs: client, Snapshot: box, BaseDomain: "test"})
-	consumers := consumer.New(consumer.Config{DB: w.Control, Jobs: client, Master: box})
+	consumers := consumer.New(consumer.Config{DB: w.Control, Jobs: client, Master: box, Snapshot: box})
 	ctx, left := t.Context(), len(kinds)
 	for _, step := range []struct {
 		deletes int

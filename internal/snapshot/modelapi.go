@@ -30,9 +30,10 @@ type ModelAPI struct {
 	Schemes        []string `json:"schemes"`           // http, https
 	BasePath       string   `json:"basePath"`          // begins with /, ends with it only when it is /
 	RemoveBasePath bool     `json:"removeBasePath,omitempty"`
-	Protocols      []string `json:"protocols"`      // OpenAI/v1, Anthropic, DashScope, vLLM, ComfyUI: the shape of errors and the path of services
-	Category       string   `json:"category"`       // Text, Image, Video, Audio, Embedding, Rerank, Others
-	Auth           bool     `json:"auth,omitempty"` // consumers only, and of those only the allowed ones
+	Protocols      []string `json:"protocols"`          // OpenAI/v1, Anthropic, DashScope, vLLM, ComfyUI: the shape of errors and the path of services
+	Category       string   `json:"category"`           // Text, Image, Video, Audio, Embedding, Rerank, Others
+	Auth           bool     `json:"auth,omitempty"`     // consumers only, and of those only the allowed ones
+	AuthType       AuthType `json:"authType,omitempty"` // with Auth: how consumers prove who they are
 	Routes         []Route  `json:"routes"`
 	Targets        []Target `json:"targets"` // of every route that has none of its own
 	Scene          string   `json:"scene"`   // SingleService, …
@@ -40,6 +41,33 @@ type ModelAPI struct {
 	Fallback   *Fallback   `json:"fallback,omitempty"`   // of every route that has none of its own; nil: none
 	Limits     *Limits     `json:"limits,omitempty"`     // nil: the gateway's defaults
 	Statistics *Statistics `json:"statistics,omitempty"` // nil: only usage records are written
+}
+
+// AuthType is how consumers prove who they are. It is written as text, and kept in a byte: there are many APIs.
+type AuthType uint8
+
+// The ways to prove it.
+const (
+	AuthByKey       AuthType = iota // an API key
+	AuthByToken                     // a JSON Web Token
+	AuthBySignature                 // an HMAC signature of the request
+)
+
+var authTypes = [...]string{AuthByKey: "Apikey", AuthByToken: "Jwt", AuthBySignature: "AkSk"}
+
+func (t AuthType) String() string { return authTypes[t] }
+
+// MarshalText is how an AuthType is published.
+func (t AuthType) MarshalText() ([]byte, error) { return []byte(authTypes[t]), nil }
+
+// UnmarshalText refuses what is not one of them: it is of a newer control plane.
+func (t *AuthType) UnmarshalText(text []byte) error {
+	at := slices.Index(authTypes[:], string(text))
+	if at < 0 {
+		return fmt.Errorf("consumers prove who they are by %q", text)
+	}
+	*t = AuthType(at)
+	return nil
 }
 
 // Fallback is where a request goes, one target after the other, while whoever was asked before fails and nothing of an
@@ -146,10 +174,13 @@ func ServiceKeyPurpose(serviceID string) string { return "snapshot/ai_service/" 
 
 // Consumer is who may call Model APIs, as a gateway sees it.
 type Consumer struct {
-	ID      string        `json:"id"`
-	Name    string        `json:"name"`
-	Keys    []ConsumerKey `json:"keys"`
-	Allowed []string      `json:"allowed"` // ids of Model APIs, by its own rules and those of its groups
+	ID         string              `json:"id"`
+	Name       string              `json:"name"`
+	AccountID  string              `json:"accountId,omitempty"` // "": published before there were tokens and signatures
+	Keys       []ConsumerKey       `json:"keys"`
+	Token      *ConsumerToken      `json:"token,omitempty"` // nil: it has none
+	AccessKeys []ConsumerAccessKey `json:"accessKeys,omitempty"`
+	Allowed    []string            `json:"allowed"` // ids of Model APIs, by its own rules and those of its groups
 }
 
 // ConsumerKey is one key, as a hash, and where a request carries it.
@@ -157,6 +188,33 @@ type ConsumerKey struct {
 	Hash   []byte `json:"hash"`   // HashKey
 	Source string `json:"source"` // Default (Authorization: Bearer, and x-api-key for Anthropic), Header, QueryString
 	Name   string `json:"name,omitempty"`
+}
+
+// ConsumerToken is how a consumer is recognised by JSON Web Tokens.
+type ConsumerToken struct {
+	SealedKeys []byte `json:"sealedKeys"` // the JSON Web Key Set; opens under the snapshot key for TokenKeysPurpose of the consumer
+	Symmetric  bool   `json:"symmetric,omitempty"`
+	Claim      string `json:"claim"` // whose value is the consumer's; no other consumer of the account has both
+	Value      string `json:"value"`
+	Source     string `json:"source"`             // Header, QueryString
+	Name       string `json:"name"`               // of the header or query parameter
+	Prefix     string `json:"prefix,omitempty"`   // the word before the token in a header
+	Issuer     string `json:"issuer,omitempty"`   // what iss must be; "": it is not looked at
+	Audience   string `json:"audience,omitempty"` // what aud must hold; "": it is not looked at
+}
+
+// TokenKeysPurpose is what the keys of a consumer's tokens are sealed for.
+func TokenKeysPurpose(consumerID string) string { return "snapshot/consumer/" + consumerID + "/token" }
+
+// ConsumerAccessKey is a key that a consumer signs requests with.
+type ConsumerAccessKey struct {
+	ID           string `json:"id"`           // no other consumer of the account has it
+	SealedSecret []byte `json:"sealedSecret"` // opens under the snapshot key for AccessKeyPurpose of the consumer and ID
+}
+
+// AccessKeyPurpose is what the secret of a consumer's access key is sealed for.
+func AccessKeyPurpose(consumerID, id string) string {
+	return "snapshot/consumer/" + consumerID + "/accessKey/" + id
 }
 
 // Domain is a host name with its certificate.

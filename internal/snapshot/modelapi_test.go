@@ -1,6 +1,8 @@
 package snapshot_test
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -61,4 +63,18 @@ func TestFallbackAndLimitsAreOnesThatCanBeServed(t *testing.T) {
 	require.True(t, valid(func(a *snapshot.ModelAPI) { a.Limits = &snapshot.Limits{Idle: 1, ReplicaChoice: snapshot.PrefixAware} }))
 	require.False(t, valid(func(a *snapshot.ModelAPI) { a.Limits = &snapshot.Limits{Queued: -1} }))
 	require.False(t, valid(func(a *snapshot.ModelAPI) { a.Limits = &snapshot.Limits{ReplicaChoice: "Random"} }))
+}
+
+func TestAuthTypeIsPublishedAsTextAndNoUnknownOneIsTaken(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]snapshot.AuthType{`{}`: snapshot.AuthByKey, `{"authType":"Jwt"}`: snapshot.AuthByToken, `{"authType":"AkSk"}`: snapshot.AuthBySignature} {
+		var a snapshot.ModelAPI
+		require.NoError(t, json.Unmarshal([]byte(text), &a))
+		require.Equal(t, want, a.AuthType)
+		body, err := snapshot.Encode(a)
+		require.NoError(t, err)
+		require.Equal(t, want != snapshot.AuthByKey, strings.Contains(string(body), "authType"))
+		require.Equal(t, want != snapshot.AuthByKey, strings.Contains(string(body), text[1:len(text)-1]) && len(text) > 2)
+	}
+	require.ErrorContains(t, json.Unmarshal([]byte(`{"authType":"Quantum"}`), new(snapshot.ModelAPI)), "Quantum")
 }

@@ -120,6 +120,9 @@ func (t *Trials) Start(ctx context.Context, accountID, id string, spec Spec) (*T
 	case api.Category != "Text" || !slices.Contains(api.Protocols, "OpenAI/v1"):
 		return nil, modelapi.ErrUnsupported.Withf("Only Model APIs of the scenario Text that speak OpenAI/v1 can be debugged; %s is %s with %s.",
 			api.Name, api.Category, strings.Join(api.Protocols, ", "))
+	case api.Auth && api.AuthType != snapshot.AuthByKey:
+		return nil, modelapi.ErrUnsupported.Withf("Only Model APIs whose callers have API keys, or prove nothing, can be debugged; those of %s prove "+
+			"who they are by %s.", api.Name, api.AuthType)
 	case api.Auth && spec.ConsumerID == "":
 		return nil, fault.MissingParameter("consumerId")
 	}

@@ -249,6 +249,9 @@ func TestATrialIsRefusedBeforeItBegins(t *testing.T) {
 	refused(trial.Spec{Messages: hello(), ConsumerID: "cs-unknown"}, "NotFound.ConsumerNotFound")
 	w.published.Auth = true
 	refused(trial.Spec{Messages: hello()}, "MissingParameter")
+	w.published.AuthType = snapshot.AuthByToken
+	refused(trial.Spec{Messages: hello(), ConsumerID: "cs-1"}, "UnsupportedParameter")
+	w.published.AuthType = snapshot.AuthByKey
 	w.published.Category = "Image"
 	refused(trial.Spec{Messages: hello()}, "UnsupportedParameter")
 	w.published.Category, w.published.Protocols = "Text", []string{"Anthropic"}

@@ -154,6 +154,32 @@ type AiStatisticsConfig struct {
 	PathFieldConfigs *[]map[string]interface{} `json:"pathFieldConfigs,omitempty"`
 }
 
+// AkSkIdentityConfig defines model for AkSkIdentityConfig.
+type AkSkIdentityConfig struct {
+	// Ak The access key, when generateMode is Custom: 8 to 128 letters, digits, ., _ and -; no other consumer of the account has it.
+	//
+	// Example: search-team
+	Ak *string `json:"ak,omitempty"`
+
+	// GenerateMode System or Custom.
+	//
+	// Example: System
+	GenerateMode *string `json:"generateMode,omitempty"`
+
+	// Sk Its secret, when generateMode is Custom: 16 to 128 visible ASCII characters. A read shows **** and the last four; one that was generated it shows in full.
+	//
+	// Example: a-secret-of-mine
+	Sk *string `json:"sk,omitempty"`
+
+	// Type AkSk.
+	//
+	// Example: AkSk
+	Type *string `json:"type,omitempty"`
+}
+
+// AkSkIdentityConfigs The access keys that a consumer signs requests with.
+type AkSkIdentityConfigs = []AkSkIdentityConfig
+
 // ApiKeyCredential defines model for ApiKeyCredential.
 type ApiKeyCredential struct {
 	// Apikey The key, when generateMode is Custom; generated otherwise.
@@ -201,7 +227,7 @@ type AuthConfig struct {
 	// Example: Custom
 	AuthMode *string `json:"authMode,omitempty"`
 
-	// AuthType Apikey.
+	// AuthType Apikey, Jwt or AkSk, in any case: what a consumer has to have. Consumers of other kinds do not open the API.
 	//
 	// Example: Apikey
 	AuthType *string `json:"authType,omitempty"`
@@ -255,6 +281,9 @@ type ChangeResourceGroupResponse struct {
 
 // Consumer defines model for Consumer.
 type Consumer struct {
+	// AkSkIdentityConfigs The access keys that a consumer signs requests with.
+	AkSkIdentityConfigs *AkSkIdentityConfigs `json:"akSkIdentityConfigs,omitempty"`
+
 	// ApiKeyIdentityConfig The keys of a consumer and where requests carry them.
 	ApiKeyIdentityConfig ApiKeyIdentityConfig `json:"apiKeyIdentityConfig"`
 
@@ -277,6 +306,9 @@ type Consumer struct {
 	//
 	// Example: true
 	Enable bool `json:"enable"`
+
+	// JwtIdentityConfig The JSON Web Tokens of a consumer: those with its claim that one of its keys has signed. They must have exp.
+	JwtIdentityConfig *JwtIdentityConfig `json:"jwtIdentityConfig,omitempty"`
 
 	// Name The name of the consumer.
 	//
@@ -626,6 +658,9 @@ type CreateConsumerGroupResponse struct {
 
 // CreateConsumerRequest defines model for CreateConsumerRequest.
 type CreateConsumerRequest struct {
+	// AkSkIdentityConfigs The access keys that a consumer signs requests with.
+	AkSkIdentityConfigs *AkSkIdentityConfigs `json:"akSkIdentityConfigs,omitempty"`
+
 	// ApikeyIdentityConfig The keys of a consumer and where requests carry them.
 	ApikeyIdentityConfig *ApiKeyIdentityConfig `json:"apikeyIdentityConfig,omitempty"`
 
@@ -643,6 +678,9 @@ type CreateConsumerRequest struct {
 	//
 	// Example: AI
 	GatewayType *string `json:"gatewayType,omitempty"`
+
+	// JwtIdentityConfig The JSON Web Tokens of a consumer: those with its claim that one of its keys has signed. They must have exp.
+	JwtIdentityConfig *JwtIdentityConfig `json:"jwtIdentityConfig,omitempty"`
 
 	// Name 2 to 64 letters, digits, . and -; begins and ends with a letter or digit; unique in the account.
 	//
@@ -2868,6 +2906,82 @@ type ImportedHttpApi struct {
 // Example: 10
 type ItemsPerPage = int32
 
+// JwtIdentityConfig The JSON Web Tokens of a consumer: those with its claim that one of its keys has signed. They must have exp.
+type JwtIdentityConfig struct {
+	// Audience What aud must hold; absent or empty it is not looked at.
+	//
+	// Example: models
+	Audience *string `json:"audience,omitempty"`
+
+	// ClaimsToHeadersConfigs Claims to be passed on; none is.
+	ClaimsToHeadersConfigs *[]map[string]interface{} `json:"claimsToHeadersConfigs,omitempty"`
+
+	// Issuer What iss must be; absent or empty it is not looked at.
+	//
+	// Example: https://login.example.com
+	Issuer *string `json:"issuer,omitempty"`
+
+	// Jwks A JSON Web Key Set as text. Of Symmetry its keys are of kty oct, for HS256, HS384 or HS512, and a read shows **** for the secrets; of Asymmetry they are public keys for RS, PS and ES of 256, 384 and 512, and EdDSA. A key with alg is for that one alone.
+	//
+	// Example: {"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}
+	Jwks *string `json:"jwks,omitempty"`
+
+	// JwtPayloadConfig The claim by which the consumer is known. No other consumer of the account has the same name and value.
+	JwtPayloadConfig *JwtPayloadConfig `json:"jwtPayloadConfig,omitempty"`
+
+	// JwtTokenConfig Where a request carries the token.
+	JwtTokenConfig *JwtTokenConfig `json:"jwtTokenConfig,omitempty"`
+
+	// RemoteJwks Keys to be fetched; gateways fetch none.
+	RemoteJwks *string `json:"remoteJwks,omitempty"`
+
+	// SecretType Symmetry, shared secrets, or Asymmetry, public keys.
+	//
+	// Example: Asymmetry
+	SecretType *string `json:"secretType,omitempty"`
+
+	// Type Jwt.
+	//
+	// Example: Jwt
+	Type *string `json:"type,omitempty"`
+}
+
+// JwtPayloadConfig The claim by which the consumer is known. No other consumer of the account has the same name and value.
+type JwtPayloadConfig struct {
+	// PayloadKeyName The name of the claim, uid when absent.
+	//
+	// Example: uid
+	PayloadKeyName *string `json:"payloadKeyName,omitempty"`
+
+	// PayloadKeyValue Its value, of a string or as a number is written.
+	//
+	// Example: alice
+	PayloadKeyValue *string `json:"payloadKeyValue,omitempty"`
+}
+
+// JwtTokenConfig Where a request carries the token.
+type JwtTokenConfig struct {
+	// Key The name of the header or query parameter, Authorization when absent.
+	//
+	// Example: Authorization
+	Key *string `json:"key,omitempty"`
+
+	// Pass Whether services get the token; they do not.
+	//
+	// Example: false
+	Pass *bool `json:"pass,omitempty"`
+
+	// Position HEADER (when absent) or QUERY.
+	//
+	// Example: HEADER
+	Position *string `json:"position,omitempty"`
+
+	// Prefix The word before the token in a header, Bearer when absent, in any case; empty for none.
+	//
+	// Example: Bearer
+	Prefix *string `json:"prefix,omitempty"`
+}
+
 // ListConsumerGroupConsumersResponse defines model for ListConsumerGroupConsumersResponse.
 type ListConsumerGroupConsumersResponse struct {
 	// Code Always Ok.
@@ -3601,6 +3715,9 @@ type UpdateConsumerGroupRequest struct {
 
 // UpdateConsumerRequest defines model for UpdateConsumerRequest.
 type UpdateConsumerRequest struct {
+	// AkSkIdentityConfigs The access keys that a consumer signs requests with.
+	AkSkIdentityConfigs *AkSkIdentityConfigs `json:"akSkIdentityConfigs,omitempty"`
+
 	// ApikeyIdentityConfig The keys of a consumer and where requests carry them.
 	ApikeyIdentityConfig *ApiKeyIdentityConfig `json:"apikeyIdentityConfig,omitempty"`
 
@@ -3613,6 +3730,9 @@ type UpdateConsumerRequest struct {
 	//
 	// Example: true
 	Enable *bool `json:"enable,omitempty"`
+
+	// JwtIdentityConfig The JSON Web Tokens of a consumer: those with its claim that one of its keys has signed. They must have exp.
+	JwtIdentityConfig *JwtIdentityConfig `json:"jwtIdentityConfig,omitempty"`
 }
 
 // UpdateDomainRequest defines model for UpdateDomainRequest.
@@ -4524,7 +4644,7 @@ type ClientInterface interface {
 
 	// CreateConsumerWithBody Create a consumer
 	//
-	// Who calls Model APIs. A credential of generateMode System is generated, GetConsumer shows it.
+	// Who calls Model APIs: by API keys, by JSON Web Tokens, by signatures, or by several of them. A credential or access key of generateMode System is generated, GetConsumer shows it.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -4533,7 +4653,7 @@ type ClientInterface interface {
 
 	// CreateConsumer Create a consumer
 	//
-	// Who calls Model APIs. A credential of generateMode System is generated, GetConsumer shows it.
+	// Who calls Model APIs: by API keys, by JSON Web Tokens, by signatures, or by several of them. A credential or access key of generateMode System is generated, GetConsumer shows it.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4549,14 +4669,14 @@ type ClientInterface interface {
 
 	// GetConsumer Show one consumer
 	//
-	// With its keys, in full: whoever may call this may hand them out.
+	// With its API keys and the secrets that were generated for it, in full: whoever may call this may hand them out. Secrets that were given in jwks and akSkIdentityConfigs are not shown again.
 	//
 	// Corresponds with GET /v1/consumers/{consumerId} (the `GetConsumer` operationId).
 	GetConsumer(ctx context.Context, consumerId ConsumerId, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateConsumerWithBody Change a consumer
 	//
-	// What is absent stays as it is.
+	// What is absent stays as it is. Credentials and access keys are replaced as a whole, and so is jwtIdentityConfig: an empty one takes it away, one without jwks keeps the keys. What a read shows stands for what is there when it is written back.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -4565,7 +4685,7 @@ type ClientInterface interface {
 
 	// UpdateConsumer Change a consumer
 	//
-	// What is absent stays as it is.
+	// What is absent stays as it is. Credentials and access keys are replaced as a whole, and so is jwtIdentityConfig: an empty one takes it away, one without jwks keeps the keys. What a read shows stands for what is there when it is written back.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -5368,7 +5488,7 @@ func (c *Client) ListConsumers(ctx context.Context, params *ListConsumersParams,
 
 // CreateConsumerWithBody Create a consumer
 //
-// Who calls Model APIs. A credential of generateMode System is generated, GetConsumer shows it.
+// Who calls Model APIs: by API keys, by JSON Web Tokens, by signatures, or by several of them. A credential or access key of generateMode System is generated, GetConsumer shows it.
 //
 // Takes any type of body and a specified content type.
 //
@@ -5387,7 +5507,7 @@ func (c *Client) CreateConsumerWithBody(ctx context.Context, contentType string,
 
 // CreateConsumer Create a consumer
 //
-// Who calls Model APIs. A credential of generateMode System is generated, GetConsumer shows it.
+// Who calls Model APIs: by API keys, by JSON Web Tokens, by signatures, or by several of them. A credential or access key of generateMode System is generated, GetConsumer shows it.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5423,7 +5543,7 @@ func (c *Client) DeleteConsumer(ctx context.Context, consumerId ConsumerId, reqE
 
 // GetConsumer Show one consumer
 //
-// With its keys, in full: whoever may call this may hand them out.
+// With its API keys and the secrets that were generated for it, in full: whoever may call this may hand them out. Secrets that were given in jwks and akSkIdentityConfigs are not shown again.
 //
 // Corresponds with GET /v1/consumers/{consumerId} (the `GetConsumer` operationId).
 func (c *Client) GetConsumer(ctx context.Context, consumerId ConsumerId, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5440,7 +5560,7 @@ func (c *Client) GetConsumer(ctx context.Context, consumerId ConsumerId, reqEdit
 
 // UpdateConsumerWithBody Change a consumer
 //
-// What is absent stays as it is.
+// What is absent stays as it is. Credentials and access keys are replaced as a whole, and so is jwtIdentityConfig: an empty one takes it away, one without jwks keeps the keys. What a read shows stands for what is there when it is written back.
 //
 // Takes any type of body and a specified content type.
 //
@@ -5459,7 +5579,7 @@ func (c *Client) UpdateConsumerWithBody(ctx context.Context, consumerId Consumer
 
 // UpdateConsumer Change a consumer
 //
-// What is absent stays as it is.
+// What is absent stays as it is. Credentials and access keys are replaced as a whole, and so is jwtIdentityConfig: an empty one takes it away, one without jwks keeps the keys. What a read shows stands for what is there when it is written back.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -10326,7 +10446,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateConsumerWithBodyWithResponse Create a consumer
 	//
-	// Who calls Model APIs. A credential of generateMode System is generated, GetConsumer shows it.
+	// Who calls Model APIs: by API keys, by JSON Web Tokens, by signatures, or by several of them. A credential or access key of generateMode System is generated, GetConsumer shows it.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10335,7 +10455,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateConsumerWithResponse Create a consumer
 	//
-	// Who calls Model APIs. A credential of generateMode System is generated, GetConsumer shows it.
+	// Who calls Model APIs: by API keys, by JSON Web Tokens, by signatures, or by several of them. A credential or access key of generateMode System is generated, GetConsumer shows it.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10353,7 +10473,7 @@ type ClientWithResponsesInterface interface {
 
 	// GetConsumerWithResponse Show one consumer
 	//
-	// With its keys, in full: whoever may call this may hand them out.
+	// With its API keys and the secrets that were generated for it, in full: whoever may call this may hand them out. Secrets that were given in jwks and akSkIdentityConfigs are not shown again.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -10362,7 +10482,7 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateConsumerWithBodyWithResponse Change a consumer
 	//
-	// What is absent stays as it is.
+	// What is absent stays as it is. Credentials and access keys are replaced as a whole, and so is jwtIdentityConfig: an empty one takes it away, one without jwks keeps the keys. What a read shows stands for what is there when it is written back.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10371,7 +10491,7 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateConsumerWithResponse Change a consumer
 	//
-	// What is absent stays as it is.
+	// What is absent stays as it is. Credentials and access keys are replaced as a whole, and so is jwtIdentityConfig: an empty one takes it away, one without jwks keeps the keys. What a read shows stands for what is there when it is written back.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14137,7 +14257,7 @@ func (c *ClientWithResponses) ListConsumersWithResponse(ctx context.Context, par
 
 // CreateConsumerWithBodyWithResponse Create a consumer
 //
-// Who calls Model APIs. A credential of generateMode System is generated, GetConsumer shows it.
+// Who calls Model APIs: by API keys, by JSON Web Tokens, by signatures, or by several of them. A credential or access key of generateMode System is generated, GetConsumer shows it.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14152,7 +14272,7 @@ func (c *ClientWithResponses) CreateConsumerWithBodyWithResponse(ctx context.Con
 
 // CreateConsumerWithResponse Create a consumer
 //
-// Who calls Model APIs. A credential of generateMode System is generated, GetConsumer shows it.
+// Who calls Model APIs: by API keys, by JSON Web Tokens, by signatures, or by several of them. A credential or access key of generateMode System is generated, GetConsumer shows it.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14182,7 +14302,7 @@ func (c *ClientWithResponses) DeleteConsumerWithResponse(ctx context.Context, co
 
 // GetConsumerWithResponse Show one consumer
 //
-// With its keys, in full: whoever may call this may hand them out.
+// With its API keys and the secrets that were generated for it, in full: whoever may call this may hand them out. Secrets that were given in jwks and akSkIdentityConfigs are not shown again.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14197,7 +14317,7 @@ func (c *ClientWithResponses) GetConsumerWithResponse(ctx context.Context, consu
 
 // UpdateConsumerWithBodyWithResponse Change a consumer
 //
-// What is absent stays as it is.
+// What is absent stays as it is. Credentials and access keys are replaced as a whole, and so is jwtIdentityConfig: an empty one takes it away, one without jwks keeps the keys. What a read shows stands for what is there when it is written back.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14212,7 +14332,7 @@ func (c *ClientWithResponses) UpdateConsumerWithBodyWithResponse(ctx context.Con
 
 // UpdateConsumerWithResponse Change a consumer
 //
-// What is absent stays as it is.
+// What is absent stays as it is. Credentials and access keys are replaced as a whole, and so is jwtIdentityConfig: an empty one takes it away, one without jwks keeps the keys. What a read shows stands for what is there when it is written back.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -2,6 +2,7 @@ package apig_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/url"
 	"testing"
@@ -239,6 +240,40 @@ func TestConsumersAndTheirKeys(t *testing.T) {
 	a = s.Call(apitest.RootKey, "ListConsumers", "GET", "/v1/consumers", nil)
 	require.NotContains(t, a.Body["data"].(object)["items"].([]any)[0], "apiKeyIdentityConfig")
 	require.NotContains(t, s.Log.String(), consumerKey)
+}
+
+func TestConsumersTokensAndAccessKeys(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	const identities = `"jwtIdentityConfig":{"type":"Jwt","secretType":"Symmetry","jwks":"KEYS","jwtPayloadConfig":{"payloadKeyName":"sub",
+		"payloadKeyValue":"7"},"jwtTokenConfig":{"position":"HEADER","key":"X-Token","prefix":"","pass":false},"issuer":"i","audience":"a"},
+		"akSkIdentityConfigs":[{"type":"AkSk","generateMode":"System"},{"type":"AkSk","ak":"mine","sk":"secret","generateMode":"Custom"}]`
+	token := &consumer.TokenIdentity{
+		SecretType: "Symmetry", KeySet: secret.New("KEYS"), Claim: "sub", Value: "7", Position: "HEADER", Name: "X-Token",
+		Prefix: new(string), Issuer: "i", Audience: "a",
+	}
+	on := true
+	accessKeys := []consumer.AccessKey{{GenerateMode: "System"}, {ID: "mine", Secret: secret.New("secret"), GenerateMode: "Custom"}}
+	a := s.Call(apitest.RootKey, "CreateConsumer", "POST", "/v1/consumers", `{"name":"alice","enable":true,`+identities+`}`)
+	require.Equal(t, 200, a.Status, a.Body)
+	require.Equal(t, consumer.Spec{Name: "alice", Enabled: &on, Token: token, AccessKeys: accessKeys}, d.asked[0])
+	s.Call(apitest.RootKey, "UpdateConsumer", "PUT", "/v1/consumers/"+consumerID, `{`+identities+`}`)
+	require.Equal(t, consumer.Change{Token: token, AccessKeys: &accessKeys}, d.asked[0])
+	s.Call(apitest.RootKey, "UpdateConsumer", "PUT", "/v1/consumers/"+consumerID, `{"jwtIdentityConfig":{"type":"Jwt"},"akSkIdentityConfigs":[]}`)
+	require.Equal(t, consumer.Change{Token: &consumer.TokenIdentity{}, AccessKeys: &[]consumer.AccessKey{}}, d.asked[0], "none of either")
+
+	a = s.Call(apitest.RootKey, "GetConsumer", "GET", "/v1/consumers/"+consumerID, nil)
+	data := a.Body["data"].(object)
+	require.Equal(t, object{
+		"type": "Jwt", "secretType": "Symmetry", "jwks": `{"keys":[]}`, "audience": "models",
+		"jwtPayloadConfig": object{"payloadKeyName": "uid", "payloadKeyValue": "alice"},
+		"jwtTokenConfig":   object{"position": "QUERY", "key": "token", "prefix": "", "pass": false},
+	}, data["jwtIdentityConfig"])
+	require.Equal(t, []any{
+		object{"type": "AkSk", "ak": "AKMADE", "sk": "made-for-it", "generateMode": "System"},
+		object{"type": "AkSk", "ak": "brought-along", "sk": "****WXYZ", "generateMode": "Custom"},
+	}, data["akSkIdentityConfigs"])
+	require.NotContains(t, fmt.Sprint(data), "canary")
 }
 
 func TestAuthorizationRules(t *testing.T) {

@@ -19,6 +19,8 @@ func toConsumerSpec(body *apigapi.CreateConsumerRequest) consumer.Spec {
 		KeySource:   orZero(source.Source),
 		KeyName:     orZero(source.Value),
 		Keys:        optional(identity.Credentials, toConsumerKey),
+		Token:       toTokenIdentity(body.JwtIdentityConfig),
+		AccessKeys:  optional(body.AkSkIdentityConfigs, toAccessKey),
 	}
 }
 
@@ -26,15 +28,52 @@ func toConsumerKey(credential apigapi.ApiKeyCredential) consumer.Key {
 	return consumer.Key{Secret: secret.New(orZero(credential.Apikey)), GenerateMode: orZero(credential.GenerateMode)}
 }
 
+// toTokenIdentity makes an empty one of a config that says nothing but its type.
+func toTokenIdentity(config *apigapi.JwtIdentityConfig) *consumer.TokenIdentity {
+	if config == nil {
+		return nil
+	}
+	token, payload := orZero(config.JwtTokenConfig), orZero(config.JwtPayloadConfig)
+	identity := &consumer.TokenIdentity{
+		SecretType: orZero(config.SecretType),
+		KeySet:     secret.New(orZero(config.Jwks)),
+		Claim:      orZero(payload.PayloadKeyName),
+		Value:      orZero(payload.PayloadKeyValue),
+		Position:   orZero(token.Position),
+		Name:       orZero(token.Key),
+		Prefix:     token.Prefix,
+		Issuer:     orZero(config.Issuer),
+		Audience:   orZero(config.Audience),
+	}
+	switch {
+	case orZero(config.RemoteJwks) != "":
+		identity.Unserved = "jwtIdentityConfig.remoteJwks"
+	case len(orZero(config.ClaimsToHeadersConfigs)) > 0:
+		identity.Unserved = "jwtIdentityConfig.claimsToHeadersConfigs"
+	case orZero(token.Pass):
+		identity.Unserved = "jwtIdentityConfig.jwtTokenConfig.pass"
+	}
+	return identity
+}
+
+func toAccessKey(config apigapi.AkSkIdentityConfig) consumer.AccessKey {
+	return consumer.AccessKey{ID: orZero(config.Ak), Secret: secret.New(orZero(config.Sk)), GenerateMode: orZero(config.GenerateMode)}
+}
+
 func toConsumerChange(body *apigapi.UpdateConsumerRequest) consumer.Change {
 	identity := orZero(body.ApikeyIdentityConfig)
 	source := orZero(identity.ApikeySource)
 	change := consumer.Change{
 		Description: body.Description, Enabled: body.Enable, KeySource: source.Source, KeyName: source.Value,
+		Token: toTokenIdentity(body.JwtIdentityConfig),
 	}
 	if identity.Credentials != nil {
 		keys := mapped(*identity.Credentials, toConsumerKey)
 		change.Keys = &keys
+	}
+	if body.AkSkIdentityConfigs != nil {
+		keys := mapped(*body.AkSkIdentityConfigs, toAccessKey)
+		change.AccessKeys = &keys
 	}
 	return change
 }
@@ -56,7 +95,7 @@ func fromConsumerSummary(c consumer.Consumer) apigapi.ConsumerSummary {
 	}
 }
 
-// fromConsumer shows the keys in full: there is no other way to learn one that was generated.
+// fromConsumer shows API keys in full, and so the secrets that were generated: there is no other way to learn those.
 func fromConsumer(c consumer.Consumer) apigapi.Consumer {
 	kind, credentials := "Apikey", mapped(c.Keys, fromConsumerKey)
 	return apigapi.Consumer{
@@ -67,14 +106,40 @@ func fromConsumer(c consumer.Consumer) apigapi.Consumer {
 		ApiKeyIdentityConfig: apigapi.ApiKeyIdentityConfig{
 			Type: &kind, ApikeySource: &apigapi.ApiKeySource{Source: &c.KeySource, Value: &c.KeyName}, Credentials: &credentials,
 		},
-		CreateTimestamp: fromTime(c.CreatedAt),
-		UpdateTimestamp: fromTime(c.UpdatedAt),
+		JwtIdentityConfig:   fromTokenIdentity(c.Token),
+		AkSkIdentityConfigs: fromAccessKeys(c.AccessKeys),
+		CreateTimestamp:     fromTime(c.CreatedAt),
+		UpdateTimestamp:     fromTime(c.UpdatedAt),
 	}
 }
 
 func fromConsumerKey(key consumer.Key) apigapi.ApiKeyCredential {
 	text := key.Secret.Reveal()
 	return apigapi.ApiKeyCredential{Apikey: &text, GenerateMode: &key.GenerateMode}
+}
+
+func fromTokenIdentity(t *consumer.TokenIdentity) *apigapi.JwtIdentityConfig {
+	if t == nil {
+		return nil
+	}
+	kind, pass := "Jwt", false
+	return &apigapi.JwtIdentityConfig{
+		Type: &kind, SecretType: &t.SecretType, Jwks: &t.Shown, Issuer: unlessEmpty(t.Issuer), Audience: unlessEmpty(t.Audience),
+		JwtPayloadConfig: &apigapi.JwtPayloadConfig{PayloadKeyName: &t.Claim, PayloadKeyValue: &t.Value},
+		JwtTokenConfig:   &apigapi.JwtTokenConfig{Position: &t.Position, Key: &t.Name, Prefix: t.Prefix, Pass: &pass},
+	}
+}
+
+func fromAccessKeys(keys []consumer.AccessKey) *[]apigapi.AkSkIdentityConfig {
+	if len(keys) == 0 {
+		return nil
+	}
+	kind := "AkSk"
+	shown := mapped(keys, func(key consumer.AccessKey) apigapi.AkSkIdentityConfig {
+		text := key.Shown()
+		return apigapi.AkSkIdentityConfig{Type: &kind, Ak: &key.ID, Sk: &text, GenerateMode: &key.GenerateMode}
+	})
+	return &shown
 }
 
 func fromGroups(groups []consumer.Group, page instance.Page, total int) apigapi.ConsumerGroupPage {

@@ -428,6 +428,14 @@ func caller() consumer.Consumer {
 	return consumer.Consumer{
 		ID: consumerID, Name: "alice", Enabled: true, KeySource: consumer.Default, KeyName: "Authorization",
 		Keys: []consumer.Key{{Secret: secret.New(consumerKey), GenerateMode: consumer.System}}, CreatedAt: created, UpdatedAt: created,
+		Token: &consumer.TokenIdentity{
+			SecretType: consumer.Symmetry, KeySet: secret.New("jwks-canary"), Shown: `{"keys":[]}`, Claim: "uid", Value: "alice",
+			Position: consumer.InQuery, Name: "token", Prefix: new(string), Audience: "models",
+		},
+		AccessKeys: []consumer.AccessKey{
+			{ID: "AKMADE", Secret: secret.New("made-for-it"), GenerateMode: consumer.System},
+			{ID: "brought-along", Secret: secret.New("sk-canary-WXYZ"), GenerateMode: consumer.Custom},
+		},
 	}
 }
 

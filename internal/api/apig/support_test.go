@@ -267,7 +267,7 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	entrances := ingress.New(ingress.Config{DB: db.Control, Jobs: inserter, Snapshot: box, BaseDomain: "localhost"})
 	models := modelapi.New(modelapi.Config{DB: db.Control, Jobs: inserter, SubDomain: entrances.SubDomain})
-	callers := consumer.New(consumer.Config{DB: db.Control, Jobs: inserter, Master: box})
+	callers := consumer.New(consumer.Config{DB: db.Control, Jobs: inserter, Master: box, Snapshot: box})
 	product, err := apig.Product(apig.Config{
 		APIs: models, Routes: models, Gateways: entrances, Environments: entrances, Domains: entrances,
 		Services:  aiservice.New(aiservice.Config{DB: db.Control, Jobs: inserter, Master: box, Snapshot: box}),

@@ -12,6 +12,8 @@ var ErrMemory = errors.New("the memory for bodies is used up")
 const (
 	// atOnce is how much of an announced length is believed before it comes.
 	atOnce = 64 << 10
+	// believed is how many times what has come is believed of an announced length.
+	believed = 8
 	// atFirst is where a body of unknown length begins.
 	atFirst = 4 << 10
 )
@@ -32,65 +34,82 @@ func (m *Memory) Held() int64 { return m.held.Load() }
 // Refused is how many bodies were refused so far.
 func (m *Memory) Refused() uint64 { return m.refused.Load() }
 
-// Body is a body that is held until it is released. The zero value is an empty one.
+// Body is a body in memory that is lent, until all who have it have released it. Nobody may read it then.
 type Body struct {
-	Bytes  []byte
-	memory *Memory
+	Bytes   []byte
+	memory  *Memory
+	counted int64 // of memory
+	users   atomic.Int32
 }
 
-// Release gives the memory back. Once more it does nothing.
+// Lend returns the body to one more who has to release it.
+func (b *Body) Lend() *Body {
+	b.users.Add(1)
+	return b
+}
+
+// Release lets go of the body, which nil is, too. Each who has it does so once.
 func (b *Body) Release() {
-	if b.memory != nil {
-		b.memory.held.Add(-int64(cap(b.Bytes)))
+	if b == nil || b.users.Add(-1) > 0 {
+		return
 	}
-	*b = Body{}
+	b.memory.held.Add(-b.counted)
+	putBuffer(b.Bytes)
 }
 
 // Read takes in a body of the announced length, or all of it when that is negative. It fails with ErrMemory: before it
 // reads where the announced length cannot be held, or when no more can. What is held grows with what has come, so that
 // who announces much and sends little takes little. A body that ends early is io.ErrUnexpectedEOF.
-func (m *Memory) Read(from io.Reader, announced int64) (Body, error) {
-	b := Body{memory: m}
+func (m *Memory) Read(from io.Reader, announced int64) (*Body, error) {
 	if m.limit > 0 && m.held.Load()+max(announced, atFirst) > m.limit {
 		m.refused.Add(1)
-		return Body{}, ErrMemory
+		return nil, ErrMemory
 	}
-	for int64(len(b.Bytes)) != announced {
-		if len(b.Bytes) == cap(b.Bytes) && !b.grow(announced) {
-			b.Release()
-			m.refused.Add(1)
-			return Body{}, ErrMemory
-		}
-		n, err := from.Read(b.Bytes[len(b.Bytes):cap(b.Bytes)])
-		b.Bytes = b.Bytes[:len(b.Bytes)+n]
-		switch {
-		case err == io.EOF && (announced < 0 || int64(len(b.Bytes)) == announced):
-			return b, nil
-		case err == io.EOF:
-			b.Release()
-			return Body{}, io.ErrUnexpectedEOF
-		case err != nil:
-			b.Release()
-			return Body{}, err
-		}
+	b := &Body{memory: m}
+	b.users.Store(1)
+	if err := b.read(from, announced); err != nil {
+		b.Release()
+		return nil, err
 	}
 	return b, nil
 }
 
+func (b *Body) read(from io.Reader, announced int64) error {
+	for int64(len(b.Bytes)) != announced {
+		if int64(len(b.Bytes)) == b.counted && !b.grow(announced) {
+			b.memory.refused.Add(1)
+			return ErrMemory
+		}
+		n, err := from.Read(b.Bytes[len(b.Bytes):b.counted])
+		b.Bytes = b.Bytes[:len(b.Bytes)+n]
+		switch {
+		case err == io.EOF && (announced < 0 || int64(len(b.Bytes)) == announced):
+			return nil
+		case err == io.EOF:
+			return io.ErrUnexpectedEOF
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
 // grow makes room for more, and reports whether it may.
 func (b *Body) grow(announced int64) bool {
-	size := 2 * int64(cap(b.Bytes))
+	size := believed * b.counted
 	switch {
 	case announced < 0:
-		size = max(size, atFirst)
+		size = max(2*b.counted, atFirst)
 	default:
 		size = min(max(size, atOnce), announced)
 	}
-	more := size - int64(cap(b.Bytes))
+	more := size - b.counted
 	if held := b.memory.held.Add(more); b.memory.limit > 0 && held > b.memory.limit {
 		b.memory.held.Add(-more)
 		return false
 	}
-	b.Bytes = append(make([]byte, 0, size), b.Bytes...)
+	small := b.Bytes
+	b.counted, b.Bytes = size, append(takeBuffer(size), small...)
+	putBuffer(small)
 	return true
 }

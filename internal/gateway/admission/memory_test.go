@@ -3,6 +3,7 @@ package admission_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -34,10 +35,59 @@ func TestBodyIsReadWholeAndCountedUntilItIsReleased(t *testing.T) {
 		if announced > 0 {
 			require.Equal(t, announced, m.Held(), "not a byte more than was announced")
 		}
+		require.Same(t, b, b.Lend())
 		b.Release()
+		require.True(t, bytes.Equal(text, b.Bytes))
+		require.GreaterOrEqual(t, m.Held(), int64(len(text)))
 		b.Release()
 		require.Zero(t, m.Held())
 	})
+	(*admission.Body)(nil).Release()
+}
+
+func TestBodiesDoNotShareMemory(t *testing.T) {
+	t.Parallel()
+	m := new(admission.Memory)
+	rapid.Check(t, func(t *rapid.T) {
+		type one struct {
+			*admission.Body
+			text []byte
+		}
+		var held []one
+		for i := range rapid.IntRange(1, 30).Draw(t, "bodies") {
+			text := bytes.Repeat([]byte{byte(i)}, rapid.IntRange(0, 300_000).Draw(t, "size"))
+			b, err := m.Read(bytes.NewReader(text), int64(len(text)))
+			require.NoError(t, err)
+			held = append(held, one{b, text})
+			if rapid.Bool().Draw(t, "released") {
+				last := rapid.IntRange(0, len(held)-1).Draw(t, "which")
+				require.True(t, bytes.Equal(held[last].text, held[last].Bytes))
+				held[last].Release()
+				held = append(held[:last], held[last+1:]...)
+			}
+		}
+		for _, b := range held {
+			require.True(t, bytes.Equal(b.text, b.Bytes))
+			b.Release()
+		}
+		require.Zero(t, m.Held())
+	})
+}
+
+// BenchmarkRead takes in bodies of announced lengths.
+func BenchmarkRead(b *testing.B) {
+	for _, size := range []int{1 << 10, 64 << 10, 1 << 20} {
+		b.Run(fmt.Sprint(size>>10, "KB"), func(b *testing.B) {
+			m, text := new(admission.Memory), make([]byte, size)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				body, err := m.Read(bytes.NewReader(text), int64(size))
+				require.NoError(b, err)
+				body.Release()
+			}
+		})
+	}
 }
 
 func TestBodyThatCannotBeHeldIsNotRead(t *testing.T) {

@@ -11,9 +11,10 @@ const kept = 4 << 10
 // An engine keeps what it has computed for a prompt and reuses it for the longest beginning that another prompt shares
 // with it. Most is shared by the turns of a conversation: each repeats the one before and adds to it. So the key is of
 // what stays the same in all of its turns and tells it from other conversations, which is the first message of the user
-// and what stands before it, the system prompt. A key of the system prompt alone would lead all conversations of an
+// and what the body has before it, the system prompt. A key of the system prompt alone would lead all conversations of an
 // application to one replica, and whenever that is too busy a conversation would lose far more than the system prompt,
-// which each replica computes once.
+// which each replica computes once. It would be the better key only for so many applications that no replica has room for
+// all of their system prompts.
 //
 // Of each message only the text counts, and of a text the first 4 KiB: requests whose long texts differ in their end share
 // what is before it. Whatever stands behind the first message of the user is not looked at, so that a long conversation

@@ -49,7 +49,7 @@ func (b *builder) apply(log *slog.Logger, old *Config, ch change) *Config {
 		next.indexPlaces(b.gatewayID)
 	}
 	if consumers {
-		next.indexKeys()
+		next.indexConsumers()
 	}
 	if operators || services && len(next.operatorKeys) > 0 {
 		next.indexOperators()

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"log/slog"
 	"testing"
 
@@ -118,4 +119,21 @@ func TestWhatAnAPIHasObservedOutlivesAChange(t *testing.T) {
 	other := h.api(func(a *snapshot.ModelAPI) { a.Targets[0].Model = "m-2" })
 	require.NotSame(t, chat, observed(other, "chat"))
 	require.Same(t, own, observed(other, "own"))
+}
+
+func TestAtMostAThousandServicesAreReported(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t)
+	h.current.upstreams = map[string]*Upstream{}
+	for i := range maxReported + 10 {
+		s := new(Standing)
+		for !s.Failed() {
+		}
+		id := fmt.Sprintf("svc-%04d", i)
+		h.current.upstreams[id] = &Upstream{AIService: &snapshot.AIService{ID: id}, Standing: s, keys: upstream.NewKeys(nil, nil)}
+	}
+	reported := h.current.health()
+	require.Len(t, reported, maxReported)
+	require.Contains(t, reported, "svc-0000")
+	require.NotContains(t, reported, "svc-1000", "and the same ones each time")
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"github.com/engineshed/engineshed/internal/gateway/admission"
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/route"
@@ -29,13 +31,15 @@ type Config struct {
 	operatorKeys map[string]*OperatorKey
 
 	// What requests are looked up in, made of the above.
-	table *route.Table
-	byKey map[[sha256.Size]byte]*consumerKey
-	ways  map[string]*Ways // by API
-	names route.Hosts[*Domain]
-
-	operators map[[sha256.Size]byte]*OperatorKey
-	opened    map[string]map[string][]*Service // by account and name
+	table       *route.Table
+	byKey       map[[sha256.Size]byte]*consumerKey
+	byClaim     map[claim]*Consumer
+	byAccessKey map[accessKeyID]accessKey
+	algorithms  map[string][]jose.SignatureAlgorithm // of tokens, by account
+	ways        map[string]*Ways                     // by API
+	names       route.Hosts[*Domain]
+	operators   map[[sha256.Size]byte]*OperatorKey
+	opened      map[string]map[string][]*Service // by account and name
 }
 
 // place is where an item lies among all.

@@ -5,20 +5,40 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/engineshed/engineshed/internal/gateway/identity"
+	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 // Consumer is who may call Model APIs.
 type Consumer struct {
 	*snapshot.Consumer
+	Tokens  *identity.Verifier // nil: it has none
+	secrets []secret.Secret    // of its access keys
 	source
 }
 
-// Ways are the places where an API's own consumers carry their keys, beside the usual ones.
-type Ways struct {
+// Ways are the places where an API's own consumers carry their keys and tokens, beside the usual ones.
+type Ways struct{ Keys, Tokens Places }
+
+// Places are names of headers and query parameters.
+type Places struct {
 	Headers []string // canonical
 	Query   []string
+}
+
+// claim is what names a consumer in tokens.
+type claim struct{ accountID, name, value string }
+
+type accessKeyID struct{ accountID, id string }
+
+type accessKey struct {
+	secret   secret.Secret
+	consumer *Consumer
 }
 
 type consumerKey struct {
@@ -33,7 +53,7 @@ const (
 	QueryStringSource = "QueryString"
 )
 
-// Ways returns where else the consumers that may call the API carry their keys.
+// Ways returns where else the consumers that may call the API carry their keys and tokens.
 func (c *Config) Ways(apiID string) *Ways {
 	if w := c.ways[apiID]; w != nil {
 		return w
@@ -51,6 +71,31 @@ func (c *Config) Consumer(key, source, name string) *Consumer {
 		return nil
 	}
 	return k.consumer
+}
+
+// Named returns the account's consumer that a claim names, nil when it names nobody. Whether it does so is for the
+// consumer's Tokens to verify.
+func (c *Config) Named(accountID, name, value string) *Consumer {
+	return c.byClaim[claim{accountID, name, value}]
+}
+
+// Algorithms are those that tokens of the account's consumers may be signed with. A token of any other needs no work.
+func (c *Config) Algorithms(accountID string) []jose.SignatureAlgorithm {
+	return c.algorithms[accountID]
+}
+
+// Signer returns the account's consumer that has the access key, and the key's secret; nil and none when nobody has it.
+func (c *Config) Signer(accountID, id string) (*Consumer, secret.Secret) {
+	key := c.byAccessKey[accessKeyID{accountID, id}]
+	return key.consumer, key.secret
+}
+
+// Has reports whether the consumer is as it was.
+func (c *Config) Has(consumer *Consumer) bool { return c.consumers[consumer.ID] == consumer }
+
+// CarriesToken reports whether the consumer is to carry its token there, after this prefix.
+func (c *Consumer) CarriesToken(source, name, prefix string) bool {
+	return c.Token.Source == source && c.Token.Name == name && strings.EqualFold(c.Token.Prefix, prefix)
 }
 
 // Allows reports whether the consumer may call the API.
@@ -83,12 +128,48 @@ func (b *builder) consumer(item Item, _ *Consumer) (*Consumer, error) {
 				published.ID, i, key.Source, key.Name, len(key.Hash))
 		}
 	}
-	return &Consumer{published, sourceOf(item.ID, item)}, nil
+	c := &Consumer{Consumer: published, source: sourceOf(item.ID, item)}
+	if err := b.openToken(c); err != nil {
+		return nil, fmt.Errorf("consumer %s: its tokens: %w", c.ID, err)
+	}
+	for _, key := range published.AccessKeys {
+		opened, err := b.box.Open(snapshot.AccessKeyPurpose(c.ID, key.ID), key.SealedSecret)
+		if err != nil {
+			return nil, err
+		}
+		c.secrets = append(c.secrets, opened)
+	}
+	return c, nil
 }
 
-// indexKeys makes the index of all keys, and of where each API's consumers carry theirs.
-func (c *Config) indexKeys() {
+func (b *builder) openToken(c *Consumer) error {
+	token := c.Token
+	if token == nil {
+		return nil
+	}
+	if token.Claim == "" || token.Value == "" || token.Name == "" || token.Source != HeaderSource && token.Source != QueryStringSource {
+		return fmt.Errorf("claim %q, source %q, name %q", token.Claim, token.Source, token.Name)
+	}
+	if token.Source == HeaderSource {
+		token.Name = http.CanonicalHeaderKey(token.Name)
+	}
+	set, err := b.box.Open(snapshot.TokenKeysPurpose(c.ID), token.SealedKeys)
+	if err != nil {
+		return err
+	}
+	keys, err := snapshot.ReadKeySet(set.Reveal(), token.Symmetric)
+	if err != nil {
+		return err
+	}
+	c.Tokens = &identity.Verifier{Keys: keys, Issuer: token.Issuer, Audience: token.Audience}
+	return nil
+}
+
+// indexConsumers makes the indexes of what consumers prove themselves with, and of where each API's carry it.
+func (c *Config) indexConsumers() {
 	c.byKey = make(map[[sha256.Size]byte]*consumerKey, len(c.consumers))
+	c.byClaim, c.byAccessKey = map[claim]*Consumer{}, map[accessKeyID]accessKey{}
+	c.algorithms = map[string][]jose.SignatureAlgorithm{}
 	c.ways = map[string]*Ways{}
 	for _, consumer := range c.consumers {
 		for i := range consumer.Keys {
@@ -98,21 +179,35 @@ func (c *Config) indexKeys() {
 				continue
 			}
 			for _, api := range consumer.Allowed {
-				if c.ways[api] == nil {
-					c.ways[api] = new(Ways)
-				}
-				c.ways[api].add(key)
+				c.waysTo(api).Keys.add(key.Source, key.Name)
 			}
+		}
+		if token := consumer.Token; token != nil {
+			c.byClaim[claim{consumer.AccountID, token.Claim, token.Value}] = consumer
+			c.algorithms[consumer.AccountID] = consumer.Tokens.AppendAlgorithms(c.algorithms[consumer.AccountID])
+			for _, api := range consumer.Allowed {
+				c.waysTo(api).Tokens.add(token.Source, token.Name)
+			}
+		}
+		for i, key := range consumer.AccessKeys {
+			c.byAccessKey[accessKeyID{consumer.AccountID, key.ID}] = accessKey{consumer.secrets[i], consumer}
 		}
 	}
 }
 
-func (w *Ways) add(key *snapshot.ConsumerKey) {
-	names := &w.Headers
-	if key.Source == QueryStringSource {
-		names = &w.Query
+func (c *Config) waysTo(api string) *Ways {
+	if c.ways[api] == nil {
+		c.ways[api] = new(Ways)
 	}
-	if !slices.Contains(*names, key.Name) {
-		*names = append(*names, key.Name)
+	return c.ways[api]
+}
+
+func (p *Places) add(source, name string) {
+	names := &p.Headers
+	if source == QueryStringSource {
+		names = &p.Query
+	}
+	if !slices.Contains(*names, name) {
+		*names = append(*names, name)
 	}
 }

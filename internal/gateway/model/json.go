@@ -34,7 +34,7 @@ func quote(name string) []byte {
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 }
 
-func isPlain(name string) bool {
+func isPlain[T string | []byte](name T) bool {
 	for i := range len(name) {
 		if c := name[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' {
 			return false
@@ -46,31 +46,25 @@ func isPlain(name string) bool {
 // scanner walks over JSON. It is strict about the outermost object; what is inside the values only has to be balanced,
 // which is enough to know where each ends in every text that is JSON at all.
 type scanner struct {
-	text []byte
-	at   int
+	text  []byte
+	at    int
+	users int // how many strings within values were "user"
 }
 
-// maxKey is longer than every field that is looked for, quotes included.
-const maxKey = len(`"stream_options"`) + 8
-
 // key reads a field's name as every reader understands it.
-func (s *scanner) key() (string, error) {
+func (s *scanner) key() ([]byte, error) {
 	from := s.at
 	if err := s.quoted(); err != nil {
-		return "", err
+		return nil, err
 	}
 	raw := s.text[from:s.at]
 	if bytes.IndexByte(raw, '\\') < 0 {
-		if len(raw) > maxKey {
-			return "", nil
-		}
-		return string(raw[1 : len(raw)-1]), nil
+		return raw[1 : len(raw)-1], nil
 	}
-	var key string
-	if json.Unmarshal(raw, &key) != nil {
-		return "", errBroken
+	if !json.Valid(raw) {
+		return nil, errBroken
 	}
-	return key, nil
+	return []byte(decoded(raw)), nil
 }
 
 func (s *scanner) value() error {
@@ -100,8 +94,12 @@ func (s *scanner) nested() error {
 	for s.at < len(s.text) {
 		switch c := s.text[s.at]; c {
 		case '"':
+			from := s.at
 			if err := s.quoted(); err != nil {
 				return err
+			}
+			if string(s.text[from:s.at]) == `"user"` {
+				s.users++
 			}
 			continue
 		case '{', '[':

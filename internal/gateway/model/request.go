@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"strings"
 )
 
 // Request is what the JSON of a request says, as far as a gateway has to know it.
@@ -12,11 +11,12 @@ type Request struct {
 	Model  string // "" when it names none, or more than one
 	Stream bool   // the answer is to come as events
 
-	body                             []byte
-	open                             int  // behind the first brace
-	empty                            bool // {}
-	twice                            bool // it names its model more than once, or in other letters
-	model, stream, options, messages extent
+	body                   []byte
+	open                   int // behind the first brace
+	turns                  int
+	empty                  bool // {}
+	twice                  bool // it names its model more than once, or in other letters
+	model, stream, options extent
 }
 
 // extent is where a value lies in the body; end is 0 when it is not there.
@@ -41,7 +41,7 @@ func ReadJSON(body []byte) (*Request, error) {
 		return nil, err
 	}
 	if !r.twice {
-		_ = json.Unmarshal(r.model.of(body), &r.Model) // what is no string names no model
+		r.Model = stringOf(r.model.of(body))
 	}
 	r.Stream = string(r.stream.of(body)) == "true"
 	return r, nil
@@ -64,10 +64,11 @@ func (r *Request) fields(s *scanner) error {
 		}
 		s.space()
 		from := s.at
+		s.users = 0
 		if err := s.value(); err != nil {
 			return err
 		}
-		if err := r.note(key, extent{from, s.at}); err != nil {
+		if err := r.note(key, extent{from, s.at}, s.users); err != nil {
 			return err
 		}
 		s.space()
@@ -82,21 +83,21 @@ func (r *Request) fields(s *scanner) error {
 	}
 }
 
-func (r *Request) note(key string, value extent) error {
+func (r *Request) note(key []byte, value extent, users int) error {
 	var place *extent
-	switch {
-	case strings.EqualFold(key, "model"):
-		r.twice = r.twice || r.model.end > 0 || key != "model"
-		r.model = value
-		return nil
-	case key == "stream":
+	switch string(key) {
+	case "stream":
 		place = &r.stream
-	case key == "stream_options":
+	case "stream_options":
 		place = &r.options
-	case key == "messages":
-		r.messages = value
+	case "messages":
+		r.turns = users
 		return nil
 	default:
+		if bytes.EqualFold(key, []byte("model")) {
+			r.twice = r.twice || r.model.end > 0 || string(key) != "model"
+			r.model = value
+		}
 		return nil
 	}
 	if place.end > 0 {
@@ -109,6 +110,19 @@ func (r *Request) note(key string, value extent) error {
 // NamesModel reports whether the request has a field for its model, whatever is in it.
 func (r *Request) NamesModel() bool { return r.model.end > 0 }
 
+// stringOf is a value that is a string, "" for every other.
+func stringOf(value []byte) string {
+	if n := len(value); n >= 2 && value[0] == '"' && isPlain(value[1:n-1]) {
+		return string(value[1 : n-1])
+	}
+	return decoded(value)
+}
+
+func decoded(value []byte) (text string) {
+	_ = json.Unmarshal(value, &text)
+	return text
+}
+
 // AsksUsage reports whether a stream is to tell the usage at its end.
 func (r *Request) AsksUsage() bool {
 	var options struct {
@@ -118,15 +132,7 @@ func (r *Request) AsksUsage() bool {
 }
 
 // Turns is how many messages of the user the request holds, as they are usually written.
-func (r *Request) Turns() (n int) {
-	for rest := r.messages.of(r.body); ; n++ {
-		_, after, found := bytes.Cut(rest, []byte(`"user"`)) // unescaped: no text of a message
-		if !found {
-			return n
-		}
-		rest = after
-	}
-}
+func (r *Request) Turns() int { return r.turns }
 
 // Body is the body as it came.
 func (r *Request) Body() []byte { return r.body }
@@ -203,7 +209,7 @@ func (r *Request) askUsage() edit {
 		if err != nil || s.value() != nil {
 			return edit{r.options, options} // balanced, but no JSON: the service refuses it
 		}
-		if key == "include_usage" {
+		if string(key) == "include_usage" {
 			start := r.options.start
 			return edit{extent{start + from, start + s.at}, []byte("true")}
 		}

@@ -6,15 +6,15 @@ import (
 )
 
 const (
-	// A replica has at most this many requests in flight, relative to the average, before others get what is for it: as a
-	// fraction, and however few requests there are.
+	// Others get what is for a replica that has this many times as many requests in flight as the average, and at least so
+	// many: an engine computes a few together at no cost.
 	overload      = 5.0 / 4
-	alwaysAllowed = 4
+	alwaysAllowed = 8
 )
 
 // ChooseFor is Choose for requests that are best sent to the same replica: those with the same key are, whichever gateway
-// they come to, unless it has more than 5/4 as many requests in flight as the average. Then another is, for the same key
-// again the same. A replica that comes or goes takes only its own share of the keys with it.
+// they come to, unless it has 5/4 as many requests in flight as the average, and more than a few. Then another is, for the
+// same key again the same. A replica that comes or goes takes only its own share of the keys with it.
 func ChooseFor(replicas, tried []*Replica, key uint64) *Replica {
 	var well int
 	var inFlight int64

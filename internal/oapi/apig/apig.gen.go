@@ -156,6 +156,32 @@ type AiStatisticsConfig struct {
 	PathFieldConfigs *[]map[string]interface{} `json:"pathFieldConfigs,omitempty"`
 }
 
+// AkSkIdentityConfig defines model for AkSkIdentityConfig.
+type AkSkIdentityConfig struct {
+	// Ak The access key, when generateMode is Custom: 8 to 128 letters, digits, ., _ and -; no other consumer of the account has it.
+	//
+	// Example: search-team
+	Ak *string `json:"ak,omitempty"`
+
+	// GenerateMode System or Custom.
+	//
+	// Example: System
+	GenerateMode *string `json:"generateMode,omitempty"`
+
+	// Sk Its secret, when generateMode is Custom: 16 to 128 visible ASCII characters. A read shows **** and the last four; one that was generated it shows in full.
+	//
+	// Example: a-secret-of-mine
+	Sk *string `json:"sk,omitempty"`
+
+	// Type AkSk.
+	//
+	// Example: AkSk
+	Type *string `json:"type,omitempty"`
+}
+
+// AkSkIdentityConfigs The access keys that a consumer signs requests with.
+type AkSkIdentityConfigs = []AkSkIdentityConfig
+
 // ApiKeyCredential defines model for ApiKeyCredential.
 type ApiKeyCredential struct {
 	// Apikey The key, when generateMode is Custom; generated otherwise.
@@ -203,7 +229,7 @@ type AuthConfig struct {
 	// Example: Custom
 	AuthMode *string `json:"authMode,omitempty"`
 
-	// AuthType Apikey.
+	// AuthType Apikey, Jwt or AkSk, in any case: what a consumer has to have. Consumers of other kinds do not open the API.
 	//
 	// Example: Apikey
 	AuthType *string `json:"authType,omitempty"`
@@ -257,6 +283,9 @@ type ChangeResourceGroupResponse struct {
 
 // Consumer defines model for Consumer.
 type Consumer struct {
+	// AkSkIdentityConfigs The access keys that a consumer signs requests with.
+	AkSkIdentityConfigs *AkSkIdentityConfigs `json:"akSkIdentityConfigs,omitempty"`
+
 	// ApiKeyIdentityConfig The keys of a consumer and where requests carry them.
 	ApiKeyIdentityConfig ApiKeyIdentityConfig `json:"apiKeyIdentityConfig"`
 
@@ -279,6 +308,9 @@ type Consumer struct {
 	//
 	// Example: true
 	Enable bool `json:"enable"`
+
+	// JwtIdentityConfig The JSON Web Tokens of a consumer: those with its claim that one of its keys has signed. They must have exp.
+	JwtIdentityConfig *JwtIdentityConfig `json:"jwtIdentityConfig,omitempty"`
 
 	// Name The name of the consumer.
 	//
@@ -628,6 +660,9 @@ type CreateConsumerGroupResponse struct {
 
 // CreateConsumerRequest defines model for CreateConsumerRequest.
 type CreateConsumerRequest struct {
+	// AkSkIdentityConfigs The access keys that a consumer signs requests with.
+	AkSkIdentityConfigs *AkSkIdentityConfigs `json:"akSkIdentityConfigs,omitempty"`
+
 	// ApikeyIdentityConfig The keys of a consumer and where requests carry them.
 	ApikeyIdentityConfig *ApiKeyIdentityConfig `json:"apikeyIdentityConfig,omitempty"`
 
@@ -645,6 +680,9 @@ type CreateConsumerRequest struct {
 	//
 	// Example: AI
 	GatewayType *string `json:"gatewayType,omitempty"`
+
+	// JwtIdentityConfig The JSON Web Tokens of a consumer: those with its claim that one of its keys has signed. They must have exp.
+	JwtIdentityConfig *JwtIdentityConfig `json:"jwtIdentityConfig,omitempty"`
 
 	// Name 2 to 64 letters, digits, . and -; begins and ends with a letter or digit; unique in the account.
 	//
@@ -2870,6 +2908,82 @@ type ImportedHttpApi struct {
 // Example: 10
 type ItemsPerPage = int32
 
+// JwtIdentityConfig The JSON Web Tokens of a consumer: those with its claim that one of its keys has signed. They must have exp.
+type JwtIdentityConfig struct {
+	// Audience What aud must hold; absent or empty it is not looked at.
+	//
+	// Example: models
+	Audience *string `json:"audience,omitempty"`
+
+	// ClaimsToHeadersConfigs Claims to be passed on; none is.
+	ClaimsToHeadersConfigs *[]map[string]interface{} `json:"claimsToHeadersConfigs,omitempty"`
+
+	// Issuer What iss must be; absent or empty it is not looked at.
+	//
+	// Example: https://login.example.com
+	Issuer *string `json:"issuer,omitempty"`
+
+	// Jwks A JSON Web Key Set as text. Of Symmetry its keys are of kty oct, for HS256, HS384 or HS512, and a read shows **** for the secrets; of Asymmetry they are public keys for RS, PS and ES of 256, 384 and 512, and EdDSA. A key with alg is for that one alone.
+	//
+	// Example: {"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}
+	Jwks *string `json:"jwks,omitempty"`
+
+	// JwtPayloadConfig The claim by which the consumer is known. No other consumer of the account has the same name and value.
+	JwtPayloadConfig *JwtPayloadConfig `json:"jwtPayloadConfig,omitempty"`
+
+	// JwtTokenConfig Where a request carries the token.
+	JwtTokenConfig *JwtTokenConfig `json:"jwtTokenConfig,omitempty"`
+
+	// RemoteJwks Keys to be fetched; gateways fetch none.
+	RemoteJwks *string `json:"remoteJwks,omitempty"`
+
+	// SecretType Symmetry, shared secrets, or Asymmetry, public keys.
+	//
+	// Example: Asymmetry
+	SecretType *string `json:"secretType,omitempty"`
+
+	// Type Jwt.
+	//
+	// Example: Jwt
+	Type *string `json:"type,omitempty"`
+}
+
+// JwtPayloadConfig The claim by which the consumer is known. No other consumer of the account has the same name and value.
+type JwtPayloadConfig struct {
+	// PayloadKeyName The name of the claim, uid when absent.
+	//
+	// Example: uid
+	PayloadKeyName *string `json:"payloadKeyName,omitempty"`
+
+	// PayloadKeyValue Its value, of a string or as a number is written.
+	//
+	// Example: alice
+	PayloadKeyValue *string `json:"payloadKeyValue,omitempty"`
+}
+
+// JwtTokenConfig Where a request carries the token.
+type JwtTokenConfig struct {
+	// Key The name of the header or query parameter, Authorization when absent.
+	//
+	// Example: Authorization
+	Key *string `json:"key,omitempty"`
+
+	// Pass Whether services get the token; they do not.
+	//
+	// Example: false
+	Pass *bool `json:"pass,omitempty"`
+
+	// Position HEADER (when absent) or QUERY.
+	//
+	// Example: HEADER
+	Position *string `json:"position,omitempty"`
+
+	// Prefix The word before the token in a header, Bearer when absent, in any case; empty for none.
+	//
+	// Example: Bearer
+	Prefix *string `json:"prefix,omitempty"`
+}
+
 // ListConsumerGroupConsumersResponse defines model for ListConsumerGroupConsumersResponse.
 type ListConsumerGroupConsumersResponse struct {
 	// Code Always Ok.
@@ -3603,6 +3717,9 @@ type UpdateConsumerGroupRequest struct {
 
 // UpdateConsumerRequest defines model for UpdateConsumerRequest.
 type UpdateConsumerRequest struct {
+	// AkSkIdentityConfigs The access keys that a consumer signs requests with.
+	AkSkIdentityConfigs *AkSkIdentityConfigs `json:"akSkIdentityConfigs,omitempty"`
+
 	// ApikeyIdentityConfig The keys of a consumer and where requests carry them.
 	ApikeyIdentityConfig *ApiKeyIdentityConfig `json:"apikeyIdentityConfig,omitempty"`
 
@@ -3615,6 +3732,9 @@ type UpdateConsumerRequest struct {
 	//
 	// Example: true
 	Enable *bool `json:"enable,omitempty"`
+
+	// JwtIdentityConfig The JSON Web Tokens of a consumer: those with its claim that one of its keys has signed. They must have exp.
+	JwtIdentityConfig *JwtIdentityConfig `json:"jwtIdentityConfig,omitempty"`
 }
 
 // UpdateDomainRequest defines model for UpdateDomainRequest.

@@ -1,23 +1,41 @@
 package http1
 
-import "io"
+import (
+	"io"
+	"io/fs"
+	"sync"
+)
 
 // Bytes is the body of a request that is there as a whole. It is sent without being copied, so nobody may change it any
 // more. Others than a Client read it like any body, once.
 type Bytes struct {
 	pieces [][]byte
+	owner  Owner
+	mu     sync.Mutex // of those who read and close at the same time
+	closed bool
 	at     int // the piece that is read next
 	offset int // in it
 }
 
+// Owner is who lends the memory of a body.
+type Owner interface{ Release() }
+
 // NewBytes returns a body that consists of pieces.
 func NewBytes(pieces ...[]byte) *Bytes { return &Bytes{pieces: pieces} }
+
+// Lent returns a body that consists of pieces and releases them when it is closed: then nobody reads them any more.
+func Lent(owner Owner, pieces ...[]byte) *Bytes { return &Bytes{pieces: pieces, owner: owner} }
 
 // Len is how many bytes the body has.
 func (b *Bytes) Len() int64 { return int64(lengthOf(b.pieces)) }
 
 // Read is part of io.Reader.
 func (b *Bytes) Read(p []byte) (n int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, fs.ErrClosed
+	}
 	for b.at < len(b.pieces) {
 		copied := copy(p[n:], b.pieces[b.at][b.offset:])
 		n += copied
@@ -32,5 +50,13 @@ func (b *Bytes) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Close is part of io.Closer.
-func (b *Bytes) Close() error { return nil }
+// Close is part of io.Closer. Once more it does nothing.
+func (b *Bytes) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed && b.owner != nil {
+		b.owner.Release()
+	}
+	b.closed = true
+	return nil
+}
