@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -63,7 +64,14 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 // giveUp ends the read that waits.
-func (b *body) giveUp() { _ = http.NewResponseController(b.answer).SetReadDeadline(past) }
+func (b *body) giveUp() {
+	end := func() { _ = http.NewResponseController(b.answer).SetReadDeadline(past) }
+	if s, ok := b.answer.(*stream); ok {
+		s.whileAnswered(end)
+		return
+	}
+	end()
+}
 
 var past = time.Unix(1, 0)
 
@@ -90,6 +98,9 @@ type stream struct {
 	control *http.ResponseController
 	clients *Clients
 	timer   *time.Timer // runs while a write waits
+
+	mu   sync.Mutex
+	over bool // the handler has returned: net/http knows the answer no more
 }
 
 // Unwrap is for http.ResponseController.
@@ -117,9 +128,26 @@ func (s *stream) watch() (stop func()) {
 }
 
 func (s *stream) cut() {
-	s.clients.answers.Add(1)
-	_ = s.control.SetWriteDeadline(past)
+	s.whileAnswered(func() {
+		s.clients.answers.Add(1)
+		_ = s.control.SetWriteDeadline(past)
+	})
+}
+
+// whileAnswered calls do unless the handler has returned: net/http would fall over a deadline then. A timer that has
+// fired is not to be stopped any more, so that it may come late.
+func (s *stream) whileAnswered(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over {
+		do()
+	}
 }
 
 // finish bounds what the server still writes when the handler has returned.
-func (s *stream) finish() { _ = s.control.SetWriteDeadline(time.Now().Add(s.clients.answer)) }
+func (s *stream) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.clients.answer))
+}

@@ -299,3 +299,21 @@ func BenchmarkBody(b *testing.B) {
 		})
 	}
 }
+
+// The timers of a patience like this fire as handlers return. net/http ends the process when it is asked for a deadline of
+// an answer that is over.
+func TestNothingIsDoneToAnAnswerThatIsOver(t *testing.T) {
+	t.Parallel()
+	s := serve(t, stall.New(time.Microsecond, time.Microsecond), true, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "answer")
+		_ = http.NewResponseController(w).Flush()
+	})
+	for range 500 {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+		require.NoError(t, err)
+		if resp, err := s.Client().Do(r); err == nil { // most are cut
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+		}
+	}
+}

@@ -151,8 +151,11 @@ func TestFleetForgetsWhoLeftWhenItIsIdle(t *testing.T) {
 	require.Len(t, f.replicas, 1)
 	require.Same(t, streaming, f.Join("streaming", "127.0.0.1:2", secret.New("k")), "it came back with its load")
 
+	eject(&streaming.Health)
+	require.True(t, f.Join("streaming", "127.0.0.1:2", secret.New("k")).Ejected())
 	moved := f.Join("streaming", "127.0.0.1:3", secret.New("k"))
 	require.NotSame(t, streaming, moved)
+	require.False(t, moved.Ejected(), "at its new address it has not failed")
 	require.EqualValues(t, 1, moved.InFlight())
 	f.Leave(streaming)
 	require.Same(t, moved, f.Join("streaming", "127.0.0.1:3", secret.New("k")), "the old address left, not the replica")

@@ -70,7 +70,10 @@ func (c *chunks) next() error {
 	if err != nil {
 		return err
 	}
-	size, _, _ := bytes.Cut(line, []byte(";"))
+	size, extension, _ := bytes.Cut(line, []byte(";"))
+	if !printable(extension) {
+		return broken("the extension of a chunk has a control character")
+	}
 	if c.left, err = parseSize(size); err != nil {
 		return err
 	}
