@@ -87,7 +87,7 @@ func expected(text string, end error, chat bool) string {
 	}
 	all.End()
 	switch {
-	case end == io.EOF && (!lines.Content || !chat || all.Final || all.Failed):
+	case errors.Is(end, io.EOF) && (!lines.Content || !chat || all.Final || all.Failed):
 		return text
 	case chat && (lines.Ended || lines.Failed):
 		return wholeEvents(text, true)
@@ -126,7 +126,7 @@ func FuzzStreamsPassInWholeEvents(f *testing.F) {
 		want := expected(string(text), p.end, a.chat)
 		held := flags&8 != 0
 		if held && a.hold() != nil {
-			require.False(t, p.end == io.EOF && a.isOver(), "it was whole")
+			require.False(t, errors.Is(p.end, io.EOF) && a.isOver(), "it was whole")
 			return
 		}
 		var got bytes.Buffer
