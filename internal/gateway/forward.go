@@ -30,6 +30,9 @@ var (
 func (c *call) forward(w http.ResponseWriter) *refusal {
 	c.traffic.InFlight.Add(1)
 	defer c.traffic.InFlight.Add(-1)
+	if c.operator != nil && c.service == nil {
+		return c.answerOpened(w)
+	}
 	if c.api != nil && c.asksForWebSocket() {
 		return c.tunnel(w)
 	}
@@ -70,7 +73,7 @@ func (c *call) address(out *http.Request) {
 		c.addressForAPI(out)
 		return
 	}
-	decoded := c.in.URL.Path[len(servicesPath)+len(c.service.ID):]
+	decoded := c.in.URL.Path[c.under():]
 	out.URL = upstream.Path(decoded, c.path, c.in.URL.RawQuery)
 	out.Header = make(http.Header, len(forwarded)+2)
 	for _, name := range forwarded {
