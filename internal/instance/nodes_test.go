@@ -84,8 +84,8 @@ func TestNodesAreAddedToAPool(t *testing.T) {
 		"no such pool":               {account, id, ids.New(ids.AINodePool), two, "InvalidAINodePoolId.NotFound"},
 		"another account":            {neighbour, id, "", two, "InvalidDBInstanceId.NotFound"},
 		"no such instance":           {account, ids.New(ids.DBInstance), "", two, "InvalidDBInstanceId.NotFound"},
-		"an unknown kind":            {account, id, "", []instance.NodeSpec{{Spec: "ADB.AIHuge.1", Count: 1}}, "AINodeSpec"},
-		"too many":                   {account, id, "", []instance.NodeSpec{{Spec: "ADB.AILarge.1", Count: 999}, {Spec: "ADB.AILarge.1", Count: 2}}, "NodeNum"},
+		"an unknown kind":            {account, id, "", []instance.NodeSpec{{Spec: "ADB.AIHuge.1", Count: 1}}, "The parameter NodeSpec"},
+		"too many":                   {account, id, "", []instance.NodeSpec{{Spec: "ADB.AILarge.1", Count: 999}, {Spec: "ADB.AILarge.1", Count: 2}}, "The parameter NodeNum"},
 	} {
 		_, err := instances.AddNodes(t.Context(), c.account, c.id, c.pool, c.specs)
 		require.ErrorContains(t, err, c.want, name)
