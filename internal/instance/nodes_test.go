@@ -239,3 +239,22 @@ func TestAnInstanceIsDescribedWithItsDefaultArray(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"laptop"}, zones)
 }
+
+func TestOneTokenDeletesOneInstanceAndAllCallsSucceed(t *testing.T) {
+	t.Parallel()
+	instances, db := newInstances(t)
+	id := made(t, instances, 3)
+	key := idempotency.Key{AccountID: account, RegionID: region, Action: "gpdb:DeleteDBInstance", Token: "t", Fingerprint: []byte("f")}
+	results := make([]error, 20)
+	var wait sync.WaitGroup
+	for i := range results {
+		wait.Go(func() { results[i] = instances.Delete(t.Context(), key, account, id) })
+	}
+	wait.Wait()
+	for _, err := range results {
+		require.NoError(t, err)
+	}
+	var done int
+	require.NoError(t, db.Owner.QueryRow(t.Context(), `SELECT count(*) FROM audit_event WHERE resource_id = $1 AND outcome = 'done'`, id).Scan(&done))
+	require.Equal(t, 2, done, "the making and one deletion")
+}
