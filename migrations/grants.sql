@@ -11,7 +11,7 @@ GRANT SELECT, UPDATE ON publication TO engineshed_control;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     account, ram_user, access_key, policy, policy_version, policy_attachment,
     host, db_instance, db_instance_tag, ip_array, ai_node_pool, ai_node, model_service, replica,
-    client_token, published_item,
+    client_token, published_item, model_service_event, replica_log,
     gateway, environment, domain, ai_service, http_api, http_api_host, http_api_route, consumer, consumer_key,
     consumer_group, consumer_group_member, authorization_rule, resource_tag, consumer_token, consumer_access_key, operator_key
     TO engineshed_control;

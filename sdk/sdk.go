@@ -84,6 +84,21 @@ func (c *Client) DeleteModelService(ctx context.Context, request gpdb.DeleteMode
 	return call[gpdb.DeleteModelServiceResponse](ctx, c.gpdb.DeleteModelService, request)
 }
 
+// ModifyModelService changes a service and returns at once; WaitModelServiceChanged waits until it is as asked for.
+func (c *Client) ModifyModelService(ctx context.Context, request gpdb.ModifyModelServiceRequest) (*gpdb.ModifyModelServiceResponse, error) {
+	return call[gpdb.ModifyModelServiceResponse](ctx, c.gpdb.ModifyModelService, request)
+}
+
+// ListModelServiceEvents shows one page of what happened to a service.
+func (c *Client) ListModelServiceEvents(ctx context.Context, request gpdb.ListModelServiceEventsRequest) (*gpdb.ListModelServiceEventsResponse, error) {
+	return call[gpdb.ListModelServiceEventsResponse](ctx, c.gpdb.ListModelServiceEvents, request)
+}
+
+// GetModelServiceLogs shows the end of an engine's log.
+func (c *Client) GetModelServiceLogs(ctx context.Context, request gpdb.GetModelServiceLogsRequest) (*gpdb.GetModelServiceLogsResponse, error) {
+	return call[gpdb.GetModelServiceLogsResponse](ctx, c.gpdb.GetModelServiceLogs, request)
+}
+
 // ListSupportModels names the models that can be served.
 func (c *Client) ListSupportModels(ctx context.Context, request gpdb.ListSupportModelsRequest) (*gpdb.ListSupportModelsResponse, error) {
 	return call[gpdb.ListSupportModelsResponse](ctx, c.gpdb.ListSupportModels, request)

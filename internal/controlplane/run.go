@@ -135,6 +135,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
 		GatewayURL: cfg.GatewayURL, PublicGatewayURL: cfg.PublicGatewayURL,
+		HostLostAfter: cfg.HostLostAfter,
 	})
 	p.operators = operator.New(p.db, p.master, cfg.GatewayURL)
 	return p, p.assembleModelAPIs()
@@ -321,6 +322,6 @@ func (p *program) every(ctx context.Context, interval time.Duration, name string
 
 // housekeeping drops what is kept for a limited time only.
 func (p *program) housekeeping(ctx context.Context) error {
-	return errors.Join(p.iam.MaintainNonces(ctx), publish.Forget(ctx, p.db), idempotency.Forget(ctx, p.db),
+	return errors.Join(p.iam.MaintainNonces(ctx), publish.Forget(ctx, p.db), idempotency.Forget(ctx, p.db), p.services.Forget(ctx),
 		p.usage.Maintain(ctx, p.cfg.UsageRetention))
 }

@@ -14,13 +14,14 @@ import (
 // selectServices reads services with their nodes, replicas and the IP array that decides.
 const selectServices = `
 	SELECT s.id, s.account_id, s.db_instance_id, s.region_id, s.resource_group_id, s.model_name, s.description,
-		s.model_params, s.public, s.api_key_sealed, s.status, s.status_reason, s.created_at,
+		s.model_params, s.public, s.api_key_sealed, s.status, s.status_reason, s.created_at, s.replicas,
 		ARRAY(SELECT n.name FROM ai_node n WHERE n.model_service_id = s.id ORDER BY n.name) AS ai_nodes,
 		coalesce((SELECT a.entries FROM ip_array a WHERE a.db_instance_id = s.db_instance_id AND a.name IN (s.id, 'default')
 			ORDER BY a.name = 'default' LIMIT 1), '{}') AS ip_entries,
 		(SELECT coalesce(jsonb_agg(jsonb_build_object('ID', r.id, 'Ordinal', r.ordinal, 'NodeName', r.node_name,
-				'Host', r.host, 'Status', r.status, 'Reason', r.status_reason, 'HeardFrom', h.heartbeat_at) ORDER BY r.ordinal), '[]')
-			FROM replica r LEFT JOIN host h ON h.name = r.host WHERE r.model_service_id = s.id) AS replicas,
+				'Host', r.host, 'Status', r.status, 'Reason', r.status_reason, 'HeardFrom', h.heartbeat_at,
+				'UpToDate', r.model_params = s.model_params AND NOT n.leaving) ORDER BY r.ordinal), '[]')
+			FROM replica r JOIN ai_node n ON n.name = r.node_name LEFT JOIN host h ON h.name = r.host WHERE r.model_service_id = s.id) AS replicas,
 		now() AS now`
 
 // reference names a service as its caller does.
@@ -137,7 +138,7 @@ type serviceRow struct {
 func scanService(row pgx.CollectableRow) (*serviceRow, error) {
 	var r serviceRow
 	return &r, row.Scan(&r.ID, &r.AccountID, &r.DBInstanceID, &r.RegionID, &r.ResourceGroupID, &r.ModelName,
-		&r.Description, &r.ModelParams, &r.public, &r.sealed, (*string)(&r.Status), &r.StatusReason, &r.CreatedAt,
+		&r.Description, &r.ModelParams, &r.public, &r.sealed, (*string)(&r.Status), &r.StatusReason, &r.CreatedAt, &r.ReplicaCount,
 		&r.AINodes, &r.entries, &r.replicas, &r.now)
 }
 

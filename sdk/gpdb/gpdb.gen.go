@@ -170,6 +170,66 @@ func (e ModelOperatorUsageKeyUnit) Valid() bool {
 	}
 }
 
+// Defines values for ModelServiceEventKind.
+const (
+	EventChange    ModelServiceEventKind = "change"
+	EventPlacement ModelServiceEventKind = "placement"
+	EventReplica   ModelServiceEventKind = "replica"
+	EventState     ModelServiceEventKind = "state"
+)
+
+// Valid indicates whether the value is a known member of the ModelServiceEventKind enum.
+func (e ModelServiceEventKind) Valid() bool {
+	switch e {
+	case EventChange:
+		return true
+	case EventPlacement:
+		return true
+	case EventReplica:
+		return true
+	case EventState:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ModelServiceReplicaStatus.
+const (
+	ReplicaActive   ModelServiceReplicaStatus = "active"
+	ReplicaDraining ModelServiceReplicaStatus = "draining"
+	ReplicaFailed   ModelServiceReplicaStatus = "failed"
+	ReplicaPending  ModelServiceReplicaStatus = "pending"
+	ReplicaRemoving ModelServiceReplicaStatus = "removing"
+	ReplicaSilent   ModelServiceReplicaStatus = "silent"
+	ReplicaStarting ModelServiceReplicaStatus = "starting"
+	ReplicaUnknown  ModelServiceReplicaStatus = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the ModelServiceReplicaStatus enum.
+func (e ModelServiceReplicaStatus) Valid() bool {
+	switch e {
+	case ReplicaActive:
+		return true
+	case ReplicaDraining:
+		return true
+	case ReplicaFailed:
+		return true
+	case ReplicaPending:
+		return true
+	case ReplicaRemoving:
+		return true
+	case ReplicaSilent:
+		return true
+	case ReplicaStarting:
+		return true
+	case ReplicaUnknown:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ModelServiceStatus.
 const (
 	Active    ModelServiceStatus = "active"
@@ -1170,7 +1230,7 @@ type DescribeModelServiceResponse struct {
 	// ModelName The model that is served.
 	ModelName string `json:"ModelName"`
 
-	// ModelParams The engine arguments it was created with.
+	// ModelParams The arguments of its engines.
 	ModelParams map[string]interface{} `json:"ModelParams"`
 
 	// ModelServiceId The id of a model service.
@@ -1183,6 +1243,14 @@ type DescribeModelServiceResponse struct {
 
 	// PublicConnectUrl The same on the public listener; empty without a public connection.
 	PublicConnectUrl string `json:"PublicConnectUrl"`
+
+	// ReplicaCount How many replicas it should have.
+	//
+	// Example: 1
+	ReplicaCount int32 `json:"ReplicaCount"`
+
+	// Replicas Those it has, also the ones that come and go.
+	Replicas []ModelServiceReplica `json:"Replicas"`
 
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
 	//
@@ -1219,6 +1287,67 @@ type DescribeRegionsResponse struct {
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId RequestId `json:"RequestId"`
+}
+
+// GetModelServiceLogsRequest defines model for GetModelServiceLogsRequest.
+type GetModelServiceLogsRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// Replica The replica's number; DescribeModelService shows them. Absent it is the lowest.
+	//
+	// Example: 0
+	Replica *int32 `json:"Replica,omitempty"`
+}
+
+// GetModelServiceLogsResponse defines model for GetModelServiceLogsResponse.
+type GetModelServiceLogsResponse struct {
+	// AiNode Where it runs.
+	//
+	// Example: ai-0123456789abcdefghij
+	AiNode string `json:"AiNode"`
+
+	// EngineGeneration Another one is another engine with a log of its own.
+	//
+	// Example: 3
+	EngineGeneration string `json:"EngineGeneration"`
+
+	// Log The end of the log.
+	//
+	// Example: INFO: the engine is ready.
+	Log string `json:"Log"`
+
+	// LogOffset How many bytes the log had when it was read. It begins anew when the log is cut.
+	//
+	// Example: 27
+	LogOffset string `json:"LogOffset"`
+
+	// PreviousLog The end of the log of the engine before.
+	//
+	// Example:
+	PreviousLog string `json:"PreviousLog"`
+
+	// Replica The replica's number.
+	//
+	// Example: 0
+	Replica int32 `json:"Replica"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+
+	// Time A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	Time Time `json:"Time"`
 }
 
 // IPArray defines model for IPArray.
@@ -1363,6 +1492,51 @@ type ListModelOperatorServicesResponse struct {
 	TotalRecordCount int32 `json:"TotalRecordCount"`
 }
 
+// ListModelServiceEventsRequest defines model for ListModelServiceEventsRequest.
+type ListModelServiceEventsRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelServiceEventsResponse defines model for ListModelServiceEventsResponse.
+type ListModelServiceEventsResponse struct {
+	// Events The events of this page.
+	Events []ModelServiceEvent `json:"Events"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
 // ListModelServicesRequest defines model for ListModelServicesRequest.
 type ListModelServicesRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -1492,10 +1666,71 @@ type ModelOperatorUsageValue struct {
 	Point []string `json:"Point"`
 }
 
+// ModelServiceEvent defines model for ModelServiceEvent.
+type ModelServiceEvent struct {
+	// EventId Grows with every event.
+	//
+	// Example: 17
+	EventId string `json:"EventId"`
+
+	// Kind state is of the service, replica of one engine, placement of where engines run, change of what was asked for.
+	//
+	// Example: state
+	Kind ModelServiceEventKind `json:"Kind"`
+
+	// Message What happened. After the first line come the last lines of an engine's log.
+	//
+	// Example: The service was deploying and is active.
+	Message string `json:"Message"`
+
+	// Time A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	Time Time `json:"Time"`
+}
+
+// ModelServiceEventKind state is of the service, replica of one engine, placement of where engines run, change of what was asked for.
+//
+// Example: state
+type ModelServiceEventKind string
+
 // ModelServiceId The id of a model service.
 //
 // Example: ms-0123456789abcdefghij
 type ModelServiceId = string
+
+// ModelServiceReplica One engine of a service.
+type ModelServiceReplica struct {
+	// AiNode Where it runs.
+	//
+	// Example: ai-0123456789abcdefghij
+	AiNode string `json:"AiNode"`
+
+	// Replica Its number within the service.
+	//
+	// Example: 0
+	Replica int32 `json:"Replica"`
+
+	// Status unknown is what is shown of a host that is silent.
+	//
+	// Example: active
+	Status ModelServiceReplicaStatus `json:"Status"`
+
+	// StatusReason One sentence about the status for a person; empty when there is nothing to say.
+	//
+	// Example:
+	StatusReason StatusReason `json:"StatusReason"`
+
+	// UpToDate Whether it has the parameters of the service and its node stays.
+	//
+	// Example: true
+	UpToDate bool `json:"UpToDate"`
+}
+
+// ModelServiceReplicaStatus unknown is what is shown of a host that is silent.
+//
+// Example: active
+type ModelServiceReplicaStatus string
 
 // ModelServiceStatus deploying: not every replica has answered yet. active: every replica answers. degraded: some do, or their state is unknown. failed: none does. deleting: it is on its way out.
 //
@@ -1589,6 +1824,62 @@ type ModifyDBInstanceResourceGroupRequest struct {
 
 // ModifyDBInstanceResourceGroupResponse defines model for ModifyDBInstanceResourceGroupResponse.
 type ModifyDBInstanceResourceGroupResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
+// ModifyModelServiceRequest defines model for ModifyModelServiceRequest.
+type ModifyModelServiceRequest struct {
+	// AiNodes All the nodes that the service shall have. One that is not named any more is given back when its replica has moved.
+	//
+	// Example: ["ai-0123456789abcdefghij"]
+	AiNodes *[]string `json:"AiNodes,omitempty"`
+
+	// AllowInterruption Whether the only replica may end before its successor serves, where no spare node is there for it. Otherwise such a change is refused.
+	//
+	// Example: false
+	AllowInterruption *bool `json:"AllowInterruption,omitempty"`
+
+	// ClientToken Makes the call happen once. Sent again with the same parameters it answers the same resource; sent with other parameters it is refused with IdempotentParameterMismatch. Tokens are kept for at least 24 hours.
+	//
+	// Example: 0c593ea1-3bea-11e9-b96b-88e9fe637760
+	ClientToken *ClientToken `json:"ClientToken,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// Description A note for people.
+	//
+	// Example: answers questions about trains
+	Description *string `json:"Description,omitempty"`
+
+	// ModelParams All the arguments of the engine. One that is not named has its default again.
+	//
+	// Example: {"max-model-len":8192}
+	ModelParams *map[string]interface{} `json:"ModelParams,omitempty"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// Replicas How many engines serve the model. Of too many, those that do not answer go first, then the youngest; each finishes its requests.
+	//
+	// Example: 2
+	Replicas *int32 `json:"Replicas,omitempty"`
+}
+
+// ModifyModelServiceResponse defines model for ModifyModelServiceResponse.
+type ModifyModelServiceResponse struct {
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
@@ -1747,6 +2038,9 @@ type DescribeModelServiceJSONRequestBody = DescribeModelServiceRequest
 // DescribeRegionsJSONRequestBody defines body for DescribeRegions for application/json ContentType.
 type DescribeRegionsJSONRequestBody = DescribeRegionsRequest
 
+// GetModelServiceLogsJSONRequestBody defines body for GetModelServiceLogs for application/json ContentType.
+type GetModelServiceLogsJSONRequestBody = GetModelServiceLogsRequest
+
 // ListAINodePoolsJSONRequestBody defines body for ListAINodePools for application/json ContentType.
 type ListAINodePoolsJSONRequestBody = ListAINodePoolsRequest
 
@@ -1756,6 +2050,9 @@ type ListModelOperatorApiKeysJSONRequestBody = ListModelOperatorApiKeysRequest
 // ListModelOperatorServicesJSONRequestBody defines body for ListModelOperatorServices for application/json ContentType.
 type ListModelOperatorServicesJSONRequestBody = ListModelOperatorServicesRequest
 
+// ListModelServiceEventsJSONRequestBody defines body for ListModelServiceEvents for application/json ContentType.
+type ListModelServiceEventsJSONRequestBody = ListModelServiceEventsRequest
+
 // ListModelServicesJSONRequestBody defines body for ListModelServices for application/json ContentType.
 type ListModelServicesJSONRequestBody = ListModelServicesRequest
 
@@ -1764,6 +2061,9 @@ type ListSupportModelsJSONRequestBody = ListSupportModelsRequest
 
 // ModifyDBInstanceResourceGroupJSONRequestBody defines body for ModifyDBInstanceResourceGroup for application/json ContentType.
 type ModifyDBInstanceResourceGroupJSONRequestBody = ModifyDBInstanceResourceGroupRequest
+
+// ModifyModelServiceJSONRequestBody defines body for ModifyModelService for application/json ContentType.
+type ModifyModelServiceJSONRequestBody = ModifyModelServiceRequest
 
 // ModifySecurityIpsJSONRequestBody defines body for ModifySecurityIps for application/json ContentType.
 type ModifySecurityIpsJSONRequestBody = ModifySecurityIpsRequest
@@ -1970,7 +2270,7 @@ type ClientInterface interface {
 
 	// DeleteModelServiceWithBody Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1979,7 +2279,7 @@ type ClientInterface interface {
 
 	// DeleteModelService Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2104,6 +2404,24 @@ type ClientInterface interface {
 	// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
 	DescribeRegions(ctx context.Context, body DescribeRegionsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetModelServiceLogsWithBody Show the end of an engine's log
+	//
+	// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+	GetModelServiceLogsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetModelServiceLogs Show the end of an engine's log
+	//
+	// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+	GetModelServiceLogs(ctx context.Context, body GetModelServiceLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListAINodePoolsWithBody List the AI nodes of an instance by pool
 	//
 	// Takes any type of body and a specified content type.
@@ -2150,6 +2468,24 @@ type ClientInterface interface {
 	// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
 	ListModelOperatorServices(ctx context.Context, body ListModelOperatorServicesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListModelServiceEventsWithBody List what happened to a model service
+	//
+	// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+	ListModelServiceEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListModelServiceEvents List what happened to a model service
+	//
+	// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+	ListModelServiceEvents(ctx context.Context, body ListModelServiceEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListModelServicesWithBody List the model services of an instance
 	//
 	// ApiKey is always masked in a list.
@@ -2195,6 +2531,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
 	ModifyDBInstanceResourceGroup(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifyModelServiceWithBody Change a model service
+	//
+	// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+	ModifyModelServiceWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifyModelService Change a model service
+	//
+	// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+	ModifyModelService(ctx context.Context, body ModifyModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ModifySecurityIpsWithBody Change who may call model services
 	//
@@ -2483,7 +2837,7 @@ func (c *Client) DeleteModelOperatorApiKey(ctx context.Context, body DeleteModel
 
 // DeleteModelServiceWithBody Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2502,7 +2856,7 @@ func (c *Client) DeleteModelServiceWithBody(ctx context.Context, contentType str
 
 // DeleteModelService Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2777,6 +3131,44 @@ func (c *Client) DescribeRegions(ctx context.Context, body DescribeRegionsJSONRe
 	return c.Client.Do(req)
 }
 
+// GetModelServiceLogsWithBody Show the end of an engine's log
+//
+// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+func (c *Client) GetModelServiceLogsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetModelServiceLogsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetModelServiceLogs Show the end of an engine's log
+//
+// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+func (c *Client) GetModelServiceLogs(ctx context.Context, body GetModelServiceLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetModelServiceLogsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListAINodePoolsWithBody List the AI nodes of an instance by pool
 //
 // Takes any type of body and a specified content type.
@@ -2883,6 +3275,44 @@ func (c *Client) ListModelOperatorServices(ctx context.Context, body ListModelOp
 	return c.Client.Do(req)
 }
 
+// ListModelServiceEventsWithBody List what happened to a model service
+//
+// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+func (c *Client) ListModelServiceEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelServiceEventsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListModelServiceEvents List what happened to a model service
+//
+// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+func (c *Client) ListModelServiceEvents(ctx context.Context, body ListModelServiceEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelServiceEventsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListModelServicesWithBody List the model services of an instance
 //
 // ApiKey is always masked in a list.
@@ -2979,6 +3409,44 @@ func (c *Client) ModifyDBInstanceResourceGroupWithBody(ctx context.Context, cont
 // Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
 func (c *Client) ModifyDBInstanceResourceGroup(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewModifyDBInstanceResourceGroupRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifyModelServiceWithBody Change a model service
+//
+// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+func (c *Client) ModifyModelServiceWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyModelServiceRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifyModelService Change a model service
+//
+// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+func (c *Client) ModifyModelService(ctx context.Context, body ModifyModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyModelServiceRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3627,6 +4095,46 @@ func NewDescribeRegionsRequestWithBody(server string, contentType string, body i
 	return req, nil
 }
 
+// NewGetModelServiceLogsRequest calls the generic GetModelServiceLogs builder with application/json body
+func NewGetModelServiceLogsRequest(server string, body GetModelServiceLogsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewGetModelServiceLogsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewGetModelServiceLogsRequestWithBody constructs an http.Request for the GetModelServiceLogs method, with any body, and a specified content type
+func NewGetModelServiceLogsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/GetModelServiceLogs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListAINodePoolsRequest calls the generic ListAINodePools builder with application/json body
 func NewListAINodePoolsRequest(server string, body ListAINodePoolsJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3747,6 +4255,46 @@ func NewListModelOperatorServicesRequestWithBody(server string, contentType stri
 	return req, nil
 }
 
+// NewListModelServiceEventsRequest calls the generic ListModelServiceEvents builder with application/json body
+func NewListModelServiceEventsRequest(server string, body ListModelServiceEventsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewListModelServiceEventsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewListModelServiceEventsRequestWithBody constructs an http.Request for the ListModelServiceEvents method, with any body, and a specified content type
+func NewListModelServiceEventsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ListModelServiceEvents")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListModelServicesRequest calls the generic ListModelServices builder with application/json body
 func NewListModelServicesRequest(server string, body ListModelServicesJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3848,6 +4396,46 @@ func NewModifyDBInstanceResourceGroupRequestWithBody(server string, contentType 
 	}
 
 	operationPath := fmt.Sprintf("/ModifyDBInstanceResourceGroup")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewModifyModelServiceRequest calls the generic ModifyModelService builder with application/json body
+func NewModifyModelServiceRequest(server string, body ModifyModelServiceJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewModifyModelServiceRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewModifyModelServiceRequestWithBody constructs an http.Request for the ModifyModelService method, with any body, and a specified content type
+func NewModifyModelServiceRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ModifyModelService")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -4079,7 +4667,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteModelServiceWithBodyWithResponse Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4088,7 +4676,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteModelServiceWithResponse Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4213,6 +4801,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
 	DescribeRegionsWithResponse(ctx context.Context, body DescribeRegionsJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeRegionsResult, error)
 
+	// GetModelServiceLogsWithBodyWithResponse Show the end of an engine's log
+	//
+	// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+	GetModelServiceLogsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*GetModelServiceLogsResult, error)
+
+	// GetModelServiceLogsWithResponse Show the end of an engine's log
+	//
+	// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+	GetModelServiceLogsWithResponse(ctx context.Context, body GetModelServiceLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*GetModelServiceLogsResult, error)
+
 	// ListAINodePoolsWithBodyWithResponse List the AI nodes of an instance by pool
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -4259,6 +4865,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
 	ListModelOperatorServicesWithResponse(ctx context.Context, body ListModelOperatorServicesJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelOperatorServicesResult, error)
 
+	// ListModelServiceEventsWithBodyWithResponse List what happened to a model service
+	//
+	// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+	ListModelServiceEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelServiceEventsResult, error)
+
+	// ListModelServiceEventsWithResponse List what happened to a model service
+	//
+	// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+	ListModelServiceEventsWithResponse(ctx context.Context, body ListModelServiceEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelServiceEventsResult, error)
+
 	// ListModelServicesWithBodyWithResponse List the model services of an instance
 	//
 	// ApiKey is always masked in a list.
@@ -4304,6 +4928,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
 	ModifyDBInstanceResourceGroupWithResponse(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyDBInstanceResourceGroupResult, error)
+
+	// ModifyModelServiceWithBodyWithResponse Change a model service
+	//
+	// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+	ModifyModelServiceWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyModelServiceResult, error)
+
+	// ModifyModelServiceWithResponse Change a model service
+	//
+	// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+	ModifyModelServiceWithResponse(ctx context.Context, body ModifyModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyModelServiceResult, error)
 
 	// ModifySecurityIpsWithBodyWithResponse Change who may call model services
 	//
@@ -5044,6 +5686,54 @@ func (r DescribeRegionsResult) ContentType() string {
 	return ""
 }
 
+type GetModelServiceLogsResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *GetModelServiceLogsResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetModelServiceLogsResult) GetJSON200() *GetModelServiceLogsResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r GetModelServiceLogsResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetModelServiceLogsResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetModelServiceLogsResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetModelServiceLogsResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetModelServiceLogsResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListAINodePoolsResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -5188,6 +5878,54 @@ func (r ListModelOperatorServicesResult) ContentType() string {
 	return ""
 }
 
+type ListModelServiceEventsResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListModelServiceEventsResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListModelServiceEventsResult) GetJSON200() *ListModelServiceEventsResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ListModelServiceEventsResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListModelServiceEventsResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListModelServiceEventsResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListModelServiceEventsResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListModelServiceEventsResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListModelServicesResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -5326,6 +6064,54 @@ func (r ModifyDBInstanceResourceGroupResult) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ModifyDBInstanceResourceGroupResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ModifyModelServiceResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ModifyModelServiceResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ModifyModelServiceResult) GetJSON200() *ModifyModelServiceResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ModifyModelServiceResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ModifyModelServiceResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ModifyModelServiceResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ModifyModelServiceResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ModifyModelServiceResult) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -5592,7 +6378,7 @@ func (c *ClientWithResponses) DeleteModelOperatorApiKeyWithResponse(ctx context.
 
 // DeleteModelServiceWithBodyWithResponse Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5607,7 +6393,7 @@ func (c *ClientWithResponses) DeleteModelServiceWithBodyWithResponse(ctx context
 
 // DeleteModelServiceWithResponse Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5822,6 +6608,36 @@ func (c *ClientWithResponses) DescribeRegionsWithResponse(ctx context.Context, b
 	return ParseDescribeRegionsResult(rsp)
 }
 
+// GetModelServiceLogsWithBodyWithResponse Show the end of an engine's log
+//
+// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+func (c *ClientWithResponses) GetModelServiceLogsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*GetModelServiceLogsResult, error) {
+	rsp, err := c.GetModelServiceLogsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetModelServiceLogsResult(rsp)
+}
+
+// GetModelServiceLogsWithResponse Show the end of an engine's log
+//
+// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+func (c *ClientWithResponses) GetModelServiceLogsWithResponse(ctx context.Context, body GetModelServiceLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*GetModelServiceLogsResult, error) {
+	rsp, err := c.GetModelServiceLogs(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetModelServiceLogsResult(rsp)
+}
+
 // ListAINodePoolsWithBodyWithResponse List the AI nodes of an instance by pool
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -5904,6 +6720,36 @@ func (c *ClientWithResponses) ListModelOperatorServicesWithResponse(ctx context.
 	return ParseListModelOperatorServicesResult(rsp)
 }
 
+// ListModelServiceEventsWithBodyWithResponse List what happened to a model service
+//
+// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+func (c *ClientWithResponses) ListModelServiceEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelServiceEventsResult, error) {
+	rsp, err := c.ListModelServiceEventsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelServiceEventsResult(rsp)
+}
+
+// ListModelServiceEventsWithResponse List what happened to a model service
+//
+// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+func (c *ClientWithResponses) ListModelServiceEventsWithResponse(ctx context.Context, body ListModelServiceEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelServiceEventsResult, error) {
+	rsp, err := c.ListModelServiceEvents(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelServiceEventsResult(rsp)
+}
+
 // ListModelServicesWithBodyWithResponse List the model services of an instance
 //
 // ApiKey is always masked in a list.
@@ -5984,6 +6830,36 @@ func (c *ClientWithResponses) ModifyDBInstanceResourceGroupWithResponse(ctx cont
 		return nil, err
 	}
 	return ParseModifyDBInstanceResourceGroupResult(rsp)
+}
+
+// ModifyModelServiceWithBodyWithResponse Change a model service
+//
+// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+func (c *ClientWithResponses) ModifyModelServiceWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyModelServiceResult, error) {
+	rsp, err := c.ModifyModelServiceWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyModelServiceResult(rsp)
+}
+
+// ModifyModelServiceWithResponse Change a model service
+//
+// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+func (c *ClientWithResponses) ModifyModelServiceWithResponse(ctx context.Context, body ModifyModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyModelServiceResult, error) {
+	rsp, err := c.ModifyModelService(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyModelServiceResult(rsp)
 }
 
 // ModifySecurityIpsWithBodyWithResponse Change who may call model services
@@ -6511,6 +7387,39 @@ func ParseDescribeRegionsResult(rsp *http.Response) (*DescribeRegionsResult, err
 	return response, nil
 }
 
+// ParseGetModelServiceLogsResult parses an HTTP response from a GetModelServiceLogsWithResponse call
+func ParseGetModelServiceLogsResult(rsp *http.Response) (*GetModelServiceLogsResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetModelServiceLogsResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest GetModelServiceLogsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListAINodePoolsResult parses an HTTP response from a ListAINodePoolsWithResponse call
 func ParseListAINodePoolsResult(rsp *http.Response) (*ListAINodePoolsResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6610,6 +7519,39 @@ func ParseListModelOperatorServicesResult(rsp *http.Response) (*ListModelOperato
 	return response, nil
 }
 
+// ParseListModelServiceEventsResult parses an HTTP response from a ListModelServiceEventsWithResponse call
+func ParseListModelServiceEventsResult(rsp *http.Response) (*ListModelServiceEventsResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListModelServiceEventsResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListModelServiceEventsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListModelServicesResult parses an HTTP response from a ListModelServicesWithResponse call
 func ParseListModelServicesResult(rsp *http.Response) (*ListModelServicesResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -6692,6 +7634,39 @@ func ParseModifyDBInstanceResourceGroupResult(rsp *http.Response) (*ModifyDBInst
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ModifyDBInstanceResourceGroupResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseModifyModelServiceResult parses an HTTP response from a ModifyModelServiceWithResponse call
+func ParseModifyModelServiceResult(rsp *http.Response) (*ModifyModelServiceResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ModifyModelServiceResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ModifyModelServiceResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -54,6 +54,8 @@ type domain struct {
 
 	deletion instance.Deletion
 	ips      instance.IPChange
+	modify   modelservice.Change
+	ordinal  *int
 }
 
 func (d *domain) answer(accountID, dbInstanceID string) error {
@@ -101,6 +103,24 @@ func (s services) Delete(ctx context.Context, accountID, dbInstanceID, id string
 	return s.done(ctx, idempotency.Key{}, id)
 }
 
+func (s services) Modify(ctx context.Context, key idempotency.Key, c modelservice.Change) error {
+	s.key, s.modify = key, c
+	if err := s.answer(c.AccountID, c.DBInstanceID); err != nil {
+		return err
+	}
+	return s.done(ctx, key, c.ID)
+}
+
+func (s services) Events(_ context.Context, accountID, dbInstanceID, _ string, page instance.Page) ([]modelservice.Event, int, error) {
+	s.page = page
+	return []modelservice.Event{{ID: 17, At: created, Kind: modelservice.EventState, Message: "It is active."}}, 7, s.answer(accountID, dbInstanceID)
+}
+
+func (s services) Log(_ context.Context, accountID, dbInstanceID, _ string, ordinal *int) (modelservice.Log, error) {
+	s.ordinal = ordinal
+	return modelservice.Log{Ordinal: 1, NodeName: "ai-1", Generation: 3, Offset: 6, Text: "hello\n", ReadAt: created}, s.answer(accountID, dbInstanceID)
+}
+
 func (s services) ModifyIPs(ctx context.Context, change instance.IPChange) error {
 	s.ips = change
 	return s.change(ctx, idempotency.Key{}, change.AccountID, change.DBInstanceID)
@@ -112,6 +132,10 @@ func service() modelservice.Service {
 		StatusReason: "One of two replicas answers.", APIKey: secret.New(apiKey), SecurityIPList: "127.0.0.1",
 		ModelParams: map[string]any{"max-model-len": 4096, "dtype": "auto"},
 		PrivateURL:  "http://g/services/" + serviceID + "/v1", PublicURL: "http://p/services/" + serviceID + "/v1", CreatedAt: created,
+		ReplicaCount: 2, Replicas: []modelservice.Replica{
+			{ID: "r-1", Ordinal: 0, NodeName: "ai-1", Host: "h", Status: "active", UpToDate: true},
+			{ID: "r-2", Ordinal: 1, NodeName: "ai-2", Host: "h", Status: "failed", Reason: "exited 1"},
+		},
 	}
 }
 

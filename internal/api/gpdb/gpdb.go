@@ -21,6 +21,9 @@ type Services interface {
 	Describe(ctx context.Context, accountID, dbInstanceID, id string) (modelservice.Service, error)
 	List(ctx context.Context, accountID, dbInstanceID string, page instance.Page) ([]modelservice.Service, int, error)
 	Delete(ctx context.Context, accountID, dbInstanceID, id string) error
+	Modify(ctx context.Context, key idempotency.Key, c modelservice.Change) error
+	Events(ctx context.Context, accountID, dbInstanceID, id string, page instance.Page) ([]modelservice.Event, int, error)
+	Log(ctx context.Context, accountID, dbInstanceID, id string, ordinal *int) (modelservice.Log, error)
 	ModifyIPs(ctx context.Context, change instance.IPChange) error
 	Active(ctx context.Context, accountID string, page instance.Page) ([]modelservice.Service, int, error)
 }

@@ -172,6 +172,66 @@ func (e ModelOperatorUsageKeyUnit) Valid() bool {
 	}
 }
 
+// Defines values for ModelServiceEventKind.
+const (
+	EventChange    ModelServiceEventKind = "change"
+	EventPlacement ModelServiceEventKind = "placement"
+	EventReplica   ModelServiceEventKind = "replica"
+	EventState     ModelServiceEventKind = "state"
+)
+
+// Valid indicates whether the value is a known member of the ModelServiceEventKind enum.
+func (e ModelServiceEventKind) Valid() bool {
+	switch e {
+	case EventChange:
+		return true
+	case EventPlacement:
+		return true
+	case EventReplica:
+		return true
+	case EventState:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ModelServiceReplicaStatus.
+const (
+	ReplicaActive   ModelServiceReplicaStatus = "active"
+	ReplicaDraining ModelServiceReplicaStatus = "draining"
+	ReplicaFailed   ModelServiceReplicaStatus = "failed"
+	ReplicaPending  ModelServiceReplicaStatus = "pending"
+	ReplicaRemoving ModelServiceReplicaStatus = "removing"
+	ReplicaSilent   ModelServiceReplicaStatus = "silent"
+	ReplicaStarting ModelServiceReplicaStatus = "starting"
+	ReplicaUnknown  ModelServiceReplicaStatus = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the ModelServiceReplicaStatus enum.
+func (e ModelServiceReplicaStatus) Valid() bool {
+	switch e {
+	case ReplicaActive:
+		return true
+	case ReplicaDraining:
+		return true
+	case ReplicaFailed:
+		return true
+	case ReplicaPending:
+		return true
+	case ReplicaRemoving:
+		return true
+	case ReplicaSilent:
+		return true
+	case ReplicaStarting:
+		return true
+	case ReplicaUnknown:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ModelServiceStatus.
 const (
 	Active    ModelServiceStatus = "active"
@@ -1172,7 +1232,7 @@ type DescribeModelServiceResponse struct {
 	// ModelName The model that is served.
 	ModelName string `json:"ModelName"`
 
-	// ModelParams The engine arguments it was created with.
+	// ModelParams The arguments of its engines.
 	ModelParams map[string]interface{} `json:"ModelParams"`
 
 	// ModelServiceId The id of a model service.
@@ -1185,6 +1245,14 @@ type DescribeModelServiceResponse struct {
 
 	// PublicConnectUrl The same on the public listener; empty without a public connection.
 	PublicConnectUrl string `json:"PublicConnectUrl"`
+
+	// ReplicaCount How many replicas it should have.
+	//
+	// Example: 1
+	ReplicaCount int32 `json:"ReplicaCount"`
+
+	// Replicas Those it has, also the ones that come and go.
+	Replicas []ModelServiceReplica `json:"Replicas"`
 
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
 	//
@@ -1221,6 +1289,67 @@ type DescribeRegionsResponse struct {
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// GetModelServiceLogsRequest defines model for GetModelServiceLogsRequest.
+type GetModelServiceLogsRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// Replica The replica's number; DescribeModelService shows them. Absent it is the lowest.
+	//
+	// Example: 0
+	Replica *int32 `json:"Replica,omitempty"`
+}
+
+// GetModelServiceLogsResponse defines model for GetModelServiceLogsResponse.
+type GetModelServiceLogsResponse struct {
+	// AiNode Where it runs.
+	//
+	// Example: ai-0123456789abcdefghij
+	AiNode string `json:"AiNode"`
+
+	// EngineGeneration Another one is another engine with a log of its own.
+	//
+	// Example: 3
+	EngineGeneration string `json:"EngineGeneration"`
+
+	// Log The end of the log.
+	//
+	// Example: INFO: the engine is ready.
+	Log string `json:"Log"`
+
+	// LogOffset How many bytes the log had when it was read. It begins anew when the log is cut.
+	//
+	// Example: 27
+	LogOffset string `json:"LogOffset"`
+
+	// PreviousLog The end of the log of the engine before.
+	//
+	// Example:
+	PreviousLog string `json:"PreviousLog"`
+
+	// Replica The replica's number.
+	//
+	// Example: 0
+	Replica int32 `json:"Replica"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+
+	// Time A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	Time Time `json:"Time"`
 }
 
 // IPArray defines model for IPArray.
@@ -1365,6 +1494,51 @@ type ListModelOperatorServicesResponse struct {
 	TotalRecordCount int32 `json:"TotalRecordCount"`
 }
 
+// ListModelServiceEventsRequest defines model for ListModelServiceEventsRequest.
+type ListModelServiceEventsRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *externalRef0.PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *externalRef0.PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelServiceEventsResponse defines model for ListModelServiceEventsResponse.
+type ListModelServiceEventsResponse struct {
+	// Events The events of this page.
+	Events []ModelServiceEvent `json:"Events"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber externalRef0.PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
 // ListModelServicesRequest defines model for ListModelServicesRequest.
 type ListModelServicesRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -1494,10 +1668,71 @@ type ModelOperatorUsageValue struct {
 	Point []string `json:"Point"`
 }
 
+// ModelServiceEvent defines model for ModelServiceEvent.
+type ModelServiceEvent struct {
+	// EventId Grows with every event.
+	//
+	// Example: 17
+	EventId string `json:"EventId"`
+
+	// Kind state is of the service, replica of one engine, placement of where engines run, change of what was asked for.
+	//
+	// Example: state
+	Kind ModelServiceEventKind `json:"Kind"`
+
+	// Message What happened. After the first line come the last lines of an engine's log.
+	//
+	// Example: The service was deploying and is active.
+	Message string `json:"Message"`
+
+	// Time A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	Time Time `json:"Time"`
+}
+
+// ModelServiceEventKind state is of the service, replica of one engine, placement of where engines run, change of what was asked for.
+//
+// Example: state
+type ModelServiceEventKind string
+
 // ModelServiceId The id of a model service.
 //
 // Example: ms-0123456789abcdefghij
 type ModelServiceId = string
+
+// ModelServiceReplica One engine of a service.
+type ModelServiceReplica struct {
+	// AiNode Where it runs.
+	//
+	// Example: ai-0123456789abcdefghij
+	AiNode string `json:"AiNode"`
+
+	// Replica Its number within the service.
+	//
+	// Example: 0
+	Replica int32 `json:"Replica"`
+
+	// Status unknown is what is shown of a host that is silent.
+	//
+	// Example: active
+	Status ModelServiceReplicaStatus `json:"Status"`
+
+	// StatusReason One sentence about the status for a person; empty when there is nothing to say.
+	//
+	// Example:
+	StatusReason StatusReason `json:"StatusReason"`
+
+	// UpToDate Whether it has the parameters of the service and its node stays.
+	//
+	// Example: true
+	UpToDate bool `json:"UpToDate"`
+}
+
+// ModelServiceReplicaStatus unknown is what is shown of a host that is silent.
+//
+// Example: active
+type ModelServiceReplicaStatus string
 
 // ModelServiceStatus deploying: not every replica has answered yet. active: every replica answers. degraded: some do, or their state is unknown. failed: none does. deleting: it is on its way out.
 //
@@ -1591,6 +1826,62 @@ type ModifyDBInstanceResourceGroupRequest struct {
 
 // ModifyDBInstanceResourceGroupResponse defines model for ModifyDBInstanceResourceGroupResponse.
 type ModifyDBInstanceResourceGroupResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// ModifyModelServiceRequest defines model for ModifyModelServiceRequest.
+type ModifyModelServiceRequest struct {
+	// AiNodes All the nodes that the service shall have. One that is not named any more is given back when its replica has moved.
+	//
+	// Example: ["ai-0123456789abcdefghij"]
+	AiNodes *[]string `json:"AiNodes,omitempty"`
+
+	// AllowInterruption Whether the only replica may end before its successor serves, where no spare node is there for it. Otherwise such a change is refused.
+	//
+	// Example: false
+	AllowInterruption *bool `json:"AllowInterruption,omitempty"`
+
+	// ClientToken Makes the call happen once. Sent again with the same parameters it answers the same resource; sent with other parameters it is refused with IdempotentParameterMismatch. Tokens are kept for at least 24 hours.
+	//
+	// Example: 0c593ea1-3bea-11e9-b96b-88e9fe637760
+	ClientToken *externalRef0.ClientToken `json:"ClientToken,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// Description A note for people.
+	//
+	// Example: answers questions about trains
+	Description *string `json:"Description,omitempty"`
+
+	// ModelParams All the arguments of the engine. One that is not named has its default again.
+	//
+	// Example: {"max-model-len":8192}
+	ModelParams *map[string]interface{} `json:"ModelParams,omitempty"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// Replicas How many engines serve the model. Of too many, those that do not answer go first, then the youngest; each finishes its requests.
+	//
+	// Example: 2
+	Replicas *int32 `json:"Replicas,omitempty"`
+}
+
+// ModifyModelServiceResponse defines model for ModifyModelServiceResponse.
+type ModifyModelServiceResponse struct {
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
@@ -1749,6 +2040,9 @@ type DescribeModelServiceJSONRequestBody = DescribeModelServiceRequest
 // DescribeRegionsJSONRequestBody defines body for DescribeRegions for application/json ContentType.
 type DescribeRegionsJSONRequestBody = DescribeRegionsRequest
 
+// GetModelServiceLogsJSONRequestBody defines body for GetModelServiceLogs for application/json ContentType.
+type GetModelServiceLogsJSONRequestBody = GetModelServiceLogsRequest
+
 // ListAINodePoolsJSONRequestBody defines body for ListAINodePools for application/json ContentType.
 type ListAINodePoolsJSONRequestBody = ListAINodePoolsRequest
 
@@ -1758,6 +2052,9 @@ type ListModelOperatorApiKeysJSONRequestBody = ListModelOperatorApiKeysRequest
 // ListModelOperatorServicesJSONRequestBody defines body for ListModelOperatorServices for application/json ContentType.
 type ListModelOperatorServicesJSONRequestBody = ListModelOperatorServicesRequest
 
+// ListModelServiceEventsJSONRequestBody defines body for ListModelServiceEvents for application/json ContentType.
+type ListModelServiceEventsJSONRequestBody = ListModelServiceEventsRequest
+
 // ListModelServicesJSONRequestBody defines body for ListModelServices for application/json ContentType.
 type ListModelServicesJSONRequestBody = ListModelServicesRequest
 
@@ -1766,6 +2063,9 @@ type ListSupportModelsJSONRequestBody = ListSupportModelsRequest
 
 // ModifyDBInstanceResourceGroupJSONRequestBody defines body for ModifyDBInstanceResourceGroup for application/json ContentType.
 type ModifyDBInstanceResourceGroupJSONRequestBody = ModifyDBInstanceResourceGroupRequest
+
+// ModifyModelServiceJSONRequestBody defines body for ModifyModelService for application/json ContentType.
+type ModifyModelServiceJSONRequestBody = ModifyModelServiceRequest
 
 // ModifySecurityIpsJSONRequestBody defines body for ModifySecurityIps for application/json ContentType.
 type ModifySecurityIpsJSONRequestBody = ModifySecurityIpsRequest
@@ -1817,6 +2117,9 @@ type ServerInterface interface {
 	// DescribeRegions List the regions and zones
 	// (POST /DescribeRegions)
 	DescribeRegions(w http.ResponseWriter, r *http.Request)
+	// GetModelServiceLogs Show the end of an engine's log
+	// (POST /GetModelServiceLogs)
+	GetModelServiceLogs(w http.ResponseWriter, r *http.Request)
 	// ListAINodePools List the AI nodes of an instance by pool
 	// (POST /ListAINodePools)
 	ListAINodePools(w http.ResponseWriter, r *http.Request)
@@ -1826,6 +2129,9 @@ type ServerInterface interface {
 	// ListModelOperatorServices List what ModelOperator keys open
 	// (POST /ListModelOperatorServices)
 	ListModelOperatorServices(w http.ResponseWriter, r *http.Request)
+	// ListModelServiceEvents List what happened to a model service
+	// (POST /ListModelServiceEvents)
+	ListModelServiceEvents(w http.ResponseWriter, r *http.Request)
 	// ListModelServices List the model services of an instance
 	// (POST /ListModelServices)
 	ListModelServices(w http.ResponseWriter, r *http.Request)
@@ -1835,6 +2141,9 @@ type ServerInterface interface {
 	// ModifyDBInstanceResourceGroup Move a DB instance to another resource group
 	// (POST /ModifyDBInstanceResourceGroup)
 	ModifyDBInstanceResourceGroup(w http.ResponseWriter, r *http.Request)
+	// ModifyModelService Change a model service
+	// (POST /ModifyModelService)
+	ModifyModelService(w http.ResponseWriter, r *http.Request)
 	// ModifySecurityIps Change who may call model services
 	// (POST /ModifySecurityIps)
 	ModifySecurityIps(w http.ResponseWriter, r *http.Request)
@@ -2059,6 +2368,20 @@ func (siw *ServerInterfaceWrapper) DescribeRegions(w http.ResponseWriter, r *htt
 	handler.ServeHTTP(w, r)
 }
 
+// GetModelServiceLogs operation middleware
+func (siw *ServerInterfaceWrapper) GetModelServiceLogs(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetModelServiceLogs(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListAINodePools operation middleware
 func (siw *ServerInterfaceWrapper) ListAINodePools(w http.ResponseWriter, r *http.Request) {
 
@@ -2101,6 +2424,20 @@ func (siw *ServerInterfaceWrapper) ListModelOperatorServices(w http.ResponseWrit
 	handler.ServeHTTP(w, r)
 }
 
+// ListModelServiceEvents operation middleware
+func (siw *ServerInterfaceWrapper) ListModelServiceEvents(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListModelServiceEvents(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListModelServices operation middleware
 func (siw *ServerInterfaceWrapper) ListModelServices(w http.ResponseWriter, r *http.Request) {
 
@@ -2134,6 +2471,20 @@ func (siw *ServerInterfaceWrapper) ModifyDBInstanceResourceGroup(w http.Response
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ModifyDBInstanceResourceGroup(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ModifyModelService operation middleware
+func (siw *ServerInterfaceWrapper) ModifyModelService(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ModifyModelService(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2282,6 +2633,9 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListModelServices", wrapper.ListModelServices)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DeleteModelService", wrapper.DeleteModelService)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListSupportModels", wrapper.ListSupportModels)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ModifyModelService", wrapper.ModifyModelService)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListModelServiceEvents", wrapper.ListModelServiceEvents)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/GetModelServiceLogs", wrapper.GetModelServiceLogs)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListAINodePools", wrapper.ListAINodePools)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/AddAINode", wrapper.AddAINode)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DeleteAINode", wrapper.DeleteAINode)
@@ -2888,6 +3242,45 @@ func (response DescribeRegionsdefaultJSONResponse) VisitDescribeRegionsResponse(
 	return err
 }
 
+type GetModelServiceLogsRequestObject struct {
+	Body *GetModelServiceLogsJSONRequestBody
+}
+
+type GetModelServiceLogsResponseObject interface {
+	VisitGetModelServiceLogsResponse(w http.ResponseWriter) error
+}
+
+type GetModelServiceLogs200JSONResponse GetModelServiceLogsResponse
+
+func (response GetModelServiceLogs200JSONResponse) VisitGetModelServiceLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetModelServiceLogsdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response GetModelServiceLogsdefaultJSONResponse) VisitGetModelServiceLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListAINodePoolsRequestObject struct {
 	Body *ListAINodePoolsJSONRequestBody
 }
@@ -2994,6 +3387,45 @@ type ListModelOperatorServicesdefaultJSONResponse struct {
 }
 
 func (response ListModelOperatorServicesdefaultJSONResponse) VisitListModelOperatorServicesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelServiceEventsRequestObject struct {
+	Body *ListModelServiceEventsJSONRequestBody
+}
+
+type ListModelServiceEventsResponseObject interface {
+	VisitListModelServiceEventsResponse(w http.ResponseWriter) error
+}
+
+type ListModelServiceEvents200JSONResponse ListModelServiceEventsResponse
+
+func (response ListModelServiceEvents200JSONResponse) VisitListModelServiceEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelServiceEventsdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ListModelServiceEventsdefaultJSONResponse) VisitListModelServiceEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3122,6 +3554,45 @@ func (response ModifyDBInstanceResourceGroupdefaultJSONResponse) VisitModifyDBIn
 	return err
 }
 
+type ModifyModelServiceRequestObject struct {
+	Body *ModifyModelServiceJSONRequestBody
+}
+
+type ModifyModelServiceResponseObject interface {
+	VisitModifyModelServiceResponse(w http.ResponseWriter) error
+}
+
+type ModifyModelService200JSONResponse ModifyModelServiceResponse
+
+func (response ModifyModelService200JSONResponse) VisitModifyModelServiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ModifyModelServicedefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ModifyModelServicedefaultJSONResponse) VisitModifyModelServiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ModifySecurityIpsRequestObject struct {
 	Body *ModifySecurityIpsJSONRequestBody
 }
@@ -3208,6 +3679,9 @@ type StrictServerInterface interface {
 	// DescribeRegions List the regions and zones
 	// (POST /DescribeRegions)
 	DescribeRegions(ctx context.Context, request DescribeRegionsRequestObject) (DescribeRegionsResponseObject, error)
+	// GetModelServiceLogs Show the end of an engine's log
+	// (POST /GetModelServiceLogs)
+	GetModelServiceLogs(ctx context.Context, request GetModelServiceLogsRequestObject) (GetModelServiceLogsResponseObject, error)
 	// ListAINodePools List the AI nodes of an instance by pool
 	// (POST /ListAINodePools)
 	ListAINodePools(ctx context.Context, request ListAINodePoolsRequestObject) (ListAINodePoolsResponseObject, error)
@@ -3217,6 +3691,9 @@ type StrictServerInterface interface {
 	// ListModelOperatorServices List what ModelOperator keys open
 	// (POST /ListModelOperatorServices)
 	ListModelOperatorServices(ctx context.Context, request ListModelOperatorServicesRequestObject) (ListModelOperatorServicesResponseObject, error)
+	// ListModelServiceEvents List what happened to a model service
+	// (POST /ListModelServiceEvents)
+	ListModelServiceEvents(ctx context.Context, request ListModelServiceEventsRequestObject) (ListModelServiceEventsResponseObject, error)
 	// ListModelServices List the model services of an instance
 	// (POST /ListModelServices)
 	ListModelServices(ctx context.Context, request ListModelServicesRequestObject) (ListModelServicesResponseObject, error)
@@ -3226,6 +3703,9 @@ type StrictServerInterface interface {
 	// ModifyDBInstanceResourceGroup Move a DB instance to another resource group
 	// (POST /ModifyDBInstanceResourceGroup)
 	ModifyDBInstanceResourceGroup(ctx context.Context, request ModifyDBInstanceResourceGroupRequestObject) (ModifyDBInstanceResourceGroupResponseObject, error)
+	// ModifyModelService Change a model service
+	// (POST /ModifyModelService)
+	ModifyModelService(ctx context.Context, request ModifyModelServiceRequestObject) (ModifyModelServiceResponseObject, error)
 	// ModifySecurityIps Change who may call model services
 	// (POST /ModifySecurityIps)
 	ModifySecurityIps(ctx context.Context, request ModifySecurityIpsRequestObject) (ModifySecurityIpsResponseObject, error)
@@ -3735,6 +4215,37 @@ func (sh *strictHandler) DescribeRegions(w http.ResponseWriter, r *http.Request)
 	}
 }
 
+// GetModelServiceLogs operation middleware
+func (sh *strictHandler) GetModelServiceLogs(w http.ResponseWriter, r *http.Request) {
+	var request GetModelServiceLogsRequestObject
+
+	var body GetModelServiceLogsJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetModelServiceLogs(ctx, request.(GetModelServiceLogsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetModelServiceLogs")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetModelServiceLogsResponseObject); ok {
+		if err := validResponse.VisitGetModelServiceLogsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListAINodePools operation middleware
 func (sh *strictHandler) ListAINodePools(w http.ResponseWriter, r *http.Request) {
 	var request ListAINodePoolsRequestObject
@@ -3828,6 +4339,37 @@ func (sh *strictHandler) ListModelOperatorServices(w http.ResponseWriter, r *htt
 	}
 }
 
+// ListModelServiceEvents operation middleware
+func (sh *strictHandler) ListModelServiceEvents(w http.ResponseWriter, r *http.Request) {
+	var request ListModelServiceEventsRequestObject
+
+	var body ListModelServiceEventsJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListModelServiceEvents(ctx, request.(ListModelServiceEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListModelServiceEvents")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListModelServiceEventsResponseObject); ok {
+		if err := validResponse.VisitListModelServiceEventsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListModelServices operation middleware
 func (sh *strictHandler) ListModelServices(w http.ResponseWriter, r *http.Request) {
 	var request ListModelServicesRequestObject
@@ -3914,6 +4456,37 @@ func (sh *strictHandler) ModifyDBInstanceResourceGroup(w http.ResponseWriter, r 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ModifyDBInstanceResourceGroupResponseObject); ok {
 		if err := validResponse.VisitModifyDBInstanceResourceGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ModifyModelService operation middleware
+func (sh *strictHandler) ModifyModelService(w http.ResponseWriter, r *http.Request) {
+	var request ModifyModelServiceRequestObject
+
+	var body ModifyModelServiceJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ModifyModelService(ctx, request.(ModifyModelServiceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ModifyModelService")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ModifyModelServiceResponseObject); ok {
+		if err := validResponse.VisitModifyModelServiceResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
