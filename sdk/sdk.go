@@ -159,6 +159,36 @@ func (c *Client) DescribeDBInstanceIPArrayList(ctx context.Context, request gpdb
 	return call[gpdb.DescribeDBInstanceIPArrayListResponse](ctx, c.gpdb.DescribeDBInstanceIPArrayList, request)
 }
 
+// CreateModelOperatorApiKey makes a key that opens every model service of the account.
+func (c *Client) CreateModelOperatorApiKey(ctx context.Context, request gpdb.CreateModelOperatorApiKeyRequest) (*gpdb.CreateModelOperatorApiKeyResponse, error) {
+	return call[gpdb.CreateModelOperatorApiKeyResponse](ctx, c.gpdb.CreateModelOperatorApiKey, request)
+}
+
+// ListModelOperatorApiKeys shows one page of the account's ModelOperator keys, without the keys themselves.
+func (c *Client) ListModelOperatorApiKeys(ctx context.Context, request gpdb.ListModelOperatorApiKeysRequest) (*gpdb.ListModelOperatorApiKeysResponse, error) {
+	return call[gpdb.ListModelOperatorApiKeysResponse](ctx, c.gpdb.ListModelOperatorApiKeys, request)
+}
+
+// DescribeModelOperatorApiKey shows one ModelOperator key.
+func (c *Client) DescribeModelOperatorApiKey(ctx context.Context, request gpdb.DescribeModelOperatorApiKeyRequest) (*gpdb.DescribeModelOperatorApiKeyResponse, error) {
+	return call[gpdb.DescribeModelOperatorApiKeyResponse](ctx, c.gpdb.DescribeModelOperatorApiKey, request)
+}
+
+// DeleteModelOperatorApiKey deletes a ModelOperator key.
+func (c *Client) DeleteModelOperatorApiKey(ctx context.Context, request gpdb.DeleteModelOperatorApiKeyRequest) (*gpdb.DeleteModelOperatorApiKeyResponse, error) {
+	return call[gpdb.DeleteModelOperatorApiKeyResponse](ctx, c.gpdb.DeleteModelOperatorApiKey, request)
+}
+
+// ListModelOperatorServices shows one page of what ModelOperator keys open.
+func (c *Client) ListModelOperatorServices(ctx context.Context, request gpdb.ListModelOperatorServicesRequest) (*gpdb.ListModelOperatorServicesResponse, error) {
+	return call[gpdb.ListModelOperatorServicesResponse](ctx, c.gpdb.ListModelOperatorServices, request)
+}
+
+// DescribeModelOperatorUsage shows what was used with ModelOperator keys.
+func (c *Client) DescribeModelOperatorUsage(ctx context.Context, request gpdb.DescribeModelOperatorUsageRequest) (*gpdb.DescribeModelOperatorUsageResponse, error) {
+	return call[gpdb.DescribeModelOperatorUsageResponse](ctx, c.gpdb.DescribeModelOperatorUsage, request)
+}
+
 const maxResponse = 16 << 20
 
 func call[Response, Request any](

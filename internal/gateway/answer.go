@@ -121,7 +121,7 @@ func (a *answer) fetch(p []byte) (int, error) {
 	n, err := a.from.Read(p[held:])
 	a.reading.Store(false)
 	piece := p[:held+n]
-	n = a.reader.Read(piece, err != nil || len(piece) > cap(piece)/2) // what is held back must find its place next time
+	n = a.reader.Read(piece, err != nil || len(p) < smallBuffer) // what is held back must find its place next time
 	if a.reader.Content || !a.events && n > 0 {
 		a.begin()
 	}
@@ -253,10 +253,10 @@ func (a *answer) brokeOff(err error) {
 func (a *answer) hold() error {
 	a.holding = true
 	defer func() { a.holding = false }()
-	piece := pool.Get().(*[bufferSize]byte)
-	defer pool.Put(piece)
+	piece := takeBuffer(0)
+	defer piece.put()
 	for !a.reader.Content && !a.reader.Failed {
-		n, err := a.fetch(piece[:])
+		n, err := a.fetch(piece)
 		if a.events {
 			a.keep(piece[:n])
 		} else {

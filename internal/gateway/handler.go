@@ -93,6 +93,7 @@ type call struct {
 	span       *record.Span
 	asked      *config.API         // at whose place the request came, whether it may or not
 	consumer   *config.Consumer    // who asks, where it is known
+	operator   *config.OperatorKey // whose key opens the service; nil: asked in another way
 	signature  *identity.Signature // of the consumer; nil: its API asks for none
 	api        *config.API         // nil: a model service is called directly
 	route      *route.Route        // of api
@@ -126,6 +127,8 @@ func (c *call) admit() *refusal {
 	switch {
 	case strings.HasPrefix(target, servicesPath):
 		return c.admitService(cfg)
+	case target == operatorPath, strings.HasPrefix(target, operatorPath+"/"):
+		return c.admitOperator(cfg)
 	case !ok:
 		return errMalformed
 	case route.Reserved(path) || !c.apis:
@@ -193,6 +196,9 @@ func (c *call) readBody(w http.ResponseWriter) (refused *refusal) {
 		return nil
 	}
 	c.taken = true
+	if c.operator != nil {
+		return c.readNamed(w)
+	}
 	if c.readsModel() {
 		return c.readWhole(w)
 	}

@@ -100,6 +100,25 @@ func (s *Services) List(ctx context.Context, accountID, dbInstanceID string, pag
 	return services, total, nil
 }
 
+// Active returns one page of the account's active services in all of its instances, the oldest first, and how many there are
+// in all. Only ID and ModelName are set.
+func (s *Services) Active(ctx context.Context, accountID string, page instance.Page) (services []Service, total int, err error) {
+	const active = ` FROM model_service WHERE account_id = $1 AND status = 'active'`
+	if err := s.db.QueryRow(ctx, `SELECT count(*)`+active, accountID).Scan(&total); err != nil {
+		return nil, 0, fmt.Errorf("count the active services: %w", err)
+	}
+	rows, err := s.db.Query(ctx, `SELECT id, model_name`+active+` ORDER BY created_at, id OFFSET $2 LIMIT $3`,
+		accountID, (page.Number-1)*page.Size, page.Size)
+	if err != nil {
+		return nil, 0, err
+	}
+	services, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (svc Service, err error) {
+		err = row.Scan(&svc.ID, &svc.ModelName)
+		return svc, err
+	})
+	return services, total, err
+}
+
 // replicaRow is a replica with the time its host was last heard from.
 type replicaRow struct {
 	Replica

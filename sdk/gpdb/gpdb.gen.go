@@ -62,6 +62,114 @@ func (e DBInstanceStatus) Valid() bool {
 	}
 }
 
+// Defines values for DescribeModelOperatorUsageRequestGroupBy.
+const (
+	ByApiKey         DescribeModelOperatorUsageRequestGroupBy = "api_key"
+	ByApiKeyAndModel DescribeModelOperatorUsageRequestGroupBy = "api_key,model"
+	ByModel          DescribeModelOperatorUsageRequestGroupBy = "model"
+	ByModelAndApiKey DescribeModelOperatorUsageRequestGroupBy = "model,api_key"
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestGroupBy enum.
+func (e DescribeModelOperatorUsageRequestGroupBy) Valid() bool {
+	switch e {
+	case ByApiKey:
+		return true
+	case ByApiKeyAndModel:
+		return true
+	case ByModel:
+		return true
+	case ByModelAndApiKey:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DescribeModelOperatorUsageRequestKeys.
+const (
+	ErrorCount   DescribeModelOperatorUsageRequestKeys = "error_count"
+	InputToken   DescribeModelOperatorUsageRequestKeys = "input_token"
+	OutputToken  DescribeModelOperatorUsageRequestKeys = "output_token"
+	RequestCount DescribeModelOperatorUsageRequestKeys = "request_count"
+	SuccessCount DescribeModelOperatorUsageRequestKeys = "success_count"
+	SuccessRate  DescribeModelOperatorUsageRequestKeys = "success_rate"
+	TotalToken   DescribeModelOperatorUsageRequestKeys = "total_token"
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestKeys enum.
+func (e DescribeModelOperatorUsageRequestKeys) Valid() bool {
+	switch e {
+	case ErrorCount:
+		return true
+	case InputToken:
+		return true
+	case OutputToken:
+		return true
+	case RequestCount:
+		return true
+	case SuccessCount:
+		return true
+	case SuccessRate:
+		return true
+	case TotalToken:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DescribeModelOperatorUsageRequestPeriod.
+const (
+	N1    DescribeModelOperatorUsageRequestPeriod = 1
+	N15   DescribeModelOperatorUsageRequestPeriod = 15
+	N300  DescribeModelOperatorUsageRequestPeriod = 300
+	N3600 DescribeModelOperatorUsageRequestPeriod = 3600
+	N5    DescribeModelOperatorUsageRequestPeriod = 5
+	N60   DescribeModelOperatorUsageRequestPeriod = 60
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestPeriod enum.
+func (e DescribeModelOperatorUsageRequestPeriod) Valid() bool {
+	switch e {
+	case N1:
+		return true
+	case N15:
+		return true
+	case N300:
+		return true
+	case N3600:
+		return true
+	case N5:
+		return true
+	case N60:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ModelOperatorUsageKeyUnit.
+const (
+	Percent  ModelOperatorUsageKeyUnit = "%"
+	Requests ModelOperatorUsageKeyUnit = "requests"
+	Tokens   ModelOperatorUsageKeyUnit = "tokens"
+)
+
+// Valid indicates whether the value is a known member of the ModelOperatorUsageKeyUnit enum.
+func (e ModelOperatorUsageKeyUnit) Valid() bool {
+	switch e {
+	case Percent:
+		return true
+	case Requests:
+		return true
+	case Tokens:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ModelServiceEventKind.
 const (
 	EventChange    ModelServiceEventKind = "change"
@@ -151,12 +259,12 @@ func (e ModelServiceStatus) Valid() bool {
 
 // Defines values for ModifySecurityIpsRequestModifyMode.
 const (
-	Append ModifySecurityIpsRequestModifyMode = "Append"
-	Cover  ModifySecurityIpsRequestModifyMode = "Cover"
-	Delete ModifySecurityIpsRequestModifyMode = "Delete"
-	N0     ModifySecurityIpsRequestModifyMode = "0"
-	N1     ModifySecurityIpsRequestModifyMode = "1"
-	N2     ModifySecurityIpsRequestModifyMode = "2"
+	Append  ModifySecurityIpsRequestModifyMode = "Append"
+	Append1 ModifySecurityIpsRequestModifyMode = "1"
+	Cover   ModifySecurityIpsRequestModifyMode = "Cover"
+	Cover0  ModifySecurityIpsRequestModifyMode = "0"
+	Delete  ModifySecurityIpsRequestModifyMode = "Delete"
+	Delete2 ModifySecurityIpsRequestModifyMode = "2"
 )
 
 // Valid indicates whether the value is a known member of the ModifySecurityIpsRequestModifyMode enum.
@@ -164,15 +272,15 @@ func (e ModifySecurityIpsRequestModifyMode) Valid() bool {
 	switch e {
 	case Append:
 		return true
+	case Append1:
+		return true
 	case Cover:
+		return true
+	case Cover0:
 		return true
 	case Delete:
 		return true
-	case N0:
-		return true
-	case N1:
-		return true
-	case N2:
+	case Delete2:
 		return true
 	default:
 		return false
@@ -288,6 +396,11 @@ type AddedAINodeSpecInfo struct {
 	// Example: ADB.AILarge.1
 	NodeSpec string `json:"NodeSpec"`
 }
+
+// ApiKeyId The number of a ModelOperator key.
+//
+// Example: 1
+type ApiKeyId = int32
 
 // CreateDBInstanceRequest defines model for CreateDBInstanceRequest.
 type CreateDBInstanceRequest struct {
@@ -540,6 +653,27 @@ type CreateDBInstanceResponse struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// CreateModelOperatorApiKeyRequest defines model for CreateModelOperatorApiKeyRequest.
+type CreateModelOperatorApiKeyRequest struct {
+	// Description A note for people.
+	//
+	// Example: notebooks
+	Description string `json:"Description"`
+}
+
+// CreateModelOperatorApiKeyResponse defines model for CreateModelOperatorApiKeyResponse.
+type CreateModelOperatorApiKeyResponse struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
 // CreateModelServiceRequest defines model for CreateModelServiceRequest.
 type CreateModelServiceRequest struct {
 	// AiNodes The nodes of this instance that the service binds. One node holds one replica; spare nodes are where a replica moves when its node fails.
@@ -773,6 +907,22 @@ type DeleteDBInstanceResponse struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// DeleteModelOperatorApiKeyRequest defines model for DeleteModelOperatorApiKeyRequest.
+type DeleteModelOperatorApiKeyRequest struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+}
+
+// DeleteModelOperatorApiKeyResponse defines model for DeleteModelOperatorApiKeyResponse.
+type DeleteModelOperatorApiKeyResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
 // DeleteModelServiceRequest defines model for DeleteModelServiceRequest.
 type DeleteModelServiceRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -940,6 +1090,112 @@ type DescribeDBInstancesResponse struct {
 
 	// TotalRecordCount How many there are in all.
 	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
+// DescribeModelOperatorApiKeyRequest defines model for DescribeModelOperatorApiKeyRequest.
+type DescribeModelOperatorApiKeyRequest struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+}
+
+// DescribeModelOperatorApiKeyResponse defines model for DescribeModelOperatorApiKeyResponse.
+type DescribeModelOperatorApiKeyResponse struct {
+	// ApiKey The key the endpoint takes as Authorization: Bearer, or its mask.
+	ApiKey string `json:"ApiKey"`
+
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// CreateTime A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	CreateTime Time `json:"CreateTime"`
+
+	// Description A note for people.
+	Description string `json:"Description"`
+
+	// Endpoint Where the gateway takes it; the base URL for OpenAI clients.
+	Endpoint string `json:"Endpoint"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
+// DescribeModelOperatorUsageRequest defines model for DescribeModelOperatorUsageRequest.
+type DescribeModelOperatorUsageRequest struct {
+	// ApiKeyIds Only these keys, at most 50; absent is every key, those that are deleted among them.
+	//
+	// Example: [1]
+	ApiKeyIds *[]int32 `json:"ApiKeyIds,omitempty"`
+
+	// EndTime The minute after the last, in UTC, at most 7 days after StartTime. Absent is the minute to come.
+	//
+	// Example: 2026-03-01T10:00Z
+	EndTime *string `json:"EndTime,omitempty"`
+
+	// GroupBy What each series is for; the order does not matter.
+	//
+	// Example: model
+	GroupBy *DescribeModelOperatorUsageRequestGroupBy `json:"GroupBy,omitempty"`
+
+	// Keys What to show; absent is all.
+	//
+	// Example: ["request_count","total_token"]
+	Keys *[]DescribeModelOperatorUsageRequestKeys `json:"Keys,omitempty"`
+
+	// ModelNames Only these models.
+	//
+	// Example: ["Qwen3-0.6B"]
+	ModelNames *[]string `json:"ModelNames,omitempty"`
+
+	// Period The seconds that one point stands for. Absent is 1 for a time of at most an hour and 60 for a longer one; 1 is for a time of at most a day.
+	//
+	// Example: 60
+	Period *DescribeModelOperatorUsageRequestPeriod `json:"Period,omitempty"`
+
+	// StartTime The first minute, in UTC, of the last 30 days. Absent is an hour before EndTime.
+	//
+	// Example: 2026-03-01T09:00Z
+	StartTime *string `json:"StartTime,omitempty"`
+}
+
+// DescribeModelOperatorUsageRequestGroupBy What each series is for; the order does not matter.
+//
+// Example: model
+type DescribeModelOperatorUsageRequestGroupBy string
+
+// DescribeModelOperatorUsageRequestKeys defines model for DescribeModelOperatorUsageRequest.Keys.
+type DescribeModelOperatorUsageRequestKeys string
+
+// DescribeModelOperatorUsageRequestPeriod The seconds that one point stands for. Absent is 1 for a time of at most an hour and 60 for a longer one; 1 is for a time of at most a day.
+//
+// Example: 60
+type DescribeModelOperatorUsageRequestPeriod int32
+
+// DescribeModelOperatorUsageResponse defines model for DescribeModelOperatorUsageResponse.
+type DescribeModelOperatorUsageResponse struct {
+	// EndTime The minute after the last.
+	EndTime string `json:"EndTime"`
+
+	// Keys What was asked for.
+	Keys []ModelOperatorUsageKey `json:"Keys"`
+
+	// Period The seconds that one point stands for.
+	Period int32 `json:"Period"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+
+	// StartTime The first minute.
+	StartTime string `json:"StartTime"`
 }
 
 // DescribeModelServiceRequest defines model for DescribeModelServiceRequest.
@@ -1166,6 +1422,76 @@ type ListAINodePoolsResponse struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// ListModelOperatorApiKeysRequest defines model for ListModelOperatorApiKeysRequest.
+type ListModelOperatorApiKeysRequest struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelOperatorApiKeysResponse defines model for ListModelOperatorApiKeysResponse.
+type ListModelOperatorApiKeysResponse struct {
+	// ApiKeys The keys of this page.
+	ApiKeys []ModelOperatorApiKey `json:"ApiKeys"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
+// ListModelOperatorServicesRequest defines model for ListModelOperatorServicesRequest.
+type ListModelOperatorServicesRequest struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelOperatorServicesResponse defines model for ListModelOperatorServicesResponse.
+type ListModelOperatorServicesResponse struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+
+	// Services The services of this page.
+	Services []ModelOperatorService `json:"Services"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
 // ListModelServiceEventsRequest defines model for ListModelServiceEventsRequest.
 type ListModelServiceEventsRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -1272,6 +1598,72 @@ type ListSupportModelsResponse struct {
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId RequestId `json:"RequestId"`
+}
+
+// ModelOperatorApiKey defines model for ModelOperatorApiKey.
+type ModelOperatorApiKey struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// CreateTime A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	CreateTime Time `json:"CreateTime"`
+
+	// Description A note for people.
+	Description string `json:"Description"`
+
+	// Endpoint Where the gateway takes it; the base URL for OpenAI clients.
+	Endpoint string `json:"Endpoint"`
+}
+
+// ModelOperatorService defines model for ModelOperatorService.
+type ModelOperatorService struct {
+	// ModelName The model it serves.
+	ModelName string `json:"ModelName"`
+
+	// ServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ServiceId ModelServiceId `json:"ServiceId"`
+}
+
+// ModelOperatorUsageKey defines model for ModelOperatorUsageKey.
+type ModelOperatorUsageKey struct {
+	// Name What is shown.
+	Name string `json:"Name"`
+
+	// Series One for each model or key or both.
+	Series []ModelOperatorUsageSeries `json:"Series"`
+
+	// Unit Its unit.
+	Unit ModelOperatorUsageKeyUnit `json:"Unit"`
+}
+
+// ModelOperatorUsageKeyUnit Its unit.
+type ModelOperatorUsageKeyUnit string
+
+// ModelOperatorUsageSeries defines model for ModelOperatorUsageSeries.
+type ModelOperatorUsageSeries struct {
+	// ApiKeyId The key; absent when series are by model alone.
+	ApiKeyId *int32 `json:"ApiKeyId,omitempty"`
+
+	// Name The model; of series by key alone, the key's number.
+	Name string `json:"Name"`
+
+	// Role What the series are for: model, api_key or model,api_key.
+	Role string `json:"Role"`
+
+	// Values The points, in the order of their times.
+	Values []ModelOperatorUsageValue `json:"Values"`
+}
+
+// ModelOperatorUsageValue defines model for ModelOperatorUsageValue.
+type ModelOperatorUsageValue struct {
+	// Point When the period begins, in milliseconds since 1970, and the value.
+	Point []string `json:"Point"`
 }
 
 // ModelServiceEvent defines model for ModelServiceEvent.
@@ -1607,6 +1999,9 @@ type AddAINodeJSONRequestBody = AddAINodeRequest
 // CreateDBInstanceJSONRequestBody defines body for CreateDBInstance for application/json ContentType.
 type CreateDBInstanceJSONRequestBody = CreateDBInstanceRequest
 
+// CreateModelOperatorApiKeyJSONRequestBody defines body for CreateModelOperatorApiKey for application/json ContentType.
+type CreateModelOperatorApiKeyJSONRequestBody = CreateModelOperatorApiKeyRequest
+
 // CreateModelServiceJSONRequestBody defines body for CreateModelService for application/json ContentType.
 type CreateModelServiceJSONRequestBody = CreateModelServiceRequest
 
@@ -1615,6 +2010,9 @@ type DeleteAINodeJSONRequestBody = DeleteAINodeRequest
 
 // DeleteDBInstanceJSONRequestBody defines body for DeleteDBInstance for application/json ContentType.
 type DeleteDBInstanceJSONRequestBody = DeleteDBInstanceRequest
+
+// DeleteModelOperatorApiKeyJSONRequestBody defines body for DeleteModelOperatorApiKey for application/json ContentType.
+type DeleteModelOperatorApiKeyJSONRequestBody = DeleteModelOperatorApiKeyRequest
 
 // DeleteModelServiceJSONRequestBody defines body for DeleteModelService for application/json ContentType.
 type DeleteModelServiceJSONRequestBody = DeleteModelServiceRequest
@@ -1628,6 +2026,12 @@ type DescribeDBInstanceIPArrayListJSONRequestBody = DescribeDBInstanceIPArrayLis
 // DescribeDBInstancesJSONRequestBody defines body for DescribeDBInstances for application/json ContentType.
 type DescribeDBInstancesJSONRequestBody = DescribeDBInstancesRequest
 
+// DescribeModelOperatorApiKeyJSONRequestBody defines body for DescribeModelOperatorApiKey for application/json ContentType.
+type DescribeModelOperatorApiKeyJSONRequestBody = DescribeModelOperatorApiKeyRequest
+
+// DescribeModelOperatorUsageJSONRequestBody defines body for DescribeModelOperatorUsage for application/json ContentType.
+type DescribeModelOperatorUsageJSONRequestBody = DescribeModelOperatorUsageRequest
+
 // DescribeModelServiceJSONRequestBody defines body for DescribeModelService for application/json ContentType.
 type DescribeModelServiceJSONRequestBody = DescribeModelServiceRequest
 
@@ -1639,6 +2043,12 @@ type GetModelServiceLogsJSONRequestBody = GetModelServiceLogsRequest
 
 // ListAINodePoolsJSONRequestBody defines body for ListAINodePools for application/json ContentType.
 type ListAINodePoolsJSONRequestBody = ListAINodePoolsRequest
+
+// ListModelOperatorApiKeysJSONRequestBody defines body for ListModelOperatorApiKeys for application/json ContentType.
+type ListModelOperatorApiKeysJSONRequestBody = ListModelOperatorApiKeysRequest
+
+// ListModelOperatorServicesJSONRequestBody defines body for ListModelOperatorServices for application/json ContentType.
+type ListModelOperatorServicesJSONRequestBody = ListModelOperatorServicesRequest
 
 // ListModelServiceEventsJSONRequestBody defines body for ListModelServiceEvents for application/json ContentType.
 type ListModelServiceEventsJSONRequestBody = ListModelServiceEventsRequest
@@ -1768,6 +2178,24 @@ type ClientInterface interface {
 	// Corresponds with POST /CreateDBInstance (the `CreateDBInstance` operationId).
 	CreateDBInstance(ctx context.Context, body CreateDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CreateModelOperatorApiKeyWithBody Make a key for every model service of the account
+	//
+	// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+	CreateModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateModelOperatorApiKey Make a key for every model service of the account
+	//
+	// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+	CreateModelOperatorApiKey(ctx context.Context, body CreateModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateModelServiceWithBody Deploy a model of the catalogue on AI nodes
 	//
 	// Binds the listed nodes, starts the replicas and answers at once. The service takes requests when its status is active.
@@ -1821,6 +2249,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
 	DeleteDBInstance(ctx context.Context, body DeleteDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteModelOperatorApiKeyWithBody Delete a ModelOperator key
+	//
+	// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+	DeleteModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteModelOperatorApiKey Delete a ModelOperator key
+	//
+	// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+	DeleteModelOperatorApiKey(ctx context.Context, body DeleteModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteModelServiceWithBody Delete a model service
 	//
@@ -1885,6 +2331,42 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /DescribeDBInstances (the `DescribeDBInstances` operationId).
 	DescribeDBInstances(ctx context.Context, body DescribeDBInstancesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeModelOperatorApiKeyWithBody Show one ModelOperator key
+	//
+	// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+	DescribeModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeModelOperatorApiKey Show one ModelOperator key
+	//
+	// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+	DescribeModelOperatorApiKey(ctx context.Context, body DescribeModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeModelOperatorUsageWithBody Show what was used with ModelOperator keys
+	//
+	// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+	DescribeModelOperatorUsageWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeModelOperatorUsage Show what was used with ModelOperator keys
+	//
+	// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+	DescribeModelOperatorUsage(ctx context.Context, body DescribeModelOperatorUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DescribeModelServiceWithBody Show one model service
 	//
@@ -1953,6 +2435,38 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /ListAINodePools (the `ListAINodePools` operationId).
 	ListAINodePools(ctx context.Context, body ListAINodePoolsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListModelOperatorApiKeysWithBody List the ModelOperator keys of the account
+	//
+	// A list shows no key itself.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+	ListModelOperatorApiKeysWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListModelOperatorApiKeys List the ModelOperator keys of the account
+	//
+	// A list shows no key itself.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+	ListModelOperatorApiKeys(ctx context.Context, body ListModelOperatorApiKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListModelOperatorServicesWithBody List what ModelOperator keys open
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+	ListModelOperatorServicesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListModelOperatorServices List what ModelOperator keys open
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+	ListModelOperatorServices(ctx context.Context, body ListModelOperatorServicesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListModelServiceEventsWithBody List what happened to a model service
 	//
@@ -2131,6 +2645,44 @@ func (c *Client) CreateDBInstance(ctx context.Context, body CreateDBInstanceJSON
 	return c.Client.Do(req)
 }
 
+// CreateModelOperatorApiKeyWithBody Make a key for every model service of the account
+//
+// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+func (c *Client) CreateModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateModelOperatorApiKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateModelOperatorApiKey Make a key for every model service of the account
+//
+// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+func (c *Client) CreateModelOperatorApiKey(ctx context.Context, body CreateModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateModelOperatorApiKeyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreateModelServiceWithBody Deploy a model of the catalogue on AI nodes
 //
 // Binds the listed nodes, starts the replicas and answers at once. The service takes requests when its status is active.
@@ -2235,6 +2787,44 @@ func (c *Client) DeleteDBInstanceWithBody(ctx context.Context, contentType strin
 // Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
 func (c *Client) DeleteDBInstance(ctx context.Context, body DeleteDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDeleteDBInstanceRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteModelOperatorApiKeyWithBody Delete a ModelOperator key
+//
+// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+func (c *Client) DeleteModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteModelOperatorApiKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteModelOperatorApiKey Delete a ModelOperator key
+//
+// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+func (c *Client) DeleteModelOperatorApiKey(ctx context.Context, body DeleteModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteModelOperatorApiKeyRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2389,6 +2979,82 @@ func (c *Client) DescribeDBInstances(ctx context.Context, body DescribeDBInstanc
 	return c.Client.Do(req)
 }
 
+// DescribeModelOperatorApiKeyWithBody Show one ModelOperator key
+//
+// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+func (c *Client) DescribeModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeModelOperatorApiKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeModelOperatorApiKey Show one ModelOperator key
+//
+// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+func (c *Client) DescribeModelOperatorApiKey(ctx context.Context, body DescribeModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeModelOperatorApiKeyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeModelOperatorUsageWithBody Show what was used with ModelOperator keys
+//
+// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+func (c *Client) DescribeModelOperatorUsageWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeModelOperatorUsageRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeModelOperatorUsage Show what was used with ModelOperator keys
+//
+// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+func (c *Client) DescribeModelOperatorUsage(ctx context.Context, body DescribeModelOperatorUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeModelOperatorUsageRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DescribeModelServiceWithBody Show one model service
 //
 // ApiKey is answered in full to callers who are also allowed gpdb:GetModelServiceApiKey on the instance; everyone else sees its last four characters.
@@ -2527,6 +3193,78 @@ func (c *Client) ListAINodePoolsWithBody(ctx context.Context, contentType string
 // Corresponds with POST /ListAINodePools (the `ListAINodePools` operationId).
 func (c *Client) ListAINodePools(ctx context.Context, body ListAINodePoolsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListAINodePoolsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListModelOperatorApiKeysWithBody List the ModelOperator keys of the account
+//
+// A list shows no key itself.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+func (c *Client) ListModelOperatorApiKeysWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelOperatorApiKeysRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListModelOperatorApiKeys List the ModelOperator keys of the account
+//
+// A list shows no key itself.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+func (c *Client) ListModelOperatorApiKeys(ctx context.Context, body ListModelOperatorApiKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelOperatorApiKeysRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListModelOperatorServicesWithBody List what ModelOperator keys open
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+func (c *Client) ListModelOperatorServicesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelOperatorServicesRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListModelOperatorServices List what ModelOperator keys open
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+func (c *Client) ListModelOperatorServices(ctx context.Context, body ListModelOperatorServicesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelOperatorServicesRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2837,6 +3575,46 @@ func NewCreateDBInstanceRequestWithBody(server string, contentType string, body 
 	return req, nil
 }
 
+// NewCreateModelOperatorApiKeyRequest calls the generic CreateModelOperatorApiKey builder with application/json body
+func NewCreateModelOperatorApiKeyRequest(server string, body CreateModelOperatorApiKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateModelOperatorApiKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateModelOperatorApiKeyRequestWithBody constructs an http.Request for the CreateModelOperatorApiKey method, with any body, and a specified content type
+func NewCreateModelOperatorApiKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/CreateModelOperatorApiKey")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewCreateModelServiceRequest calls the generic CreateModelService builder with application/json body
 func NewCreateModelServiceRequest(server string, body CreateModelServiceJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2938,6 +3716,46 @@ func NewDeleteDBInstanceRequestWithBody(server string, contentType string, body 
 	}
 
 	operationPath := fmt.Sprintf("/DeleteDBInstance")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteModelOperatorApiKeyRequest calls the generic DeleteModelOperatorApiKey builder with application/json body
+func NewDeleteModelOperatorApiKeyRequest(server string, body DeleteModelOperatorApiKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeleteModelOperatorApiKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDeleteModelOperatorApiKeyRequestWithBody constructs an http.Request for the DeleteModelOperatorApiKey method, with any body, and a specified content type
+func NewDeleteModelOperatorApiKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DeleteModelOperatorApiKey")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -3117,6 +3935,86 @@ func NewDescribeDBInstancesRequestWithBody(server string, contentType string, bo
 	return req, nil
 }
 
+// NewDescribeModelOperatorApiKeyRequest calls the generic DescribeModelOperatorApiKey builder with application/json body
+func NewDescribeModelOperatorApiKeyRequest(server string, body DescribeModelOperatorApiKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDescribeModelOperatorApiKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDescribeModelOperatorApiKeyRequestWithBody constructs an http.Request for the DescribeModelOperatorApiKey method, with any body, and a specified content type
+func NewDescribeModelOperatorApiKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DescribeModelOperatorApiKey")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDescribeModelOperatorUsageRequest calls the generic DescribeModelOperatorUsage builder with application/json body
+func NewDescribeModelOperatorUsageRequest(server string, body DescribeModelOperatorUsageJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDescribeModelOperatorUsageRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDescribeModelOperatorUsageRequestWithBody constructs an http.Request for the DescribeModelOperatorUsage method, with any body, and a specified content type
+func NewDescribeModelOperatorUsageRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DescribeModelOperatorUsage")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewDescribeModelServiceRequest calls the generic DescribeModelService builder with application/json body
 func NewDescribeModelServiceRequest(server string, body DescribeModelServiceJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3258,6 +4156,86 @@ func NewListAINodePoolsRequestWithBody(server string, contentType string, body i
 	}
 
 	operationPath := fmt.Sprintf("/ListAINodePools")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListModelOperatorApiKeysRequest calls the generic ListModelOperatorApiKeys builder with application/json body
+func NewListModelOperatorApiKeysRequest(server string, body ListModelOperatorApiKeysJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewListModelOperatorApiKeysRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewListModelOperatorApiKeysRequestWithBody constructs an http.Request for the ListModelOperatorApiKeys method, with any body, and a specified content type
+func NewListModelOperatorApiKeysRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ListModelOperatorApiKeys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListModelOperatorServicesRequest calls the generic ListModelOperatorServices builder with application/json body
+func NewListModelOperatorServicesRequest(server string, body ListModelOperatorServicesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewListModelOperatorServicesRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewListModelOperatorServicesRequestWithBody constructs an http.Request for the ListModelOperatorServices method, with any body, and a specified content type
+func NewListModelOperatorServicesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ListModelOperatorServices")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -3597,6 +4575,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /CreateDBInstance (the `CreateDBInstance` operationId).
 	CreateDBInstanceWithResponse(ctx context.Context, body CreateDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDBInstanceResult, error)
 
+	// CreateModelOperatorApiKeyWithBodyWithResponse Make a key for every model service of the account
+	//
+	// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+	CreateModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateModelOperatorApiKeyResult, error)
+
+	// CreateModelOperatorApiKeyWithResponse Make a key for every model service of the account
+	//
+	// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+	CreateModelOperatorApiKeyWithResponse(ctx context.Context, body CreateModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateModelOperatorApiKeyResult, error)
+
 	// CreateModelServiceWithBodyWithResponse Deploy a model of the catalogue on AI nodes
 	//
 	// Binds the listed nodes, starts the replicas and answers at once. The service takes requests when its status is active.
@@ -3650,6 +4646,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
 	DeleteDBInstanceWithResponse(ctx context.Context, body DeleteDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteDBInstanceResult, error)
+
+	// DeleteModelOperatorApiKeyWithBodyWithResponse Delete a ModelOperator key
+	//
+	// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+	DeleteModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteModelOperatorApiKeyResult, error)
+
+	// DeleteModelOperatorApiKeyWithResponse Delete a ModelOperator key
+	//
+	// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+	DeleteModelOperatorApiKeyWithResponse(ctx context.Context, body DeleteModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteModelOperatorApiKeyResult, error)
 
 	// DeleteModelServiceWithBodyWithResponse Delete a model service
 	//
@@ -3714,6 +4728,42 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /DescribeDBInstances (the `DescribeDBInstances` operationId).
 	DescribeDBInstancesWithResponse(ctx context.Context, body DescribeDBInstancesJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeDBInstancesResult, error)
+
+	// DescribeModelOperatorApiKeyWithBodyWithResponse Show one ModelOperator key
+	//
+	// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+	DescribeModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeModelOperatorApiKeyResult, error)
+
+	// DescribeModelOperatorApiKeyWithResponse Show one ModelOperator key
+	//
+	// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+	DescribeModelOperatorApiKeyWithResponse(ctx context.Context, body DescribeModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeModelOperatorApiKeyResult, error)
+
+	// DescribeModelOperatorUsageWithBodyWithResponse Show what was used with ModelOperator keys
+	//
+	// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+	DescribeModelOperatorUsageWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeModelOperatorUsageResult, error)
+
+	// DescribeModelOperatorUsageWithResponse Show what was used with ModelOperator keys
+	//
+	// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+	DescribeModelOperatorUsageWithResponse(ctx context.Context, body DescribeModelOperatorUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeModelOperatorUsageResult, error)
 
 	// DescribeModelServiceWithBodyWithResponse Show one model service
 	//
@@ -3782,6 +4832,38 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /ListAINodePools (the `ListAINodePools` operationId).
 	ListAINodePoolsWithResponse(ctx context.Context, body ListAINodePoolsJSONRequestBody, reqEditors ...RequestEditorFn) (*ListAINodePoolsResult, error)
+
+	// ListModelOperatorApiKeysWithBodyWithResponse List the ModelOperator keys of the account
+	//
+	// A list shows no key itself.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+	ListModelOperatorApiKeysWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelOperatorApiKeysResult, error)
+
+	// ListModelOperatorApiKeysWithResponse List the ModelOperator keys of the account
+	//
+	// A list shows no key itself.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+	ListModelOperatorApiKeysWithResponse(ctx context.Context, body ListModelOperatorApiKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelOperatorApiKeysResult, error)
+
+	// ListModelOperatorServicesWithBodyWithResponse List what ModelOperator keys open
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+	ListModelOperatorServicesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelOperatorServicesResult, error)
+
+	// ListModelOperatorServicesWithResponse List what ModelOperator keys open
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+	ListModelOperatorServicesWithResponse(ctx context.Context, body ListModelOperatorServicesJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelOperatorServicesResult, error)
 
 	// ListModelServiceEventsWithBodyWithResponse List what happened to a model service
 	//
@@ -3980,6 +5062,54 @@ func (r CreateDBInstanceResult) ContentType() string {
 	return ""
 }
 
+type CreateModelOperatorApiKeyResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CreateModelOperatorApiKeyResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateModelOperatorApiKeyResult) GetJSON200() *CreateModelOperatorApiKeyResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r CreateModelOperatorApiKeyResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateModelOperatorApiKeyResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateModelOperatorApiKeyResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateModelOperatorApiKeyResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateModelOperatorApiKeyResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type CreateModelServiceResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4118,6 +5248,54 @@ func (r DeleteDBInstanceResult) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r DeleteDBInstanceResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteModelOperatorApiKeyResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeleteModelOperatorApiKeyResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteModelOperatorApiKeyResult) GetJSON200() *DeleteModelOperatorApiKeyResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DeleteModelOperatorApiKeyResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteModelOperatorApiKeyResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteModelOperatorApiKeyResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteModelOperatorApiKeyResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteModelOperatorApiKeyResult) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4316,6 +5494,102 @@ func (r DescribeDBInstancesResult) ContentType() string {
 	return ""
 }
 
+type DescribeModelOperatorApiKeyResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DescribeModelOperatorApiKeyResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DescribeModelOperatorApiKeyResult) GetJSON200() *DescribeModelOperatorApiKeyResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DescribeModelOperatorApiKeyResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DescribeModelOperatorApiKeyResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DescribeModelOperatorApiKeyResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DescribeModelOperatorApiKeyResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DescribeModelOperatorApiKeyResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DescribeModelOperatorUsageResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DescribeModelOperatorUsageResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DescribeModelOperatorUsageResult) GetJSON200() *DescribeModelOperatorUsageResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DescribeModelOperatorUsageResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DescribeModelOperatorUsageResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DescribeModelOperatorUsageResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DescribeModelOperatorUsageResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DescribeModelOperatorUsageResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type DescribeModelServiceResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4502,6 +5776,102 @@ func (r ListAINodePoolsResult) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListAINodePoolsResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListModelOperatorApiKeysResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListModelOperatorApiKeysResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListModelOperatorApiKeysResult) GetJSON200() *ListModelOperatorApiKeysResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ListModelOperatorApiKeysResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListModelOperatorApiKeysResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListModelOperatorApiKeysResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListModelOperatorApiKeysResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListModelOperatorApiKeysResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListModelOperatorServicesResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListModelOperatorServicesResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListModelOperatorServicesResult) GetJSON200() *ListModelOperatorServicesResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ListModelOperatorServicesResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListModelOperatorServicesResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListModelOperatorServicesResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListModelOperatorServicesResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListModelOperatorServicesResult) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4856,6 +6226,36 @@ func (c *ClientWithResponses) CreateDBInstanceWithResponse(ctx context.Context, 
 	return ParseCreateDBInstanceResult(rsp)
 }
 
+// CreateModelOperatorApiKeyWithBodyWithResponse Make a key for every model service of the account
+//
+// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) CreateModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateModelOperatorApiKeyResult, error) {
+	rsp, err := c.CreateModelOperatorApiKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateModelOperatorApiKeyResult(rsp)
+}
+
+// CreateModelOperatorApiKeyWithResponse Make a key for every model service of the account
+//
+// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) CreateModelOperatorApiKeyWithResponse(ctx context.Context, body CreateModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateModelOperatorApiKeyResult, error) {
+	rsp, err := c.CreateModelOperatorApiKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateModelOperatorApiKeyResult(rsp)
+}
+
 // CreateModelServiceWithBodyWithResponse Deploy a model of the catalogue on AI nodes
 //
 // Binds the listed nodes, starts the replicas and answers at once. The service takes requests when its status is active.
@@ -4944,6 +6344,36 @@ func (c *ClientWithResponses) DeleteDBInstanceWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseDeleteDBInstanceResult(rsp)
+}
+
+// DeleteModelOperatorApiKeyWithBodyWithResponse Delete a ModelOperator key
+//
+// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) DeleteModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteModelOperatorApiKeyResult, error) {
+	rsp, err := c.DeleteModelOperatorApiKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteModelOperatorApiKeyResult(rsp)
+}
+
+// DeleteModelOperatorApiKeyWithResponse Delete a ModelOperator key
+//
+// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) DeleteModelOperatorApiKeyWithResponse(ctx context.Context, body DeleteModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteModelOperatorApiKeyResult, error) {
+	rsp, err := c.DeleteModelOperatorApiKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteModelOperatorApiKeyResult(rsp)
 }
 
 // DeleteModelServiceWithBodyWithResponse Delete a model service
@@ -5056,6 +6486,66 @@ func (c *ClientWithResponses) DescribeDBInstancesWithResponse(ctx context.Contex
 		return nil, err
 	}
 	return ParseDescribeDBInstancesResult(rsp)
+}
+
+// DescribeModelOperatorApiKeyWithBodyWithResponse Show one ModelOperator key
+//
+// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) DescribeModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeModelOperatorApiKeyResult, error) {
+	rsp, err := c.DescribeModelOperatorApiKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeModelOperatorApiKeyResult(rsp)
+}
+
+// DescribeModelOperatorApiKeyWithResponse Show one ModelOperator key
+//
+// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) DescribeModelOperatorApiKeyWithResponse(ctx context.Context, body DescribeModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeModelOperatorApiKeyResult, error) {
+	rsp, err := c.DescribeModelOperatorApiKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeModelOperatorApiKeyResult(rsp)
+}
+
+// DescribeModelOperatorUsageWithBodyWithResponse Show what was used with ModelOperator keys
+//
+// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+func (c *ClientWithResponses) DescribeModelOperatorUsageWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeModelOperatorUsageResult, error) {
+	rsp, err := c.DescribeModelOperatorUsageWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeModelOperatorUsageResult(rsp)
+}
+
+// DescribeModelOperatorUsageWithResponse Show what was used with ModelOperator keys
+//
+// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+func (c *ClientWithResponses) DescribeModelOperatorUsageWithResponse(ctx context.Context, body DescribeModelOperatorUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeModelOperatorUsageResult, error) {
+	rsp, err := c.DescribeModelOperatorUsage(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeModelOperatorUsageResult(rsp)
 }
 
 // DescribeModelServiceWithBodyWithResponse Show one model service
@@ -5172,6 +6662,62 @@ func (c *ClientWithResponses) ListAINodePoolsWithResponse(ctx context.Context, b
 		return nil, err
 	}
 	return ParseListAINodePoolsResult(rsp)
+}
+
+// ListModelOperatorApiKeysWithBodyWithResponse List the ModelOperator keys of the account
+//
+// A list shows no key itself.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+func (c *ClientWithResponses) ListModelOperatorApiKeysWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelOperatorApiKeysResult, error) {
+	rsp, err := c.ListModelOperatorApiKeysWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelOperatorApiKeysResult(rsp)
+}
+
+// ListModelOperatorApiKeysWithResponse List the ModelOperator keys of the account
+//
+// A list shows no key itself.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+func (c *ClientWithResponses) ListModelOperatorApiKeysWithResponse(ctx context.Context, body ListModelOperatorApiKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelOperatorApiKeysResult, error) {
+	rsp, err := c.ListModelOperatorApiKeys(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelOperatorApiKeysResult(rsp)
+}
+
+// ListModelOperatorServicesWithBodyWithResponse List what ModelOperator keys open
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+func (c *ClientWithResponses) ListModelOperatorServicesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelOperatorServicesResult, error) {
+	rsp, err := c.ListModelOperatorServicesWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelOperatorServicesResult(rsp)
+}
+
+// ListModelOperatorServicesWithResponse List what ModelOperator keys open
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+func (c *ClientWithResponses) ListModelOperatorServicesWithResponse(ctx context.Context, body ListModelOperatorServicesJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelOperatorServicesResult, error) {
+	rsp, err := c.ListModelOperatorServices(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelOperatorServicesResult(rsp)
 }
 
 // ListModelServiceEventsWithBodyWithResponse List what happened to a model service
@@ -5412,6 +6958,39 @@ func ParseCreateDBInstanceResult(rsp *http.Response) (*CreateDBInstanceResult, e
 	return response, nil
 }
 
+// ParseCreateModelOperatorApiKeyResult parses an HTTP response from a CreateModelOperatorApiKeyWithResponse call
+func ParseCreateModelOperatorApiKeyResult(rsp *http.Response) (*CreateModelOperatorApiKeyResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateModelOperatorApiKeyResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CreateModelOperatorApiKeyResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseCreateModelServiceResult parses an HTTP response from a CreateModelServiceWithResponse call
 func ParseCreateModelServiceResult(rsp *http.Response) (*CreateModelServiceResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -5494,6 +7073,39 @@ func ParseDeleteDBInstanceResult(rsp *http.Response) (*DeleteDBInstanceResult, e
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest DeleteDBInstanceResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteModelOperatorApiKeyResult parses an HTTP response from a DeleteModelOperatorApiKeyWithResponse call
+func ParseDeleteModelOperatorApiKeyResult(rsp *http.Response) (*DeleteModelOperatorApiKeyResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteModelOperatorApiKeyResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeleteModelOperatorApiKeyResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -5643,6 +7255,72 @@ func ParseDescribeDBInstancesResult(rsp *http.Response) (*DescribeDBInstancesRes
 	return response, nil
 }
 
+// ParseDescribeModelOperatorApiKeyResult parses an HTTP response from a DescribeModelOperatorApiKeyWithResponse call
+func ParseDescribeModelOperatorApiKeyResult(rsp *http.Response) (*DescribeModelOperatorApiKeyResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DescribeModelOperatorApiKeyResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DescribeModelOperatorApiKeyResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDescribeModelOperatorUsageResult parses an HTTP response from a DescribeModelOperatorUsageWithResponse call
+func ParseDescribeModelOperatorUsageResult(rsp *http.Response) (*DescribeModelOperatorUsageResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DescribeModelOperatorUsageResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DescribeModelOperatorUsageResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseDescribeModelServiceResult parses an HTTP response from a DescribeModelServiceWithResponse call
 func ParseDescribeModelServiceResult(rsp *http.Response) (*DescribeModelServiceResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -5758,6 +7436,72 @@ func ParseListAINodePoolsResult(rsp *http.Response) (*ListAINodePoolsResult, err
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ListAINodePoolsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListModelOperatorApiKeysResult parses an HTTP response from a ListModelOperatorApiKeysWithResponse call
+func ParseListModelOperatorApiKeysResult(rsp *http.Response) (*ListModelOperatorApiKeysResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListModelOperatorApiKeysResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListModelOperatorApiKeysResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListModelOperatorServicesResult parses an HTTP response from a ListModelOperatorServicesWithResponse call
+func ParseListModelOperatorServicesResult(rsp *http.Response) (*ListModelOperatorServicesResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListModelOperatorServicesResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListModelOperatorServicesResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

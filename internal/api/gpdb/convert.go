@@ -189,7 +189,7 @@ func toDeletion(accountID string, body *gpdbapi.DeleteAINodeRequest) instance.De
 // modes are the words for what is done with a list; absent is Cover.
 var modes = map[gpdbapi.ModifySecurityIpsRequestModifyMode]instance.IPMode{
 	gpdbapi.Cover: instance.Cover, gpdbapi.Append: instance.Append, gpdbapi.Delete: instance.Delete,
-	gpdbapi.N0: instance.Cover, gpdbapi.N1: instance.Append, gpdbapi.N2: instance.Delete,
+	gpdbapi.Cover0: instance.Cover, gpdbapi.Append1: instance.Append, gpdbapi.Delete2: instance.Delete,
 }
 
 func toIPChange(accountID string, body *gpdbapi.ModifySecurityIpsRequest) instance.IPChange {

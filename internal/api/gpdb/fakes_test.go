@@ -16,7 +16,9 @@ import (
 	"github.com/engineshed/engineshed/internal/idempotency"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/modelservice"
+	"github.com/engineshed/engineshed/internal/operator"
 	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/usage"
 )
 
 const (
@@ -46,6 +48,9 @@ type domain struct {
 	pool   string
 	added  []instance.NodeSpec
 	tokens map[string]bool
+
+	description string
+	query       usage.OperatorQuery
 
 	deletion instance.Deletion
 	ips      instance.IPChange
@@ -188,6 +193,50 @@ func (i instances) IPArrays(_ context.Context, accountID, dbInstanceID, _ string
 
 func (i instances) Zones(context.Context) ([]string, error) { return []string{"host-a"}, i.err }
 
+func (s services) Active(_ context.Context, _ string, page instance.Page) ([]modelservice.Service, int, error) {
+	s.page = page
+	return []modelservice.Service{service()}, 7, s.err
+}
+
+type operators struct{ *domain }
+
+const operatorID = 1
+
+func (o operators) Create(ctx context.Context, _, description string) (int32, error) {
+	o.description = description
+	return operatorID, o.done(ctx, idempotency.Key{}, "1")
+}
+
+func (o operators) List(_ context.Context, _ string, page instance.Page) ([]operator.Key, int, error) {
+	o.page = page
+	return []operator.Key{{ID: operatorID, Description: "d", Endpoint: "http://g/operator/v1", CreatedAt: created}}, 7, o.err
+}
+
+func (o operators) Describe(_ context.Context, accountID string, id int32) (operator.Key, error) {
+	if accountID != apitest.Account || id != operatorID {
+		return operator.Key{}, operator.ErrNotFound
+	}
+	return operator.Key{ID: id, Description: "d", Secret: secret.New(apiKey), Endpoint: "http://g/operator/v1", CreatedAt: created}, o.err
+}
+
+func (o operators) Delete(ctx context.Context, accountID string, id int32) error {
+	if accountID != apitest.Account || id != operatorID {
+		return operator.ErrNotFound
+	}
+	return o.done(ctx, idempotency.Key{}, "1")
+}
+
+func (o operators) Operator(_ context.Context, _ string, query usage.OperatorQuery) ([]usage.OperatorSeries, usage.OperatorQuery, error) {
+	o.query = query
+	query.From, query.To, query.Period = created, created.Add(time.Minute), time.Minute
+	if len(query.Metrics) == 0 {
+		query.Metrics = usage.Metrics
+	}
+	return []usage.OperatorSeries{{Model: "m", KeyID: operatorID, Points: []usage.OperatorPoint{
+		{At: created, Requests: 3, Success: 2, Input: 5, Output: 6, All: 11},
+	}}}, query, o.err
+}
+
 // change is a change of an instance of the account's.
 func (d *domain) change(ctx context.Context, key idempotency.Key, accountID, dbInstanceID string) error {
 	if err := d.answer(accountID, dbInstanceID); err != nil {
@@ -201,7 +250,8 @@ func serve(t *testing.T) (*apitest.Server, *domain) {
 	t.Helper()
 	d := &domain{tokens: map[string]bool{}}
 	product, err := gpdb.Product(gpdb.Config{
-		Services: services{d}, Instances: instances{d}, Models: func() []string { return []string{"m"} }, Region: apitest.Region,
+		Services: services{d}, Instances: instances{d}, Operators: operators{d}, Usage: operators{d},
+		Models: func() []string { return []string{"m"} }, Region: apitest.Region,
 	})
 	require.NoError(t, err)
 	s := apitest.New(t, product)

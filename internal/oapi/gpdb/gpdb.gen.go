@@ -64,6 +64,114 @@ func (e DBInstanceStatus) Valid() bool {
 	}
 }
 
+// Defines values for DescribeModelOperatorUsageRequestGroupBy.
+const (
+	ByApiKey         DescribeModelOperatorUsageRequestGroupBy = "api_key"
+	ByApiKeyAndModel DescribeModelOperatorUsageRequestGroupBy = "api_key,model"
+	ByModel          DescribeModelOperatorUsageRequestGroupBy = "model"
+	ByModelAndApiKey DescribeModelOperatorUsageRequestGroupBy = "model,api_key"
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestGroupBy enum.
+func (e DescribeModelOperatorUsageRequestGroupBy) Valid() bool {
+	switch e {
+	case ByApiKey:
+		return true
+	case ByApiKeyAndModel:
+		return true
+	case ByModel:
+		return true
+	case ByModelAndApiKey:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DescribeModelOperatorUsageRequestKeys.
+const (
+	ErrorCount   DescribeModelOperatorUsageRequestKeys = "error_count"
+	InputToken   DescribeModelOperatorUsageRequestKeys = "input_token"
+	OutputToken  DescribeModelOperatorUsageRequestKeys = "output_token"
+	RequestCount DescribeModelOperatorUsageRequestKeys = "request_count"
+	SuccessCount DescribeModelOperatorUsageRequestKeys = "success_count"
+	SuccessRate  DescribeModelOperatorUsageRequestKeys = "success_rate"
+	TotalToken   DescribeModelOperatorUsageRequestKeys = "total_token"
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestKeys enum.
+func (e DescribeModelOperatorUsageRequestKeys) Valid() bool {
+	switch e {
+	case ErrorCount:
+		return true
+	case InputToken:
+		return true
+	case OutputToken:
+		return true
+	case RequestCount:
+		return true
+	case SuccessCount:
+		return true
+	case SuccessRate:
+		return true
+	case TotalToken:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DescribeModelOperatorUsageRequestPeriod.
+const (
+	N1    DescribeModelOperatorUsageRequestPeriod = 1
+	N15   DescribeModelOperatorUsageRequestPeriod = 15
+	N300  DescribeModelOperatorUsageRequestPeriod = 300
+	N3600 DescribeModelOperatorUsageRequestPeriod = 3600
+	N5    DescribeModelOperatorUsageRequestPeriod = 5
+	N60   DescribeModelOperatorUsageRequestPeriod = 60
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestPeriod enum.
+func (e DescribeModelOperatorUsageRequestPeriod) Valid() bool {
+	switch e {
+	case N1:
+		return true
+	case N15:
+		return true
+	case N300:
+		return true
+	case N3600:
+		return true
+	case N5:
+		return true
+	case N60:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ModelOperatorUsageKeyUnit.
+const (
+	Percent  ModelOperatorUsageKeyUnit = "%"
+	Requests ModelOperatorUsageKeyUnit = "requests"
+	Tokens   ModelOperatorUsageKeyUnit = "tokens"
+)
+
+// Valid indicates whether the value is a known member of the ModelOperatorUsageKeyUnit enum.
+func (e ModelOperatorUsageKeyUnit) Valid() bool {
+	switch e {
+	case Percent:
+		return true
+	case Requests:
+		return true
+	case Tokens:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ModelServiceEventKind.
 const (
 	EventChange    ModelServiceEventKind = "change"
@@ -153,12 +261,12 @@ func (e ModelServiceStatus) Valid() bool {
 
 // Defines values for ModifySecurityIpsRequestModifyMode.
 const (
-	Append ModifySecurityIpsRequestModifyMode = "Append"
-	Cover  ModifySecurityIpsRequestModifyMode = "Cover"
-	Delete ModifySecurityIpsRequestModifyMode = "Delete"
-	N0     ModifySecurityIpsRequestModifyMode = "0"
-	N1     ModifySecurityIpsRequestModifyMode = "1"
-	N2     ModifySecurityIpsRequestModifyMode = "2"
+	Append  ModifySecurityIpsRequestModifyMode = "Append"
+	Append1 ModifySecurityIpsRequestModifyMode = "1"
+	Cover   ModifySecurityIpsRequestModifyMode = "Cover"
+	Cover0  ModifySecurityIpsRequestModifyMode = "0"
+	Delete  ModifySecurityIpsRequestModifyMode = "Delete"
+	Delete2 ModifySecurityIpsRequestModifyMode = "2"
 )
 
 // Valid indicates whether the value is a known member of the ModifySecurityIpsRequestModifyMode enum.
@@ -166,15 +274,15 @@ func (e ModifySecurityIpsRequestModifyMode) Valid() bool {
 	switch e {
 	case Append:
 		return true
+	case Append1:
+		return true
 	case Cover:
+		return true
+	case Cover0:
 		return true
 	case Delete:
 		return true
-	case N0:
-		return true
-	case N1:
-		return true
-	case N2:
+	case Delete2:
 		return true
 	default:
 		return false
@@ -290,6 +398,11 @@ type AddedAINodeSpecInfo struct {
 	// Example: ADB.AILarge.1
 	NodeSpec string `json:"NodeSpec"`
 }
+
+// ApiKeyId The number of a ModelOperator key.
+//
+// Example: 1
+type ApiKeyId = int32
 
 // CreateDBInstanceRequest defines model for CreateDBInstanceRequest.
 type CreateDBInstanceRequest struct {
@@ -542,6 +655,27 @@ type CreateDBInstanceResponse struct {
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
+// CreateModelOperatorApiKeyRequest defines model for CreateModelOperatorApiKeyRequest.
+type CreateModelOperatorApiKeyRequest struct {
+	// Description A note for people.
+	//
+	// Example: notebooks
+	Description string `json:"Description"`
+}
+
+// CreateModelOperatorApiKeyResponse defines model for CreateModelOperatorApiKeyResponse.
+type CreateModelOperatorApiKeyResponse struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
 // CreateModelServiceRequest defines model for CreateModelServiceRequest.
 type CreateModelServiceRequest struct {
 	// AiNodes The nodes of this instance that the service binds. One node holds one replica; spare nodes are where a replica moves when its node fails.
@@ -775,6 +909,22 @@ type DeleteDBInstanceResponse struct {
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
+// DeleteModelOperatorApiKeyRequest defines model for DeleteModelOperatorApiKeyRequest.
+type DeleteModelOperatorApiKeyRequest struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+}
+
+// DeleteModelOperatorApiKeyResponse defines model for DeleteModelOperatorApiKeyResponse.
+type DeleteModelOperatorApiKeyResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
 // DeleteModelServiceRequest defines model for DeleteModelServiceRequest.
 type DeleteModelServiceRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -942,6 +1092,112 @@ type DescribeDBInstancesResponse struct {
 
 	// TotalRecordCount How many there are in all.
 	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
+// DescribeModelOperatorApiKeyRequest defines model for DescribeModelOperatorApiKeyRequest.
+type DescribeModelOperatorApiKeyRequest struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+}
+
+// DescribeModelOperatorApiKeyResponse defines model for DescribeModelOperatorApiKeyResponse.
+type DescribeModelOperatorApiKeyResponse struct {
+	// ApiKey The key the endpoint takes as Authorization: Bearer, or its mask.
+	ApiKey string `json:"ApiKey"`
+
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// CreateTime A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	CreateTime Time `json:"CreateTime"`
+
+	// Description A note for people.
+	Description string `json:"Description"`
+
+	// Endpoint Where the gateway takes it; the base URL for OpenAI clients.
+	Endpoint string `json:"Endpoint"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// DescribeModelOperatorUsageRequest defines model for DescribeModelOperatorUsageRequest.
+type DescribeModelOperatorUsageRequest struct {
+	// ApiKeyIds Only these keys, at most 50; absent is every key, those that are deleted among them.
+	//
+	// Example: [1]
+	ApiKeyIds *[]int32 `json:"ApiKeyIds,omitempty"`
+
+	// EndTime The minute after the last, in UTC, at most 7 days after StartTime. Absent is the minute to come.
+	//
+	// Example: 2026-03-01T10:00Z
+	EndTime *string `json:"EndTime,omitempty"`
+
+	// GroupBy What each series is for; the order does not matter.
+	//
+	// Example: model
+	GroupBy *DescribeModelOperatorUsageRequestGroupBy `json:"GroupBy,omitempty"`
+
+	// Keys What to show; absent is all.
+	//
+	// Example: ["request_count","total_token"]
+	Keys *[]DescribeModelOperatorUsageRequestKeys `json:"Keys,omitempty"`
+
+	// ModelNames Only these models.
+	//
+	// Example: ["Qwen3-0.6B"]
+	ModelNames *[]string `json:"ModelNames,omitempty"`
+
+	// Period The seconds that one point stands for. Absent is 1 for a time of at most an hour and 60 for a longer one; 1 is for a time of at most a day.
+	//
+	// Example: 60
+	Period *DescribeModelOperatorUsageRequestPeriod `json:"Period,omitempty"`
+
+	// StartTime The first minute, in UTC, of the last 30 days. Absent is an hour before EndTime.
+	//
+	// Example: 2026-03-01T09:00Z
+	StartTime *string `json:"StartTime,omitempty"`
+}
+
+// DescribeModelOperatorUsageRequestGroupBy What each series is for; the order does not matter.
+//
+// Example: model
+type DescribeModelOperatorUsageRequestGroupBy string
+
+// DescribeModelOperatorUsageRequestKeys defines model for DescribeModelOperatorUsageRequest.Keys.
+type DescribeModelOperatorUsageRequestKeys string
+
+// DescribeModelOperatorUsageRequestPeriod The seconds that one point stands for. Absent is 1 for a time of at most an hour and 60 for a longer one; 1 is for a time of at most a day.
+//
+// Example: 60
+type DescribeModelOperatorUsageRequestPeriod int32
+
+// DescribeModelOperatorUsageResponse defines model for DescribeModelOperatorUsageResponse.
+type DescribeModelOperatorUsageResponse struct {
+	// EndTime The minute after the last.
+	EndTime string `json:"EndTime"`
+
+	// Keys What was asked for.
+	Keys []ModelOperatorUsageKey `json:"Keys"`
+
+	// Period The seconds that one point stands for.
+	Period int32 `json:"Period"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+
+	// StartTime The first minute.
+	StartTime string `json:"StartTime"`
 }
 
 // DescribeModelServiceRequest defines model for DescribeModelServiceRequest.
@@ -1168,6 +1424,76 @@ type ListAINodePoolsResponse struct {
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
+// ListModelOperatorApiKeysRequest defines model for ListModelOperatorApiKeysRequest.
+type ListModelOperatorApiKeysRequest struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *externalRef0.PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *externalRef0.PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelOperatorApiKeysResponse defines model for ListModelOperatorApiKeysResponse.
+type ListModelOperatorApiKeysResponse struct {
+	// ApiKeys The keys of this page.
+	ApiKeys []ModelOperatorApiKey `json:"ApiKeys"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber externalRef0.PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
+// ListModelOperatorServicesRequest defines model for ListModelOperatorServicesRequest.
+type ListModelOperatorServicesRequest struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *externalRef0.PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *externalRef0.PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelOperatorServicesResponse defines model for ListModelOperatorServicesResponse.
+type ListModelOperatorServicesResponse struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber externalRef0.PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+
+	// Services The services of this page.
+	Services []ModelOperatorService `json:"Services"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
 // ListModelServiceEventsRequest defines model for ListModelServiceEventsRequest.
 type ListModelServiceEventsRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -1274,6 +1600,72 @@ type ListSupportModelsResponse struct {
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// ModelOperatorApiKey defines model for ModelOperatorApiKey.
+type ModelOperatorApiKey struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// CreateTime A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	CreateTime Time `json:"CreateTime"`
+
+	// Description A note for people.
+	Description string `json:"Description"`
+
+	// Endpoint Where the gateway takes it; the base URL for OpenAI clients.
+	Endpoint string `json:"Endpoint"`
+}
+
+// ModelOperatorService defines model for ModelOperatorService.
+type ModelOperatorService struct {
+	// ModelName The model it serves.
+	ModelName string `json:"ModelName"`
+
+	// ServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ServiceId ModelServiceId `json:"ServiceId"`
+}
+
+// ModelOperatorUsageKey defines model for ModelOperatorUsageKey.
+type ModelOperatorUsageKey struct {
+	// Name What is shown.
+	Name string `json:"Name"`
+
+	// Series One for each model or key or both.
+	Series []ModelOperatorUsageSeries `json:"Series"`
+
+	// Unit Its unit.
+	Unit ModelOperatorUsageKeyUnit `json:"Unit"`
+}
+
+// ModelOperatorUsageKeyUnit Its unit.
+type ModelOperatorUsageKeyUnit string
+
+// ModelOperatorUsageSeries defines model for ModelOperatorUsageSeries.
+type ModelOperatorUsageSeries struct {
+	// ApiKeyId The key; absent when series are by model alone.
+	ApiKeyId *int32 `json:"ApiKeyId,omitempty"`
+
+	// Name The model; of series by key alone, the key's number.
+	Name string `json:"Name"`
+
+	// Role What the series are for: model, api_key or model,api_key.
+	Role string `json:"Role"`
+
+	// Values The points, in the order of their times.
+	Values []ModelOperatorUsageValue `json:"Values"`
+}
+
+// ModelOperatorUsageValue defines model for ModelOperatorUsageValue.
+type ModelOperatorUsageValue struct {
+	// Point When the period begins, in milliseconds since 1970, and the value.
+	Point []string `json:"Point"`
 }
 
 // ModelServiceEvent defines model for ModelServiceEvent.
@@ -1609,6 +2001,9 @@ type AddAINodeJSONRequestBody = AddAINodeRequest
 // CreateDBInstanceJSONRequestBody defines body for CreateDBInstance for application/json ContentType.
 type CreateDBInstanceJSONRequestBody = CreateDBInstanceRequest
 
+// CreateModelOperatorApiKeyJSONRequestBody defines body for CreateModelOperatorApiKey for application/json ContentType.
+type CreateModelOperatorApiKeyJSONRequestBody = CreateModelOperatorApiKeyRequest
+
 // CreateModelServiceJSONRequestBody defines body for CreateModelService for application/json ContentType.
 type CreateModelServiceJSONRequestBody = CreateModelServiceRequest
 
@@ -1617,6 +2012,9 @@ type DeleteAINodeJSONRequestBody = DeleteAINodeRequest
 
 // DeleteDBInstanceJSONRequestBody defines body for DeleteDBInstance for application/json ContentType.
 type DeleteDBInstanceJSONRequestBody = DeleteDBInstanceRequest
+
+// DeleteModelOperatorApiKeyJSONRequestBody defines body for DeleteModelOperatorApiKey for application/json ContentType.
+type DeleteModelOperatorApiKeyJSONRequestBody = DeleteModelOperatorApiKeyRequest
 
 // DeleteModelServiceJSONRequestBody defines body for DeleteModelService for application/json ContentType.
 type DeleteModelServiceJSONRequestBody = DeleteModelServiceRequest
@@ -1630,6 +2028,12 @@ type DescribeDBInstanceIPArrayListJSONRequestBody = DescribeDBInstanceIPArrayLis
 // DescribeDBInstancesJSONRequestBody defines body for DescribeDBInstances for application/json ContentType.
 type DescribeDBInstancesJSONRequestBody = DescribeDBInstancesRequest
 
+// DescribeModelOperatorApiKeyJSONRequestBody defines body for DescribeModelOperatorApiKey for application/json ContentType.
+type DescribeModelOperatorApiKeyJSONRequestBody = DescribeModelOperatorApiKeyRequest
+
+// DescribeModelOperatorUsageJSONRequestBody defines body for DescribeModelOperatorUsage for application/json ContentType.
+type DescribeModelOperatorUsageJSONRequestBody = DescribeModelOperatorUsageRequest
+
 // DescribeModelServiceJSONRequestBody defines body for DescribeModelService for application/json ContentType.
 type DescribeModelServiceJSONRequestBody = DescribeModelServiceRequest
 
@@ -1641,6 +2045,12 @@ type GetModelServiceLogsJSONRequestBody = GetModelServiceLogsRequest
 
 // ListAINodePoolsJSONRequestBody defines body for ListAINodePools for application/json ContentType.
 type ListAINodePoolsJSONRequestBody = ListAINodePoolsRequest
+
+// ListModelOperatorApiKeysJSONRequestBody defines body for ListModelOperatorApiKeys for application/json ContentType.
+type ListModelOperatorApiKeysJSONRequestBody = ListModelOperatorApiKeysRequest
+
+// ListModelOperatorServicesJSONRequestBody defines body for ListModelOperatorServices for application/json ContentType.
+type ListModelOperatorServicesJSONRequestBody = ListModelOperatorServicesRequest
 
 // ListModelServiceEventsJSONRequestBody defines body for ListModelServiceEvents for application/json ContentType.
 type ListModelServiceEventsJSONRequestBody = ListModelServiceEventsRequest
@@ -1668,6 +2078,9 @@ type ServerInterface interface {
 	// CreateDBInstance Create a DB instance
 	// (POST /CreateDBInstance)
 	CreateDBInstance(w http.ResponseWriter, r *http.Request)
+	// CreateModelOperatorApiKey Make a key for every model service of the account
+	// (POST /CreateModelOperatorApiKey)
+	CreateModelOperatorApiKey(w http.ResponseWriter, r *http.Request)
 	// CreateModelService Deploy a model of the catalogue on AI nodes
 	// (POST /CreateModelService)
 	CreateModelService(w http.ResponseWriter, r *http.Request)
@@ -1677,6 +2090,9 @@ type ServerInterface interface {
 	// DeleteDBInstance Delete a DB instance with its AI nodes and IP arrays
 	// (POST /DeleteDBInstance)
 	DeleteDBInstance(w http.ResponseWriter, r *http.Request)
+	// DeleteModelOperatorApiKey Delete a ModelOperator key
+	// (POST /DeleteModelOperatorApiKey)
+	DeleteModelOperatorApiKey(w http.ResponseWriter, r *http.Request)
 	// DeleteModelService Delete a model service
 	// (POST /DeleteModelService)
 	DeleteModelService(w http.ResponseWriter, r *http.Request)
@@ -1689,6 +2105,12 @@ type ServerInterface interface {
 	// DescribeDBInstances List DB instances
 	// (POST /DescribeDBInstances)
 	DescribeDBInstances(w http.ResponseWriter, r *http.Request)
+	// DescribeModelOperatorApiKey Show one ModelOperator key
+	// (POST /DescribeModelOperatorApiKey)
+	DescribeModelOperatorApiKey(w http.ResponseWriter, r *http.Request)
+	// DescribeModelOperatorUsage Show what was used with ModelOperator keys
+	// (POST /DescribeModelOperatorUsage)
+	DescribeModelOperatorUsage(w http.ResponseWriter, r *http.Request)
 	// DescribeModelService Show one model service
 	// (POST /DescribeModelService)
 	DescribeModelService(w http.ResponseWriter, r *http.Request)
@@ -1701,6 +2123,12 @@ type ServerInterface interface {
 	// ListAINodePools List the AI nodes of an instance by pool
 	// (POST /ListAINodePools)
 	ListAINodePools(w http.ResponseWriter, r *http.Request)
+	// ListModelOperatorApiKeys List the ModelOperator keys of the account
+	// (POST /ListModelOperatorApiKeys)
+	ListModelOperatorApiKeys(w http.ResponseWriter, r *http.Request)
+	// ListModelOperatorServices List what ModelOperator keys open
+	// (POST /ListModelOperatorServices)
+	ListModelOperatorServices(w http.ResponseWriter, r *http.Request)
 	// ListModelServiceEvents List what happened to a model service
 	// (POST /ListModelServiceEvents)
 	ListModelServiceEvents(w http.ResponseWriter, r *http.Request)
@@ -1758,6 +2186,20 @@ func (siw *ServerInterfaceWrapper) CreateDBInstance(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// CreateModelOperatorApiKey operation middleware
+func (siw *ServerInterfaceWrapper) CreateModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateModelOperatorApiKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CreateModelService operation middleware
 func (siw *ServerInterfaceWrapper) CreateModelService(w http.ResponseWriter, r *http.Request) {
 
@@ -1791,6 +2233,20 @@ func (siw *ServerInterfaceWrapper) DeleteDBInstance(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.DeleteDBInstance(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteModelOperatorApiKey operation middleware
+func (siw *ServerInterfaceWrapper) DeleteModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteModelOperatorApiKey(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1856,6 +2312,34 @@ func (siw *ServerInterfaceWrapper) DescribeDBInstances(w http.ResponseWriter, r 
 	handler.ServeHTTP(w, r)
 }
 
+// DescribeModelOperatorApiKey operation middleware
+func (siw *ServerInterfaceWrapper) DescribeModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DescribeModelOperatorApiKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DescribeModelOperatorUsage operation middleware
+func (siw *ServerInterfaceWrapper) DescribeModelOperatorUsage(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DescribeModelOperatorUsage(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // DescribeModelService operation middleware
 func (siw *ServerInterfaceWrapper) DescribeModelService(w http.ResponseWriter, r *http.Request) {
 
@@ -1903,6 +2387,34 @@ func (siw *ServerInterfaceWrapper) ListAINodePools(w http.ResponseWriter, r *htt
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListAINodePools(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListModelOperatorApiKeys operation middleware
+func (siw *ServerInterfaceWrapper) ListModelOperatorApiKeys(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListModelOperatorApiKeys(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListModelOperatorServices operation middleware
+func (siw *ServerInterfaceWrapper) ListModelOperatorServices(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListModelOperatorServices(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2135,6 +2647,12 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeRegions", wrapper.DescribeRegions)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ModifySecurityIps", wrapper.ModifySecurityIps)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeDBInstanceIPArrayList", wrapper.DescribeDBInstanceIPArrayList)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/CreateModelOperatorApiKey", wrapper.CreateModelOperatorApiKey)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListModelOperatorApiKeys", wrapper.ListModelOperatorApiKeys)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeModelOperatorApiKey", wrapper.DescribeModelOperatorApiKey)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DeleteModelOperatorApiKey", wrapper.DeleteModelOperatorApiKey)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListModelOperatorServices", wrapper.ListModelOperatorServices)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeModelOperatorUsage", wrapper.DescribeModelOperatorUsage)
 
 	return m
 }
@@ -2206,6 +2724,45 @@ type CreateDBInstancedefaultJSONResponse struct {
 }
 
 func (response CreateDBInstancedefaultJSONResponse) VisitCreateDBInstanceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateModelOperatorApiKeyRequestObject struct {
+	Body *CreateModelOperatorApiKeyJSONRequestBody
+}
+
+type CreateModelOperatorApiKeyResponseObject interface {
+	VisitCreateModelOperatorApiKeyResponse(w http.ResponseWriter) error
+}
+
+type CreateModelOperatorApiKey200JSONResponse CreateModelOperatorApiKeyResponse
+
+func (response CreateModelOperatorApiKey200JSONResponse) VisitCreateModelOperatorApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateModelOperatorApiKeydefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response CreateModelOperatorApiKeydefaultJSONResponse) VisitCreateModelOperatorApiKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2323,6 +2880,45 @@ type DeleteDBInstancedefaultJSONResponse struct {
 }
 
 func (response DeleteDBInstancedefaultJSONResponse) VisitDeleteDBInstanceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteModelOperatorApiKeyRequestObject struct {
+	Body *DeleteModelOperatorApiKeyJSONRequestBody
+}
+
+type DeleteModelOperatorApiKeyResponseObject interface {
+	VisitDeleteModelOperatorApiKeyResponse(w http.ResponseWriter) error
+}
+
+type DeleteModelOperatorApiKey200JSONResponse DeleteModelOperatorApiKeyResponse
+
+func (response DeleteModelOperatorApiKey200JSONResponse) VisitDeleteModelOperatorApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteModelOperatorApiKeydefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DeleteModelOperatorApiKeydefaultJSONResponse) VisitDeleteModelOperatorApiKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2490,6 +3086,84 @@ func (response DescribeDBInstancesdefaultJSONResponse) VisitDescribeDBInstancesR
 	return err
 }
 
+type DescribeModelOperatorApiKeyRequestObject struct {
+	Body *DescribeModelOperatorApiKeyJSONRequestBody
+}
+
+type DescribeModelOperatorApiKeyResponseObject interface {
+	VisitDescribeModelOperatorApiKeyResponse(w http.ResponseWriter) error
+}
+
+type DescribeModelOperatorApiKey200JSONResponse DescribeModelOperatorApiKeyResponse
+
+func (response DescribeModelOperatorApiKey200JSONResponse) VisitDescribeModelOperatorApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeModelOperatorApiKeydefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DescribeModelOperatorApiKeydefaultJSONResponse) VisitDescribeModelOperatorApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeModelOperatorUsageRequestObject struct {
+	Body *DescribeModelOperatorUsageJSONRequestBody
+}
+
+type DescribeModelOperatorUsageResponseObject interface {
+	VisitDescribeModelOperatorUsageResponse(w http.ResponseWriter) error
+}
+
+type DescribeModelOperatorUsage200JSONResponse DescribeModelOperatorUsageResponse
+
+func (response DescribeModelOperatorUsage200JSONResponse) VisitDescribeModelOperatorUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeModelOperatorUsagedefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DescribeModelOperatorUsagedefaultJSONResponse) VisitDescribeModelOperatorUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DescribeModelServiceRequestObject struct {
 	Body *DescribeModelServiceJSONRequestBody
 }
@@ -2635,6 +3309,84 @@ type ListAINodePoolsdefaultJSONResponse struct {
 }
 
 func (response ListAINodePoolsdefaultJSONResponse) VisitListAINodePoolsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelOperatorApiKeysRequestObject struct {
+	Body *ListModelOperatorApiKeysJSONRequestBody
+}
+
+type ListModelOperatorApiKeysResponseObject interface {
+	VisitListModelOperatorApiKeysResponse(w http.ResponseWriter) error
+}
+
+type ListModelOperatorApiKeys200JSONResponse ListModelOperatorApiKeysResponse
+
+func (response ListModelOperatorApiKeys200JSONResponse) VisitListModelOperatorApiKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelOperatorApiKeysdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ListModelOperatorApiKeysdefaultJSONResponse) VisitListModelOperatorApiKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelOperatorServicesRequestObject struct {
+	Body *ListModelOperatorServicesJSONRequestBody
+}
+
+type ListModelOperatorServicesResponseObject interface {
+	VisitListModelOperatorServicesResponse(w http.ResponseWriter) error
+}
+
+type ListModelOperatorServices200JSONResponse ListModelOperatorServicesResponse
+
+func (response ListModelOperatorServices200JSONResponse) VisitListModelOperatorServicesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelOperatorServicesdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ListModelOperatorServicesdefaultJSONResponse) VisitListModelOperatorServicesResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2888,6 +3640,9 @@ type StrictServerInterface interface {
 	// CreateDBInstance Create a DB instance
 	// (POST /CreateDBInstance)
 	CreateDBInstance(ctx context.Context, request CreateDBInstanceRequestObject) (CreateDBInstanceResponseObject, error)
+	// CreateModelOperatorApiKey Make a key for every model service of the account
+	// (POST /CreateModelOperatorApiKey)
+	CreateModelOperatorApiKey(ctx context.Context, request CreateModelOperatorApiKeyRequestObject) (CreateModelOperatorApiKeyResponseObject, error)
 	// CreateModelService Deploy a model of the catalogue on AI nodes
 	// (POST /CreateModelService)
 	CreateModelService(ctx context.Context, request CreateModelServiceRequestObject) (CreateModelServiceResponseObject, error)
@@ -2897,6 +3652,9 @@ type StrictServerInterface interface {
 	// DeleteDBInstance Delete a DB instance with its AI nodes and IP arrays
 	// (POST /DeleteDBInstance)
 	DeleteDBInstance(ctx context.Context, request DeleteDBInstanceRequestObject) (DeleteDBInstanceResponseObject, error)
+	// DeleteModelOperatorApiKey Delete a ModelOperator key
+	// (POST /DeleteModelOperatorApiKey)
+	DeleteModelOperatorApiKey(ctx context.Context, request DeleteModelOperatorApiKeyRequestObject) (DeleteModelOperatorApiKeyResponseObject, error)
 	// DeleteModelService Delete a model service
 	// (POST /DeleteModelService)
 	DeleteModelService(ctx context.Context, request DeleteModelServiceRequestObject) (DeleteModelServiceResponseObject, error)
@@ -2909,6 +3667,12 @@ type StrictServerInterface interface {
 	// DescribeDBInstances List DB instances
 	// (POST /DescribeDBInstances)
 	DescribeDBInstances(ctx context.Context, request DescribeDBInstancesRequestObject) (DescribeDBInstancesResponseObject, error)
+	// DescribeModelOperatorApiKey Show one ModelOperator key
+	// (POST /DescribeModelOperatorApiKey)
+	DescribeModelOperatorApiKey(ctx context.Context, request DescribeModelOperatorApiKeyRequestObject) (DescribeModelOperatorApiKeyResponseObject, error)
+	// DescribeModelOperatorUsage Show what was used with ModelOperator keys
+	// (POST /DescribeModelOperatorUsage)
+	DescribeModelOperatorUsage(ctx context.Context, request DescribeModelOperatorUsageRequestObject) (DescribeModelOperatorUsageResponseObject, error)
 	// DescribeModelService Show one model service
 	// (POST /DescribeModelService)
 	DescribeModelService(ctx context.Context, request DescribeModelServiceRequestObject) (DescribeModelServiceResponseObject, error)
@@ -2921,6 +3685,12 @@ type StrictServerInterface interface {
 	// ListAINodePools List the AI nodes of an instance by pool
 	// (POST /ListAINodePools)
 	ListAINodePools(ctx context.Context, request ListAINodePoolsRequestObject) (ListAINodePoolsResponseObject, error)
+	// ListModelOperatorApiKeys List the ModelOperator keys of the account
+	// (POST /ListModelOperatorApiKeys)
+	ListModelOperatorApiKeys(ctx context.Context, request ListModelOperatorApiKeysRequestObject) (ListModelOperatorApiKeysResponseObject, error)
+	// ListModelOperatorServices List what ModelOperator keys open
+	// (POST /ListModelOperatorServices)
+	ListModelOperatorServices(ctx context.Context, request ListModelOperatorServicesRequestObject) (ListModelOperatorServicesResponseObject, error)
 	// ListModelServiceEvents List what happened to a model service
 	// (POST /ListModelServiceEvents)
 	ListModelServiceEvents(ctx context.Context, request ListModelServiceEventsRequestObject) (ListModelServiceEventsResponseObject, error)
@@ -3042,6 +3812,37 @@ func (sh *strictHandler) CreateDBInstance(w http.ResponseWriter, r *http.Request
 	}
 }
 
+// CreateModelOperatorApiKey operation middleware
+func (sh *strictHandler) CreateModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+	var request CreateModelOperatorApiKeyRequestObject
+
+	var body CreateModelOperatorApiKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateModelOperatorApiKey(ctx, request.(CreateModelOperatorApiKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateModelOperatorApiKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateModelOperatorApiKeyResponseObject); ok {
+		if err := validResponse.VisitCreateModelOperatorApiKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // CreateModelService operation middleware
 func (sh *strictHandler) CreateModelService(w http.ResponseWriter, r *http.Request) {
 	var request CreateModelServiceRequestObject
@@ -3128,6 +3929,37 @@ func (sh *strictHandler) DeleteDBInstance(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(DeleteDBInstanceResponseObject); ok {
 		if err := validResponse.VisitDeleteDBInstanceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteModelOperatorApiKey operation middleware
+func (sh *strictHandler) DeleteModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+	var request DeleteModelOperatorApiKeyRequestObject
+
+	var body DeleteModelOperatorApiKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteModelOperatorApiKey(ctx, request.(DeleteModelOperatorApiKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteModelOperatorApiKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteModelOperatorApiKeyResponseObject); ok {
+		if err := validResponse.VisitDeleteModelOperatorApiKeyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -3259,6 +4091,68 @@ func (sh *strictHandler) DescribeDBInstances(w http.ResponseWriter, r *http.Requ
 	}
 }
 
+// DescribeModelOperatorApiKey operation middleware
+func (sh *strictHandler) DescribeModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+	var request DescribeModelOperatorApiKeyRequestObject
+
+	var body DescribeModelOperatorApiKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DescribeModelOperatorApiKey(ctx, request.(DescribeModelOperatorApiKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DescribeModelOperatorApiKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DescribeModelOperatorApiKeyResponseObject); ok {
+		if err := validResponse.VisitDescribeModelOperatorApiKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DescribeModelOperatorUsage operation middleware
+func (sh *strictHandler) DescribeModelOperatorUsage(w http.ResponseWriter, r *http.Request) {
+	var request DescribeModelOperatorUsageRequestObject
+
+	var body DescribeModelOperatorUsageJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DescribeModelOperatorUsage(ctx, request.(DescribeModelOperatorUsageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DescribeModelOperatorUsage")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DescribeModelOperatorUsageResponseObject); ok {
+		if err := validResponse.VisitDescribeModelOperatorUsageResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // DescribeModelService operation middleware
 func (sh *strictHandler) DescribeModelService(w http.ResponseWriter, r *http.Request) {
 	var request DescribeModelServiceRequestObject
@@ -3376,6 +4270,68 @@ func (sh *strictHandler) ListAINodePools(w http.ResponseWriter, r *http.Request)
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListAINodePoolsResponseObject); ok {
 		if err := validResponse.VisitListAINodePoolsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListModelOperatorApiKeys operation middleware
+func (sh *strictHandler) ListModelOperatorApiKeys(w http.ResponseWriter, r *http.Request) {
+	var request ListModelOperatorApiKeysRequestObject
+
+	var body ListModelOperatorApiKeysJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListModelOperatorApiKeys(ctx, request.(ListModelOperatorApiKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListModelOperatorApiKeys")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListModelOperatorApiKeysResponseObject); ok {
+		if err := validResponse.VisitListModelOperatorApiKeysResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListModelOperatorServices operation middleware
+func (sh *strictHandler) ListModelOperatorServices(w http.ResponseWriter, r *http.Request) {
+	var request ListModelOperatorServicesRequestObject
+
+	var body ListModelOperatorServicesJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListModelOperatorServices(ctx, request.(ListModelOperatorServicesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListModelOperatorServices")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListModelOperatorServicesResponseObject); ok {
+		if err := validResponse.VisitListModelOperatorServicesResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
