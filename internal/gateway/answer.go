@@ -211,7 +211,7 @@ func (a *answer) take(p []byte) int {
 // finish decides how the answer ends when nothing more comes: cleanly, with an error of its protocol, or not at all.
 func (a *answer) finish(err error) {
 	atEnd := errors.Is(err, io.EOF)
-	if atEnd && (!a.reader.Content || a.isOver()) || a.chat && (a.reader.Ended || a.reader.Failed) {
+	if atEnd && (!a.reader.Content || a.isOver()) || a.chat && a.reader.Ended || a.reader.Failed {
 		if !atEnd {
 			a.waiting = a.waiting[:a.whole]
 		}

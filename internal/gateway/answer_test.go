@@ -89,7 +89,7 @@ func expected(text string, end error, chat bool) string {
 	switch {
 	case errors.Is(end, io.EOF) && (!lines.Content || !chat || all.Final || all.Failed):
 		return text
-	case chat && (lines.Ended || lines.Failed):
+	case chat && lines.Ended || lines.Failed:
 		return wholeEvents(text, true)
 	}
 	return wholeEvents(text, true) + lastEvent

@@ -1,6 +1,7 @@
 package modelservice
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -17,12 +18,13 @@ type member struct {
 	ordinal int
 	node    string
 	status  string
+	born    time.Time
 	fits    bool // it has the service's parameters, on a node that stays
 	lost    bool // its host has been silent for so long that its replicas move
 }
 
-func (m member) goes() bool   { return m.status == draining || m.status == removing }
-func (m member) serves() bool { return serves(m.status) && !m.lost }
+func (m member) goes() bool    { return m.status == draining || m.status == removing }
+func (m member) answers() bool { return m.status == active && !m.lost }
 
 // place is a node of the service that holds no replica, on a host that is alive.
 type place struct{ node, host string }
@@ -34,75 +36,85 @@ type moves struct {
 	forget []member // their host is gone: the rows go, and the host ends the engines when it is back
 }
 
-func (m moves) none() bool { return len(m.add)+len(m.take)+len(m.forget) == 0 }
-
-// arrange is the whole of the rules by which replicas come and go. What a service has goes only when as many others
-// serve as it should have; where no place is free for a successor, one at a time goes while another serves, and the
-// last one only if the service may be interrupted. Of too many, those go first that do not serve, then the youngest:
-// the older ones have the warmer caches.
-func arrange(want int, replicas []member, free []place, mayInterrupt bool) (m moves) {
-	var fit, unfit []member
-	going, serving, ready := 0, 0, 0
-	for _, r := range replicas {
-		switch {
-		case r.goes() && r.lost:
-			m.forget = append(m.forget, r)
-			continue
-		case r.goes():
-			going++
-			continue
-		case r.fits && !r.lost:
-			fit = append(fit, r)
-			if r.serves() {
-				ready++
-			}
-		default:
-			unfit = append(unfit, r)
-		}
-		if r.serves() {
-			serving++
-		}
-	}
-	adding := max(0, min(want-len(fit), len(free)))
-	m.add = free[:adding]
-	missing := want - len(fit) - adding
-	settled := adding == 0 && ready == len(fit)
-
-	slices.SortStableFunc(unfit, leastMissed)
-	for _, r := range unfit {
-		switch {
-		case r.lost && serving >= want:
-			m.forget = append(m.forget, r)
-		case r.lost:
-		case !r.serves():
-			m.take = append(m.take, r)
-			going++
-		case serving > want, missing > 0 && going == 0 && settled && (serving > 1 || mayInterrupt):
-			m.take = append(m.take, r)
-			going++
-			serving--
-		}
-	}
-	slices.SortStableFunc(fit, leastMissed)
-	m.take = append(m.take, fit[:max(0, len(fit)-want)]...)
-	return m
+// roster is a service's replicas, sorted out.
+type roster struct {
+	fit, unfit     []member // those that stay if there are not too many, and those that are to be replaced
+	gone           []member // they were going, and their host is lost
+	going          int
+	answering      int // of fit and unfit
+	answeringOfFit int
 }
 
-// leastMissed orders replicas: first those that do not serve, then the youngest.
+func sortOut(replicas []member) (all roster) {
+	for _, r := range replicas {
+		answers := 0
+		if r.answers() {
+			answers = 1
+		}
+		switch {
+		case r.goes() && r.lost:
+			all.gone = append(all.gone, r)
+		case r.goes():
+			all.going++
+		case r.fits && !r.lost:
+			all.fit = append(all.fit, r)
+			all.answering += answers
+			all.answeringOfFit += answers
+		default:
+			all.unfit = append(all.unfit, r)
+			all.answering += answers
+		}
+	}
+	slices.SortStableFunc(all.fit, leastMissed)
+	slices.SortStableFunc(all.unfit, leastMissed)
+	return all
+}
+
+// leastMissed orders replicas: first those that do not answer, then the youngest.
 func leastMissed(a, b member) int {
-	if a.serves() != b.serves() {
-		if a.serves() {
+	if a.answers() != b.answers() {
+		if a.answers() {
 			return 1
 		}
 		return -1
 	}
-	return b.ordinal - a.ordinal
+	return cmp.Or(b.born.Compare(a.born), b.ordinal-a.ordinal)
 }
 
-// stuck reports whether a change cannot go on unless the service may be interrupted: its one replica serves and is to be
+// arrange is the whole of the rules by which replicas come and go. What a service has goes only when as many others
+// answer as it should have; where no place is free for a successor, one at a time goes while another answers, and the
+// last one only if the service may be interrupted. Of too many, those go first that do not answer, then the youngest:
+// the older ones have the warmer caches.
+func arrange(want int, replicas []member, free []place, mayInterrupt bool) (m moves) {
+	all := sortOut(replicas)
+	m.forget = all.gone
+	adding := max(0, min(want-len(all.fit), len(free)))
+	m.add = free[:adding]
+	missing := want - len(all.fit) - adding
+	settled := adding == 0 && all.answeringOfFit == len(all.fit)
+	for _, r := range all.unfit {
+		without := all.answering
+		if r.answers() {
+			without--
+		}
+		makesRoom := missing > 0 && all.going == 0 && settled && (without > 0 || mayInterrupt)
+		switch {
+		case r.lost && without >= want:
+			m.forget = append(m.forget, r)
+		case !r.lost && (!serves(r.status) || without >= want || makesRoom):
+			m.take = append(m.take, r)
+			all.going++
+			all.answering = without
+		}
+	}
+	m.take = append(m.take, all.fit[:max(0, len(all.fit)-want)]...)
+	return m
+}
+
+// stuck reports whether a change cannot go on unless the service may be interrupted: its one replica answers and is to be
 // replaced, and there is no place for the successor.
 func stuck(replicas []member, free []place) bool {
-	return len(replicas) == 1 && replicas[0].serves() && !replicas[0].fits && len(free) == 0
+	return len(replicas) == 1 && replicas[0].answers() && !replicas[0].fits && len(free) == 0
 }
 
 // arrangement is a service's replicas and places as the database has them.
@@ -124,13 +136,13 @@ func readArrangement(ctx context.Context, tx pgx.Tx, serviceID string, lostAfter
 		return row.Scan(&a.want, &a.mayInterrupt, &a.leaving)
 	})
 	batch.Queue(`
-		SELECT r.id, r.ordinal, r.node_name, r.status, r.model_params = s.model_params AND NOT n.leaving,
+		SELECT r.id, r.ordinal, r.node_name, r.status, r.created_at, r.model_params = s.model_params AND NOT n.leaving,
 			h.name IS NULL OR h.heartbeat_at < now() - $2::interval
 		FROM replica r JOIN model_service s ON s.id = r.model_service_id JOIN ai_node n ON n.name = r.node_name
 		LEFT JOIN host h ON h.name = r.host
 		WHERE r.model_service_id = $1 ORDER BY r.ordinal`, serviceID, lostAfter).Query(func(rows pgx.Rows) error {
 		a.replicas, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (m member, err error) {
-			return m, row.Scan(&m.id, &m.ordinal, &m.node, &m.status, &m.fits, &m.lost)
+			return m, row.Scan(&m.id, &m.ordinal, &m.node, &m.status, &m.born, &m.fits, &m.lost)
 		})
 		return err
 	})

@@ -3,6 +3,7 @@ package modelservice
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -41,7 +42,7 @@ func (s *Services) Modify(ctx context.Context, key idempotency.Key, c Change) er
 		return err
 	}
 	entry := audit.From(ctx)
-	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		entry.ResourceID = c.ID
 		_, first, err := idempotency.Claim(ctx, tx, key, c.ID)
 		if err != nil {
@@ -64,6 +65,22 @@ func (s *Services) Modify(ctx context.Context, key idempotency.Key, c Change) er
 		entry.Outcome = audit.Done
 		return audit.Insert(ctx, tx, entry)
 	})
+	if refusal, ok := errors.AsType[*fault.Fault](err); ok {
+		return errors.Join(err, s.recordRefusal(ctx, c, refusal))
+	}
+	return err
+}
+
+// recordRefusal records that a change of the account's service was refused.
+func (s *Services) recordRefusal(ctx context.Context, c Change, refusal *fault.Fault) error {
+	_, err := s.db.Exec(ctx, `
+		INSERT INTO model_service_event (account_id, db_instance_id, model_service_id, kind, message)
+		SELECT account_id, db_instance_id, id, $4, $5 FROM model_service WHERE id = $1 AND db_instance_id = $2 AND account_id = $3`,
+		c.ID, c.DBInstanceID, c.AccountID, EventChange, fmt.Sprintf("A change was refused (%s): %s", c.said(), refusal.Message))
+	if err != nil {
+		return fmt.Errorf("record a refusal: %w", err)
+	}
+	return nil
 }
 
 // check applies the rules that need no database and returns the parameters as JSON, or nil.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -206,6 +207,15 @@ func TestAChangeIsRefusedByName(t *testing.T) {
 			require.Equal(t, before, w.count(t))
 		})
 	}
+	events, _, err := w.services.Events(t.Context(), account, w.instance, id, instance.Page{Number: 1, Size: 100})
+	require.NoError(t, err)
+	refusals := 0
+	for _, e := range events {
+		if strings.HasPrefix(e.Message, "A change was refused (") {
+			refusals++
+		}
+	}
+	require.Equal(t, 4, refusals, "those that only the database knows of: capacity, two nodes, interruption")
 	require.NoError(t, w.services.Delete(t.Context(), account, w.instance, id))
 	require.ErrorIs(t, w.services.Modify(t.Context(), modifyKey("late"), w.change(id, func(c *Change) { c.Replicas = number(1) })), ErrStatus)
 }

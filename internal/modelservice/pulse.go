@@ -38,7 +38,7 @@ const (
 	askPulse      = time.Second     // between an engine's answer and the next question
 	countsBusy    = 5 * time.Second // requests wait this long before anybody is told
 	stuckLimit    = 10              // times HungAfter without progress, while the engine answers: it may read a very long prompt
-	tryLimit      = 30 * time.Second
+	tryLimit      = 2 * time.Minute // the first request may be slow
 	longestTick   = 2 * lookRunning // a watcher that was away itself knows no more than this
 	reasonInstant = "15:04:05 MST"
 )
