@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -217,8 +216,8 @@ func TestAChangedIPArrayIsInForceWithinASecond(t *testing.T) {
 	require.Equal(t, 200, status("127.0.0.1", follows), "what was refused has changed nothing")
 }
 
-// completion asks for a chat completion at an endpoint and returns the status and the body.
-func completion(t *testing.T, from, endpoint, key, model string) (status int, body string) {
+// completion asks for a chat completion at an endpoint and returns the status.
+func completion(t *testing.T, from, endpoint, key, model string) (status int) {
 	t.Helper()
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
@@ -232,9 +231,7 @@ func completion(t *testing.T, from, endpoint, key, model string) (status int, bo
 	response, err := client.Do(r)
 	require.NoError(t, err)
 	defer response.Body.Close()
-	said, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
-	return response.StatusCode, string(said)
+	return response.StatusCode
 }
 
 func TestAModelOperatorKeyOpensTheServicesOfItsAccount(t *testing.T) {
@@ -270,7 +267,7 @@ func TestAModelOperatorKeyOpensTheServicesOfItsAccount(t *testing.T) {
 	opens := func(from, key, model string, want int) {
 		t.Helper()
 		eventually(t, 2*time.Second, fmt.Sprintf("%s from %s is %d", model, from, want), func() bool {
-			status, _ := completion(t, from, endpoint, key, model)
+			status := completion(t, from, endpoint, key, model)
 			return status == want
 		})
 	}
@@ -319,7 +316,7 @@ func TestAModelOperatorKeyOpensTheServicesOfItsAccount(t *testing.T) {
 	_, err = c.call("DeleteModelOperatorApiKey", map[string]string{"ApiKeyId": id})
 	require.NoError(t, err)
 	eventually(t, time.Second, "a deleted key opens nothing", func() bool {
-		status, _ := completion(t, "127.0.0.1", endpoint, key, qwen)
+		status := completion(t, "127.0.0.1", endpoint, key, qwen)
 		return status == 401
 	})
 	keys, err := c.call("ListModelOperatorApiKeys", map[string]string{})

@@ -171,11 +171,10 @@ func (s *streamers) finish() (ended int64, failed []error) {
 	return s.ended.Load(), s.failed
 }
 
-func waitChanged(t *testing.T, c caller, ids map[string]string, limit time.Duration) (now answer) {
+func waitChanged(t *testing.T, c caller, ids map[string]string, limit time.Duration) {
 	t.Helper()
 	eventually(t, limit, "the service is as asked for", func() bool {
-		var err error
-		now, err = c.call("DescribeModelService", ids)
+		now, err := c.call("DescribeModelService", ids)
 		if err != nil || now.text("Status") != "active" {
 			return false
 		}
@@ -187,7 +186,6 @@ func waitChanged(t *testing.T, c caller, ids map[string]string, limit time.Durat
 		}
 		return fmt.Sprint(len(replicas)) == fmt.Sprint(now["ReplicaCount"])
 	})
-	return now
 }
 
 func TestNoStreamIsCutWhileAServiceChanges(t *testing.T) {

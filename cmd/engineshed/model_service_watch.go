@@ -30,12 +30,13 @@ func (p *program) modifyModelService() *cobra.Command {
 			"Engines with other arguments, or on an AI node that is not named any more, are replaced one after the other while\n" +
 			"the service answers.",
 		Args: cobra.ExactArgs(1),
-		Example: "  engineshed model-service modify ms-… --replicas 3 --ai-node ai-a --ai-node ai-b --ai-node ai-c\n" +
+		Example: "  engineshed model-service modify ms-… --replicas 2\n" +
+			"  engineshed model-service modify ms-… --replicas 3 --ai-node ai-a --ai-node ai-b --ai-node ai-c\n" +
 			"  engineshed model-service modify ms-… --param max-model-len=8192",
 	}
 	flags := cmd.Flags()
 	flags.Int32Var(&w.replicas, "replicas", 0, "how many engines serve the model")
-	flags.StringSliceVar(&w.nodes, "ai-node", nil, "AI node that the service shall have, repeat for all of them")
+	flags.StringSliceVar(&w.nodes, "ai-node", nil, "AI node that the service shall have, repeat for all of them (default: those it has, and free ones for more replicas)")
 	flags.StringArrayVar(&w.params, "param", nil, "engine argument as NAME=VALUE, repeat for all of them")
 	flags.BoolVar(&defaults, "no-params", false, "let every engine argument have its default again")
 	flags.StringVar(&w.description, "description", "", "a note for people")
@@ -59,8 +60,13 @@ func (p *program) modifyModelService() *cobra.Command {
 		if flags.Changed("replicas") {
 			request.Replicas = &w.replicas
 		}
-		if flags.Changed("ai-node") {
+		switch {
+		case flags.Changed("ai-node"):
 			request.AiNodes = &w.nodes
+		case flags.Changed("replicas"):
+			if request.AiNodes, err = c.nodesFor(ctx, instance, args[0], int(w.replicas)); err != nil {
+				return err
+			}
 		}
 		if flags.Changed("description") {
 			request.Description = &w.description
@@ -69,6 +75,20 @@ func (p *program) modifyModelService() *cobra.Command {
 		request.ClientToken = &w.token
 		return c.modify(ctx, cmd, request, w)
 	})
+}
+
+// nodesFor are the nodes of a service with as many free ones as it needs besides; nil: it has enough.
+func (c *client) nodesFor(ctx context.Context, instance, id string, replicas int) (*[]string, error) {
+	service, err := c.DescribeModelService(ctx, gpdb.DescribeModelServiceRequest{DBInstanceId: instance, ModelServiceId: id})
+	if err != nil || len(service.AiNodes) >= replicas {
+		return nil, err
+	}
+	free, err := c.FreeAINodes(ctx, instance, replicas-len(service.AiNodes))
+	if err != nil {
+		return nil, err
+	}
+	nodes := append(service.AiNodes, free...)
+	return &nodes, nil
 }
 
 func (c *client) modify(ctx context.Context, cmd *cobra.Command, request gpdb.ModifyModelServiceRequest, w wish) error {

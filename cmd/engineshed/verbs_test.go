@@ -131,6 +131,7 @@ func TestAServiceIsChangedAndTellsWhatHappened(t *testing.T) {
 	require.Contains(t, verb("describe", id, "-o", "json"), `"max-model-len": 4096`)
 	require.Contains(t, verb("logs", id), "vllm-sim: listening on")
 	require.Contains(t, verb("events", id), `changed it: ModelParams {"max-model-len":4096}.`)
+	require.Contains(t, verb("modify", id, "--replicas", "2"), "2 of 2 replicas are as asked for", "on a free node")
 
 	watching := command("model-service", "--data-dir", dir, "watch", id)
 	var watched output
