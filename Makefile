@@ -33,6 +33,10 @@ test: ## run the whole test suite that needs Go only
 test-clients: build ## call everything with the official clients (needs Python 3.11 or later)
 	@e2e/clients/run
 
+.PHONY: e2e-vllm
+e2e-vllm: ## the main job with a real vLLM on this machine's processor (installs 6 GB of Python the first time; takes minutes)
+	@e2e/vllm/run
+
 .PHONY: check
 check: generate-check vet lint ## lint, generated code unchanged, vet
 

@@ -13,7 +13,9 @@ type engine struct {
 	reading chan struct{} // the slot of the request whose prompt is being computed
 	cache   *prefixCache
 	metrics *metrics
-	now     func() time.Time
+
+	vocabulary vocabulary
+	now        func() time.Time
 }
 
 func newEngine(k knobs, o options) *engine {
@@ -28,6 +30,8 @@ func newEngine(k knobs, o options) *engine {
 		cache:   cache,
 		metrics: newMetrics(o.names[0], cache.usage),
 		now:     time.Now,
+
+		vocabulary: vocabulary{ids: map[string]int{}},
 	}
 }
 
@@ -54,7 +58,6 @@ func (e *engine) generate(ctx context.Context, g *generation, emit func(i int, t
 			return err
 		}
 		if i == 0 {
-			e.metrics.prompt.Add(float64(g.promptTokens))
 			e.metrics.firstToken.Observe(e.now().Sub(arrived).Seconds())
 		} else {
 			e.metrics.interToken.Observe(e.now().Sub(began).Seconds())
@@ -88,6 +91,7 @@ func (e *engine) prefill(ctx context.Context, g *generation) error {
 		return err
 	}
 	e.cache.keep(g.prompt)
+	e.metrics.prompt.Add(float64(g.promptTokens))
 	return nil
 }
 

@@ -46,15 +46,14 @@ var engineFlags = []engineFlag{
 	{name: "ssl-certfile"},
 	{name: "allowed-origins"},
 	{name: "uvicorn-log-level", choices: []string{"critical", "error", "warning", "info", "debug", "trace"}},
-	{name: "disable-uvicorn-access-log", kind: switch_},
-	{name: "disable-fastapi-docs", kind: switch_},
-	{name: "disable-log-requests", kind: toggle},
+	{name: "disable-uvicorn-access-log", kind: toggle},
+	{name: "disable-fastapi-docs", kind: toggle},
 	{name: "enable-log-requests", kind: toggle},
-	{name: "enable-request-id-headers", kind: switch_},
-	{name: "enable-prompt-tokens-details", kind: switch_},
-	{name: "enable-force-include-usage", kind: switch_},
-	{name: "enable-server-load-tracking", kind: switch_},
-	{name: "enable-auto-tool-choice", kind: switch_},
+	{name: "enable-request-id-headers", kind: toggle},
+	{name: "enable-prompt-tokens-details", kind: toggle},
+	{name: "enable-force-include-usage", kind: toggle},
+	{name: "enable-server-load-tracking", kind: toggle},
+	{name: "enable-auto-tool-choice", kind: toggle},
 	{name: "tool-call-parser"},
 	{name: "reasoning-parser"},
 	{name: "disable-log-stats", kind: switch_},
@@ -82,7 +81,6 @@ var engineFlags = []engineFlag{
 	{name: "quantization", short: "-q"},
 	{name: "enforce-eager", kind: toggle},
 	{name: "max-logprobs", kind: whole},
-	{name: "rope-theta", kind: real},
 	{name: "limit-mm-per-prompt"},
 	// the cache
 	{name: "block-size", kind: whole, choices: []string{"1", "8", "16", "32", "64", "128", "256"}},
@@ -117,11 +115,10 @@ var engineFlags = []engineFlag{
 	{name: "max-lora-rank", kind: whole},
 	{name: "lora-modules", kind: many},
 	{name: "speculative-config"},
-	{name: "compilation-config", short: "-O"},
+	{name: "compilation-config", short: "-cc"},
 	{name: "kv-transfer-config"},
 	{name: "additional-config"},
 	{name: "enable-sleep-mode", kind: toggle},
-	{name: "device"},
 	{name: "otlp-traces-endpoint"},
 }
 
@@ -138,6 +135,8 @@ type options struct {
 	blockSize     int  // tokens
 	blocks        int  // that the cache has room for
 	promptDetails bool // answers tell what was cached
+
+	pooling bool // it answers with vectors and scores, and does not generate
 }
 
 // parseServe reads what follows `serve`.
@@ -161,6 +160,8 @@ func parseServe(args []string, getenv func(string) string) (options, error) {
 		blockSize:     values.size("block-size", 16),
 		blocks:        values.size("num-gpu-blocks-override", 16384),
 		promptDetails: values.last("enable-prompt-tokens-details", "false") == "true",
+
+		pooling: values.last("runner", "auto") == "pooling",
 	}
 	o.keys = slices.DeleteFunc(o.keys, func(key string) bool { return key == "" })
 	if min(o.maxModelLen, o.maxNumSeqs, o.blocks) < 1 {
@@ -299,4 +300,24 @@ func parseSize(value string) (int, error) {
 		return int(number * float64(scale[value[n-1:]])), err
 	}
 	return strconv.Atoi(value)
+}
+
+// help is one flag as argparse's help shows it.
+func (f engineFlag) help() string {
+	value := " " + strings.ToUpper(strings.ReplaceAll(f.name, "-", "_"))
+	switch {
+	case f.kind == switch_:
+		return "--" + f.name
+	case f.kind == toggle:
+		return "--" + f.name + ", --no-" + f.name
+	case f.choices != nil:
+		value = " {" + strings.Join(f.choices, ",") + "}"
+	case f.kind == many:
+		value += " [" + strings.TrimSpace(value) + " ...]"
+	}
+	shown := "--" + f.name + value
+	if f.short != "" {
+		shown += ", " + f.short + value
+	}
+	return shown
 }

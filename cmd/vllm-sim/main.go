@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -30,10 +31,15 @@ knobs:
   --sim-prefill-latency D       time to compute 1,000 tokens of a prompt that are not cached, one prompt after the
                                 other; it comes before the time to the first token (default 0s)
   --sim-exit-after D            crash with status 1 this long after the start (default never)
+  --sim-exit-after-requests N   crash when the Nth POST arrives (default never)
+  --sim-last-words TEXT         what a crash prints last (default says which knob it was)
+  --sim-hang-after D            answer nothing any more, /health included, this long after the start (default never)
+  --sim-health-delay D          time that /health takes (default 0s)
 
 vLLM's flags that have an effect: --host (default 127.0.0.1), --port (8000), --served-model-name, --api-key,
 --max-model-len, --max-num-seqs, --enable-prefix-caching (on), --num-gpu-blocks-override (16384 blocks are kept),
---block-size (16 tokens), --enable-prompt-tokens-details. The variable VLLM_API_KEY does what --api-key does.
+--block-size (16 tokens), --enable-prompt-tokens-details, --runner=pooling (it embeds, scores and reranks instead of
+generating). The variable VLLM_API_KEY does what --api-key does.
 `
 
 // The statuses the program ends with; argparse, and so vLLM, uses 2 for a wrong command line.
@@ -57,6 +63,10 @@ type knobs struct {
 	startupDelay, timeToFirstToken, interTokenLatency, exitAfter time.Duration
 
 	prefillLatency time.Duration // of 1,000 tokens
+
+	exitAfterRequests      int // 0: never
+	lastWords              string
+	hangAfter, healthDelay time.Duration
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
@@ -72,6 +82,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return 0
 	case len(rest) == 0 || rest[0] != "serve":
 		return refuse(stderr, errors.New("the first argument after the knobs must be serve"))
+	case len(rest) == 2 && rest[1] == "--help=all":
+		for _, f := range engineFlags {
+			fmt.Fprintln(stdout, " ", f.help())
+		}
+		return 0
 	}
 	o, err := parseServe(rest[1:], getenv)
 	if err != nil {
@@ -79,7 +94,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	fmt.Fprintf(stderr, "vllm-sim %s: a simulated engine for %s, no model is loaded\n", version, o.root)
 	if err := serve(ctx, k, o, stderr); err != nil {
-		fmt.Fprintln(stderr, "vllm-sim: error:", err)
+		fmt.Fprintln(stderr, err)
 		return exitCrash
 	}
 	return 0
@@ -99,39 +114,76 @@ func parseKnobs(args []string) (knobs, []string, error) {
 	flags.DurationVar(&k.interTokenLatency, "sim-inter-token-latency", 0, "")
 	flags.DurationVar(&k.prefillLatency, "sim-prefill-latency", 0, "")
 	flags.DurationVar(&k.exitAfter, "sim-exit-after", 0, "")
+	flags.IntVar(&k.exitAfterRequests, "sim-exit-after-requests", 0, "")
+	flags.StringVar(&k.lastWords, "sim-last-words", "", "")
+	flags.DurationVar(&k.hangAfter, "sim-hang-after", 0, "")
+	flags.DurationVar(&k.healthDelay, "sim-health-delay", 0, "")
 	err := flags.Parse(args)
-	if min(k.startupDelay, k.timeToFirstToken, k.interTokenLatency, k.prefillLatency, k.exitAfter) < 0 {
-		err = errors.Join(err, errors.New("a duration must not be negative"))
+	if min(k.startupDelay, k.timeToFirstToken, k.interTokenLatency, k.prefillLatency, k.exitAfter, k.hangAfter, k.healthDelay) < 0 || k.exitAfterRequests < 0 {
+		err = errors.Join(err, errors.New("a duration or a number of requests must not be negative"))
 	}
 	return k, flags.Args(), err
 }
 
 // serve runs the engine until ctx ends (nil) or the simulated crash comes.
 func serve(ctx context.Context, k knobs, o options, stderr io.Writer) error {
+	ctx, crash := context.WithCancelCause(ctx)
+	defer crash(nil)
 	if k.exitAfter > 0 {
-		crash := fmt.Errorf("simulated crash, --sim-exit-after %s", k.exitAfter)
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, k.exitAfter, crash)
-		defer cancel()
+		timer := time.AfterFunc(k.exitAfter, func() { crash(k.crash("--sim-exit-after %s", k.exitAfter)) })
+		defer timer.Stop()
 	}
 	if wait(ctx, k.startupDelay) != nil {
 		return whyEnded(ctx)
 	}
 	listener, err := net.Listen("tcp", o.addr)
 	if err != nil {
-		return err
+		return fmt.Errorf("vllm-sim: error: %w", err)
 	}
 	fmt.Fprintf(stderr, "vllm-sim: listening on http://%s\n", listener.Addr())
-	if err := serveUntil(ctx, listener, newEngine(k, o).handler()); err != nil {
+	if err := serveUntil(ctx, listener, k.faulty(newEngine(k, o).handler(), crash)); err != nil {
 		return err
 	}
 	return whyEnded(ctx)
 }
 
+// crashed is a simulated crash; its text is the last that the program prints.
+type crashed string
+
+func (c crashed) Error() string { return string(c) }
+
+// crash is the crash that a knob caused.
+func (k knobs) crash(knob string, value any) error {
+	if k.lastWords != "" {
+		return crashed(k.lastWords)
+	}
+	return crashed("vllm-sim: error: simulated crash, " + fmt.Sprintf(knob, value))
+}
+
+// faulty answers health late, nothing at all when it is time to hang, and crashes with the request that is one too many.
+func (k knobs) faulty(next http.Handler, crash context.CancelCauseFunc) http.Handler {
+	began := time.Now()
+	var asked atomic.Int64
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && int(asked.Add(1)) == k.exitAfterRequests {
+			crash(k.crash("--sim-exit-after-requests %d", k.exitAfterRequests))
+		}
+		if k.hangAfter > 0 && time.Since(began) >= k.hangAfter {
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler)
+		}
+		if r.URL.Path == "/health" && wait(r.Context(), k.healthDelay) != nil {
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // whyEnded is nil when ctx ended because the program was asked to end.
 func whyEnded(ctx context.Context) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return context.Cause(ctx)
+	var crash crashed
+	if errors.As(context.Cause(ctx), &crash) {
+		return crash
 	}
 	return nil
 }
@@ -152,7 +204,7 @@ func serveUntil(ctx context.Context, listener net.Listener, handler http.Handler
 		return err
 	case <-ctx.Done():
 	}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) { // a crash waits for nobody
+	if whyEnded(ctx) != nil { // a crash waits for nobody
 		return server.Close()
 	}
 	grace, cancel := context.WithTimeout(requests, drain)

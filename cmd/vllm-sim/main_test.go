@@ -133,6 +133,59 @@ func TestSimulatedCrash(t *testing.T) {
 	}
 }
 
+func TestCrashWithTheLastWordsAtTheRequestThatIsOneTooMany(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(stop)
+	out, in := io.Pipe()
+	status := make(chan int, 1)
+	go func() {
+		status <- run(ctx, []string{"--sim-exit-after-requests=2", "--sim-last-words=CUDA out of memory.", "serve", "m", "--port=0"}, noEnv, io.Discard, in)
+		in.Close()
+	}()
+	lines := bufio.NewScanner(out)
+	var last string
+	for lines.Scan() {
+		last = lines.Text()
+		if _, addr, ok := strings.Cut(last, "listening on http://"); ok {
+			go func() {
+				for range 2 {
+					if response, err := http.Post("http://"+addr+"/tokenize", "application/json", strings.NewReader(`{"prompt":"a"}`)); err == nil {
+						response.Body.Close()
+					}
+				}
+				http.DefaultClient.CloseIdleConnections()
+			}()
+		}
+	}
+	require.Equal(t, "CUDA out of memory.", last)
+	require.Equal(t, exitCrash, program{status: status}.ends(t))
+}
+
+func TestEngineThatHangsAnswersNothing(t *testing.T) {
+	t.Parallel()
+	p := launch(t, "--sim-hang-after=1ns", "serve", "m")
+	client := &http.Client{Timeout: 100 * time.Millisecond}
+	_, err := client.Get("http://" + p.addr + "/health")
+	require.ErrorContains(t, err, "deadline exceeded")
+	p.stop()
+	require.Zero(t, p.ends(t))
+}
+
+func TestHealthTakesItsTime(t *testing.T) {
+	t.Parallel()
+	p := launch(t, "--sim-health-delay=150ms", "serve", "m")
+	client := &http.Client{Timeout: 50 * time.Millisecond}
+	_, err := client.Get("http://" + p.addr + "/health")
+	require.ErrorContains(t, err, "deadline exceeded")
+	response, err := http.Get("http://" + p.addr + "/health")
+	require.NoError(t, err)
+	response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	p.stop()
+	require.Zero(t, p.ends(t))
+}
+
 func TestTakenPortIsAnError(t *testing.T) {
 	t.Parallel()
 	p := launch(t, "serve", "m")
@@ -202,4 +255,10 @@ func TestHelpAndVersion(t *testing.T) {
 	out.Reset()
 	require.Zero(t, run(t.Context(), []string{"version"}, noEnv, &out, io.Discard))
 	require.Equal(t, "simulated-0.1\n", out.String())
+	out.Reset()
+	require.Zero(t, run(t.Context(), []string{"serve", "--help=all"}, noEnv, &out, io.Discard))
+	require.Contains(t, out.String(), "  --enable-prefix-caching, --no-enable-prefix-caching\n")
+	require.Contains(t, out.String(), "  --runner {auto,generate,pooling,draft}\n")
+	require.Contains(t, out.String(), "  --tensor-parallel-size TENSOR_PARALLEL_SIZE, -tp TENSOR_PARALLEL_SIZE\n")
+	require.Contains(t, out.String(), "  --api-key API_KEY [API_KEY ...]\n")
 }

@@ -23,6 +23,8 @@ type request struct {
 	StreamOptions       *streamOptions `json:"stream_options"`
 }
 
+func (r *request) model() string { return r.Model }
+
 type streamOptions struct {
 	IncludeUsage         bool `json:"include_usage"`
 	ContinuousUsageStats bool `json:"continuous_usage_stats"`

@@ -21,25 +21,48 @@ const maxBody = 32 << 20
 
 func (e *engine) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("GET /ping", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+	paths := map[string]map[string]fields{} // of the OpenAPI document: path, method
+	handle := func(method, path string, answer http.HandlerFunc) {
+		mux.HandleFunc(method+" "+path, answer)
+		paths[path] = map[string]fields{strings.ToLower(method): {}}
+	}
+	handle("GET", "/health", func(http.ResponseWriter, *http.Request) {})
+	handle("GET", "/ping", func(http.ResponseWriter, *http.Request) {})
+	handle("GET", "/version", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"version": version})
 	})
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, fields{"openapi": "3.1.0", "info": fields{"title": "vllm-sim", "version": version}, "paths": paths})
+	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /v1/models", e.models)
-	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) { e.complete(w, r, chatForm{}) })
-	mux.HandleFunc("POST /v1/completions", func(w http.ResponseWriter, r *http.Request) { e.complete(w, r, textForm{}) })
+	handle("GET", "/v1/models", e.models)
+	handle("POST", "/tokenize", e.tokenize)
+	handle("POST", "/detokenize", e.detokenize)
+	if e.pooling {
+		handle("POST", "/v1/embeddings", e.embeddings)
+		for _, path := range []string{"/rerank", "/v1/rerank", "/v2/rerank"} {
+			handle("POST", path, e.rerank)
+		}
+		for _, path := range []string{"/score", "/v1/score"} {
+			handle("POST", path, e.score)
+		}
+	} else {
+		handle("POST", "/v1/chat/completions", func(w http.ResponseWriter, r *http.Request) { e.complete(w, r, chatForm{}) })
+		handle("POST", "/v1/completions", func(w http.ResponseWriter, r *http.Request) { e.complete(w, r, textForm{}) })
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		refuseHTTP(w, http.StatusNotFound, "Not Found", "Not Found", nil)
 	})
 	return e.authenticated(mux)
 }
 
-// authenticated asks for a key on /v1 only, as vLLM does: health, metrics and version stay open.
+// guarded are the beginnings of the paths that vLLM asks for a key on. Everything else stays open: /rerank and /score too.
+var guarded = []string{"/v1", "/v2"}
+
 func (e *engine) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(e.keys) > 0 && strings.HasPrefix(r.URL.Path, "/v1") && !e.knows(r.Header.Get("Authorization")) {
+		under := func(prefix string) bool { return strings.HasPrefix(r.URL.Path, prefix) }
+		if len(e.keys) > 0 && slices.ContainsFunc(guarded, under) && !e.knows(r.Header.Get("Authorization")) {
 			writeJSON(w, http.StatusUnauthorized, map[string]string{"error": "Unauthorized"})
 			return
 		}
@@ -67,37 +90,40 @@ func (e *engine) models(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": cards})
 }
 
+// asked is a request that may name the model; without a name it asks for the first one.
+type asked interface{ model() string }
+
 // read takes the request from the body. It reads to the end: only then does net/http notice that the client left.
-func (e *engine) read(w http.ResponseWriter, r *http.Request) (*request, bool) {
+// It answers itself what cannot be read.
+func (e *engine) read(w http.ResponseWriter, r *http.Request, into asked) bool {
 	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
 		refuseHTTP(w, http.StatusUnsupportedMediaType, "Unsupported Media Type", "Unsupported Media Type: Only 'application/json' is allowed", nil)
-		return nil, false
+		return false
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		refuseHTTP(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large", fmt.Sprintf("The body must not be larger than %d bytes.", maxBody), nil)
-		return nil, false
+		return false
 	}
 	if err != nil {
-		return nil, false // the client is gone
+		return false // the client is gone
 	}
-	request := &request{Model: e.names[0]}
-	if err := json.Unmarshal(body, request); err != nil {
+	if err := json.Unmarshal(body, into); err != nil {
 		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", err.Error(), nil)
-		return nil, false
+		return false
 	}
-	if request.Model != "" && !slices.Contains(e.names, request.Model) {
-		refuseHTTP(w, http.StatusNotFound, "NotFoundError", fmt.Sprintf("The model `%s` does not exist.", request.Model), "model")
-		return nil, false
+	if name := into.model(); name != "" && !slices.Contains(e.names, name) {
+		refuseHTTP(w, http.StatusNotFound, "NotFoundError", fmt.Sprintf("The model `%s` does not exist.", name), "model")
+		return false
 	}
-	return request, true
+	return true
 }
 
 // complete answers a chat completion or a completion; form knows how the two differ on the wire.
 func (e *engine) complete(w http.ResponseWriter, r *http.Request, form form) {
-	request, ok := e.read(w, r)
-	if !ok {
+	var request request
+	if !e.read(w, r, &request) {
 		return
 	}
 	_, chat := form.(chatForm)

@@ -221,7 +221,7 @@ func TestWrongContentTypeAndBrokenJSON(t *testing.T) {
 	}
 }
 
-func TestKeyIsAskedForOnV1Only(t *testing.T) {
+func TestKeyIsAskedForWhereVLLMAsksForIt(t *testing.T) {
 	t.Parallel()
 	server := newServer(t, knobs{}, func(o *options) { o.keys = []string{"right", "other"} })
 	get := func(path, authorization string) (int, string) {
@@ -237,14 +237,16 @@ func TestKeyIsAskedForOnV1Only(t *testing.T) {
 		require.NoError(t, err)
 		return response.StatusCode, string(body)
 	}
-	for _, open := range []string{"/health", "/metrics", "/version", "/ping"} {
+	for _, open := range []string{"/health", "/metrics", "/version", "/ping", "/openapi.json"} {
 		status, _ := get(open, "")
 		require.Equal(t, http.StatusOK, status, open)
 	}
 	for _, wrong := range []string{"", "Bearer ", "Bearer wrong", "right", "Basic right", "Bearer  right"} {
-		status, body := get("/v1/models", wrong)
-		require.Equal(t, http.StatusUnauthorized, status, wrong)
-		require.JSONEq(t, `{"error":"Unauthorized"}`, body)
+		for _, path := range []string{"/v1/models", "/v2/rerank"} {
+			status, body := get(path, wrong)
+			require.Equal(t, http.StatusUnauthorized, status, wrong)
+			require.JSONEq(t, `{"error":"Unauthorized"}`, body)
+		}
 	}
 	for _, right := range []string{"Bearer right", "bearer other"} {
 		status, body := get("/v1/models", right)

@@ -1,0 +1,221 @@
+//go:build vllm
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engineshed/engineshed/internal/node/vllm"
+	"github.com/engineshed/engineshed/internal/postgres/pgtest"
+)
+
+// A real engine imports a gigabyte of Python before it loads a model.
+const loads = 8 * time.Minute
+
+// realVLLM is what e2e/vllm/run installed.
+func realVLLM(t *testing.T) string {
+	t.Helper()
+	program := os.Getenv("VLLM_PROGRAM")
+	require.NotEmpty(t, program, "run this with make e2e-vllm: it installs vLLM and makes the models")
+	return program
+}
+
+// stopwatch prints how long each step took.
+type stopwatch struct{ last time.Time }
+
+func (s *stopwatch) step(what string) {
+	fmt.Printf("e2e-vllm: %6.1f s  %s\n", time.Since(s.last).Seconds(), what)
+	s.last = time.Now()
+}
+
+func newStopwatch() *stopwatch { return &stopwatch{time.Now()} }
+
+// served is a model service whose engine is a real vLLM.
+type served struct {
+	*shed
+	caller   caller
+	instance string
+	service  string
+	url, key string // of the gateway
+}
+
+// newServed deploys the model with the ModelParams and waits until it answers over the gateway.
+func newServed(t *testing.T, model, modelParams string) *served {
+	t.Helper()
+	s := newShed(t, pgtest.New(t))
+	// Engines share this machine with whatever else it does.
+	s.vllm = "env VLLM_CPU_KVCACHE_SPACE=1 nice -n 5 " + realVLLM(t)
+	control := s.controlPlane("both")
+	s.startGateway()
+	c := newDarabonba(t, control.addr, rootKey)
+	instance, nodes := newInstance(t, c, 1)
+	params := createParams(instance, nodes...)
+	params["ModelName"], params["ModelParams"] = model, modelParams
+	made, err := c.call("CreateModelService", params)
+	require.NoError(t, err)
+	d := &served{shed: s, caller: c, instance: instance, service: made.text("ModelServiceId")}
+	t.Cleanup(func() {
+		if t.Failed() {
+			d.showLogs()
+		}
+	})
+	described := waitActive(t, c, instance, d.service, loads)
+	d.url, d.key = described.text("PrivateConnectUrl"), described.text("ApiKey")
+	eventually(t, 10*time.Second, "the gateway knows the service", func() bool {
+		status, _ := d.send(http.MethodGet, "/models", nil)
+		return status == http.StatusOK
+	})
+	return d
+}
+
+func (d *served) showLogs() {
+	logs, _ := filepath.Glob(d.path("worker") + "/replicas/*/*.log")
+	for _, path := range logs {
+		text, _ := os.ReadFile(path)
+		d.t.Logf("--- %s:\n%s", path, text[max(0, len(text)-shownOutput):])
+	}
+}
+
+// send asks the service over the gateway; path is below its URL.
+func (d *served) send(method, path string, body any) (status int, text string) {
+	d.t.Helper()
+	return d.sendTo(d.url+path, d.key, method, body)
+}
+
+func (d *served) sendTo(url, key, method string, body any) (status int, text string) {
+	d.t.Helper()
+	data, err := json.Marshal(body)
+	require.NoError(d.t, err)
+	request, err := http.NewRequestWithContext(d.t.(*testing.T).Context(), method, url, bytes.NewReader(data))
+	require.NoError(d.t, err)
+	request.Header.Set("Authorization", "Bearer "+key)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(d.t, err)
+	defer response.Body.Close()
+	all, err := io.ReadAll(response.Body)
+	require.NoError(d.t, err)
+	return response.StatusCode, string(all)
+}
+
+// completion is what chat completions and their chunks have in common.
+type completion struct {
+	Choices []struct {
+		Message, Delta struct{ Content string }
+		FinishReason   string `json:"finish_reason"`
+	}
+	Usage *struct {
+		PromptTokens     int `json:"prompt_tokens"`
+		CompletionTokens int `json:"completion_tokens"`
+	}
+}
+
+func question(stream bool) map[string]any {
+	body := map[string]any{
+		"model": "Qwen3-8B", "max_tokens": 24, "temperature": 0, "ignore_eos": true,
+		"messages": []map[string]string{{"role": "user", "content": "What is an engine shed?"}},
+	}
+	if stream {
+		body["stream"], body["stream_options"] = true, map[string]any{"include_usage": true}
+	}
+	return body
+}
+
+// chatBothWays asks whole and streamed, and asserts that both say the same and count the same.
+func (d *served) chatBothWays() {
+	d.t.Helper()
+	status, text := d.send(http.MethodPost, "/chat/completions", question(false))
+	require.Equal(d.t, http.StatusOK, status, text)
+	var whole completion
+	require.NoError(d.t, json.Unmarshal([]byte(text), &whole))
+	require.Equal(d.t, 24, whole.Usage.CompletionTokens)
+	require.Positive(d.t, whole.Usage.PromptTokens)
+	require.Equal(d.t, "length", whole.Choices[0].FinishReason)
+
+	status, text = d.send(http.MethodPost, "/chat/completions", question(true))
+	require.Equal(d.t, http.StatusOK, status, text)
+	said, err := joinDeltas(text)
+	require.NoError(d.t, err)
+	require.Equal(d.t, whole.Choices[0].Message.Content, said)
+	events := strings.Split(strings.TrimSpace(text), "\n\n")
+	var last completion
+	require.NoError(d.t, json.Unmarshal([]byte(strings.TrimPrefix(events[len(events)-2], "data: ")), &last))
+	require.Equal(d.t, whole.Usage, last.Usage)
+}
+
+// engine returns the process that the worker started, and the URL it listens on.
+func (d *served) engine() (pid int, url string) {
+	d.t.Helper()
+	for pid := range d.pids() {
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		for _, word := range strings.Split(string(line), "\x00") {
+			if port, ok := strings.CutPrefix(word, "--port="); ok {
+				return pid, "http://127.0.0.1:" + port
+			}
+		}
+	}
+	require.FailNow(d.t, "no engine runs")
+	return 0, ""
+}
+
+// remove deletes the service and waits until nothing of its engine is left.
+func (d *served) remove() {
+	d.t.Helper()
+	ids := map[string]string{"DBInstanceId": d.instance, "ModelServiceId": d.service}
+	_, err := d.caller.call("DeleteModelService", ids)
+	require.NoError(d.t, err)
+	eventually(d.t, 30*time.Second, "no process of the engine is left", func() bool { return len(d.pids()) == 0 })
+	eventually(d.t, 10*time.Second, "the service is gone", func() bool {
+		_, err := d.caller.call("DescribeModelService", ids)
+		return err != nil
+	})
+	left, err := filepath.Glob(d.path("worker") + "/replicas/*")
+	require.NoError(d.t, err)
+	require.Empty(d.t, left)
+}
+
+func TestRealVLLMDoesTheMainJob(t *testing.T) {
+	watch := newStopwatch()
+	d := newServed(t, "Qwen3-8B", `{"max-model-len": 512, "max-num-seqs": 8, "enforce-eager": true}`)
+	watch.step("CreateModelService until the gateway answers")
+
+	d.chatBothWays()
+	watch.step("a chat whole and streamed, with the same words and usage")
+
+	status, text := d.send(http.MethodGet, "/models", nil)
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, text, `"max_model_len":512`)
+	watch.step("ModelParams in force")
+
+	pid, url := d.engine()
+	_, metrics := d.sendTo(url+vllm.MetricsPath, "", http.MethodGet, nil)
+	require.Contains(t, metrics, vllm.MetricGenerationTokens+`{engine="0",model_name="Qwen3-8B"} 48.0`)
+	watch.step("metrics count what was answered")
+
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	ids := map[string]string{"DBInstanceId": d.instance, "ModelServiceId": d.service}
+	eventually(t, 10*time.Second, "the state says that the engine was killed", func() bool {
+		now, err := d.caller.call("DescribeModelService", ids)
+		return err == nil && now.text("Status") == "degraded" && now.text("StatusReason") != ""
+	})
+	waitActive(t, d.caller, d.instance, d.service, loads)
+	again, _ := d.engine()
+	require.NotEqual(t, pid, again)
+	d.chatBothWays()
+	watch.step("kill -9 of the engine until it answers again")
+
+	d.remove()
+	watch.step("DeleteModelService until nothing is left")
+}
