@@ -74,7 +74,7 @@ bench-gate: ## the part of the benchmarks that every change must pass: work per 
 	cd e2e && go test -run '^$$' -bench '^BenchmarkWork$$' -benchtime 1x .
 
 .PHONY: soak
-soak: ## hold 5,000 streams, send a million requests, then ten times the peak; judges memory and goodput (SOAK_REQUESTS, SOAK_TIME=3m)
+soak: ## hold 5,000 streams, send a million requests, offer ten times the peak; takes about five minutes (SOAK_TIME=3m)
 	go test -run '^$$' -bench '^BenchmarkSoak$$|^BenchmarkOverload$$' -benchtime 1x -timeout 30m ./internal/gateway
 
 .PHONY: chaos

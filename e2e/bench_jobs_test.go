@@ -174,13 +174,14 @@ func (r *rig) prepareDescribes(calls int, service string) job {
 // selectService is what internal/modelservice runs to describe a service.
 const selectService = `
 	SELECT s.id, s.account_id, s.db_instance_id, s.region_id, s.resource_group_id, s.model_name, s.description,
-		s.model_params, s.public, s.api_key_sealed, s.status, s.status_reason, s.created_at,
+		s.model_params, s.public, s.api_key_sealed, s.status, s.status_reason, s.created_at, s.replicas,
 		ARRAY(SELECT n.name FROM ai_node n WHERE n.model_service_id = s.id ORDER BY n.name) AS ai_nodes,
 		coalesce((SELECT a.entries FROM ip_array a WHERE a.db_instance_id = s.db_instance_id AND a.name IN (s.id, 'default')
 			ORDER BY a.name = 'default' LIMIT 1), '{}') AS ip_entries,
 		(SELECT coalesce(jsonb_agg(jsonb_build_object('ID', r.id, 'Ordinal', r.ordinal, 'NodeName', r.node_name,
-				'Host', r.host, 'Status', r.status, 'Reason', r.status_reason, 'HeardFrom', h.heartbeat_at) ORDER BY r.ordinal), '[]')
-			FROM replica r LEFT JOIN host h ON h.name = r.host WHERE r.model_service_id = s.id) AS replicas,
+				'Host', r.host, 'Status', r.status, 'Reason', r.status_reason, 'HeardFrom', h.heartbeat_at,
+				'UpToDate', r.model_params = s.model_params AND NOT n.leaving) ORDER BY r.ordinal), '[]')
+			FROM replica r JOIN ai_node n ON n.name = r.node_name LEFT JOIN host h ON h.name = r.host WHERE r.model_service_id = s.id) AS replicas,
 		now() AS now
 	FROM model_service s WHERE s.id = $1 AND s.db_instance_id = $2 AND s.account_id = $3`
 
@@ -209,15 +210,17 @@ type bareService struct {
 	public                                                                   bool
 	sealed                                                                   []byte
 	created, now                                                             time.Time
+	count                                                                    int
 	nodes, entries                                                           []string
 	replicas                                                                 []struct {
 		ID, NodeName, Host, Status, Reason string
 		Ordinal                            int
 		HeardFrom                          *time.Time
+		UpToDate                           bool
 	}
 }
 
 func scanBare(row pgx.CollectableRow) (s bareService, err error) {
 	return s, row.Scan(&s.id, &s.account, &s.instance, &s.region, &s.group, &s.model, &s.description, &s.params, &s.public,
-		&s.sealed, &s.status, &s.reason, &s.created, &s.nodes, &s.entries, &s.replicas, &s.now)
+		&s.sealed, &s.status, &s.reason, &s.created, &s.count, &s.nodes, &s.entries, &s.replicas, &s.now)
 }

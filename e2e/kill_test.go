@@ -285,7 +285,7 @@ func TestNoAcknowledgedCreateIsLostUnderKills(t *testing.T) {
 	eventually(t, 30*time.Second, "no row and no file is left", func() bool {
 		var rows int
 		err := s.db.Owner.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM replica) + (SELECT count(*) FROM model_service)`).Scan(&rows)
-		files, _ := os.ReadDir(s.path("worker/replicas"))
+		files, _ := os.ReadDir(s.path("worker-host-a/replicas"))
 		return err == nil && rows == 0 && len(files) == 0
 	})
 }

@@ -122,10 +122,19 @@ func strangersIDs(t *testing.T, stranger caller, instance, service string, nodes
 	t.Helper()
 	const unknownInstance, unknownService = "gp-00000000000000000000", "ms-00000000000000000000"
 	own, _ := newInstance(t, stranger, 1)
-	for name, c := range map[string]struct {
+	type ask struct {
 		action          string
 		theirs, unknown map[string]string
-	}{
+	}
+	ofInstance := func(action string, with map[string]string) ask {
+		theirs, unknown := maps.Clone(with), maps.Clone(with)
+		if with == nil {
+			theirs, unknown = map[string]string{}, map[string]string{}
+		}
+		theirs["DBInstanceId"], unknown["DBInstanceId"] = instance, unknownInstance
+		return ask{action, theirs, unknown}
+	}
+	for name, c := range map[string]ask{
 		"CreateModelService, instance": {
 			"CreateModelService", createParams(instance, nodes[1]), createParams(unknownInstance, nodes[1]),
 		},
@@ -153,6 +162,23 @@ func strangersIDs(t *testing.T, stranger caller, instance, service string, nodes
 		"ListAINodePools": {
 			"ListAINodePools", map[string]string{"DBInstanceId": instance}, map[string]string{"DBInstanceId": unknownInstance},
 		},
+		"DeleteAINode, node": {
+			"DeleteAINode",
+			map[string]string{"DBInstanceId": own, "AINodeNum": "1", "NodeNames.1": nodes[1]},
+			map[string]string{"DBInstanceId": own, "AINodeNum": "1", "NodeNames.1": "ai-00000000000000000000"},
+		},
+		"ModifySecurityIps, model service": {
+			"ModifySecurityIps",
+			map[string]string{"DBInstanceId": own, "DBInstanceIPArrayName": service, "SecurityIPList": "10.0.0.1"},
+			map[string]string{"DBInstanceId": own, "DBInstanceIPArrayName": unknownService, "SecurityIPList": "10.0.0.1"},
+		},
+		"AddAINode":                     ofInstance("AddAINode", map[string]string{"AINodeSpecInfos.1.NodeSpec": "ADB.AILarge.1", "AINodeSpecInfos.1.NodeNum": "1"}),
+		"DeleteAINode":                  ofInstance("DeleteAINode", map[string]string{"AINodeNum": "1"}),
+		"DescribeDBInstanceAttribute":   ofInstance("DescribeDBInstanceAttribute", nil),
+		"DeleteDBInstance":              ofInstance("DeleteDBInstance", nil),
+		"ModifyDBInstanceResourceGroup": ofInstance("ModifyDBInstanceResourceGroup", map[string]string{"NewResourceGroupId": "rg-default"}),
+		"ModifySecurityIps":             ofInstance("ModifySecurityIps", map[string]string{"SecurityIPList": "10.0.0.1"}),
+		"DescribeDBInstanceIPArrayList": ofInstance("DescribeDBInstanceIPArrayList", nil),
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, theirs := stranger.call(c.action, c.theirs)

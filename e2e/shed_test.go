@@ -40,6 +40,7 @@ type shed struct {
 	vllm         string // VLLM_COMMAND
 	installation string
 	upstreams    []string // ip:port that are not public and may be reached
+	flags        []string // further ones of control planes
 }
 
 // newShed prepares keys, a database and addresses; it starts nothing.
@@ -82,12 +83,18 @@ type endpoint struct {
 	admin string // URL of the admin listener
 }
 
-// controlPlane starts a control plane of the role and waits until it is ready.
+// controlPlane starts a control plane of the role on host-a and waits until it is ready.
 func (s *shed) controlPlane(role string) endpoint {
+	s.t.Helper()
+	return s.controlPlaneOn("host-a", role)
+}
+
+// controlPlaneOn starts a control plane that takes this machine for the named host, and waits until it is ready.
+func (s *shed) controlPlaneOn(host, role string) endpoint {
 	s.t.Helper()
 	e := endpoint{addr: freeAddr(s.t), admin: "http://" + freeAddr(s.t)}
 	args := []string{
-		"--addr", e.addr, "--admin-addr", strings.TrimPrefix(e.admin, "http://"), "--role", role, "--host", "host-a", "--data-dir", s.path("worker"),
+		"--addr", e.addr, "--admin-addr", strings.TrimPrefix(e.admin, "http://"), "--role", role, "--host", host, "--data-dir", s.path("worker-" + host),
 		"--master-key-file", s.path("master.key"), "--snapshot-key-file", s.path("snapshot.key"),
 		"--root-key-file", s.path("root.json"), "--region", region, "--gateway-url", s.gateway, "--public-gateway-url", s.public,
 		"--stop-grace", "2s",
@@ -98,6 +105,7 @@ func (s *shed) controlPlane(role string) endpoint {
 	if s.policyDir != "" {
 		args = append(args, "--policy-dir", s.policyDir)
 	}
+	args = append(args, s.flags...)
 	e.process = start(s.t, []string{"DATABASE_URL=" + s.db.ControlURL, "VLLM_COMMAND=" + s.vllm}, "controlplane", args...)
 	s.waitReady(e.admin, e.process)
 	return e

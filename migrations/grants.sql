@@ -11,10 +11,11 @@ GRANT SELECT, UPDATE ON publication TO engineshed_control;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     account, ram_user, access_key, policy, policy_version, policy_attachment,
     host, db_instance, db_instance_tag, ip_array, ai_node_pool, ai_node, model_service, replica,
-    client_token, published_item,
+    client_token, published_item, model_service_event, replica_log,
     gateway, environment, domain, ai_service, http_api, http_api_host, http_api_route, consumer, consumer_key,
-    consumer_group, consumer_group_member, authorization_rule, resource_tag, consumer_token, consumer_access_key
+    consumer_group, consumer_group_member, authorization_rule, resource_tag, consumer_token, consumer_access_key, operator_key
     TO engineshed_control;
+GRANT USAGE ON SEQUENCE operator_key_id_seq TO engineshed_control;
 GRANT EXECUTE ON FUNCTION maintain_nonce_partitions(), last_crash(), maintain_usage_partitions(interval) TO engineshed_control;
 
 -- River's tables carry River's own names; what its client does with them is its own affair.

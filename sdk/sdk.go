@@ -84,6 +84,21 @@ func (c *Client) DeleteModelService(ctx context.Context, request gpdb.DeleteMode
 	return call[gpdb.DeleteModelServiceResponse](ctx, c.gpdb.DeleteModelService, request)
 }
 
+// ModifyModelService changes a service and returns at once; WaitModelServiceChanged waits until it is as asked for.
+func (c *Client) ModifyModelService(ctx context.Context, request gpdb.ModifyModelServiceRequest) (*gpdb.ModifyModelServiceResponse, error) {
+	return call[gpdb.ModifyModelServiceResponse](ctx, c.gpdb.ModifyModelService, request)
+}
+
+// ListModelServiceEvents shows one page of what happened to a service.
+func (c *Client) ListModelServiceEvents(ctx context.Context, request gpdb.ListModelServiceEventsRequest) (*gpdb.ListModelServiceEventsResponse, error) {
+	return call[gpdb.ListModelServiceEventsResponse](ctx, c.gpdb.ListModelServiceEvents, request)
+}
+
+// GetModelServiceLogs shows the end of an engine's log.
+func (c *Client) GetModelServiceLogs(ctx context.Context, request gpdb.GetModelServiceLogsRequest) (*gpdb.GetModelServiceLogsResponse, error) {
+	return call[gpdb.GetModelServiceLogsResponse](ctx, c.gpdb.GetModelServiceLogs, request)
+}
+
 // ListSupportModels names the models that can be served.
 func (c *Client) ListSupportModels(ctx context.Context, request gpdb.ListSupportModelsRequest) (*gpdb.ListSupportModelsResponse, error) {
 	return call[gpdb.ListSupportModelsResponse](ctx, c.gpdb.ListSupportModels, request)
@@ -142,6 +157,36 @@ func (c *Client) ModifySecurityIps(ctx context.Context, request gpdb.ModifySecur
 // DescribeDBInstanceIPArrayList shows the IP arrays of an instance.
 func (c *Client) DescribeDBInstanceIPArrayList(ctx context.Context, request gpdb.DescribeDBInstanceIPArrayListRequest) (*gpdb.DescribeDBInstanceIPArrayListResponse, error) {
 	return call[gpdb.DescribeDBInstanceIPArrayListResponse](ctx, c.gpdb.DescribeDBInstanceIPArrayList, request)
+}
+
+// CreateModelOperatorApiKey makes a key that opens every model service of the account.
+func (c *Client) CreateModelOperatorApiKey(ctx context.Context, request gpdb.CreateModelOperatorApiKeyRequest) (*gpdb.CreateModelOperatorApiKeyResponse, error) {
+	return call[gpdb.CreateModelOperatorApiKeyResponse](ctx, c.gpdb.CreateModelOperatorApiKey, request)
+}
+
+// ListModelOperatorApiKeys shows one page of the account's ModelOperator keys, without the keys themselves.
+func (c *Client) ListModelOperatorApiKeys(ctx context.Context, request gpdb.ListModelOperatorApiKeysRequest) (*gpdb.ListModelOperatorApiKeysResponse, error) {
+	return call[gpdb.ListModelOperatorApiKeysResponse](ctx, c.gpdb.ListModelOperatorApiKeys, request)
+}
+
+// DescribeModelOperatorApiKey shows one ModelOperator key.
+func (c *Client) DescribeModelOperatorApiKey(ctx context.Context, request gpdb.DescribeModelOperatorApiKeyRequest) (*gpdb.DescribeModelOperatorApiKeyResponse, error) {
+	return call[gpdb.DescribeModelOperatorApiKeyResponse](ctx, c.gpdb.DescribeModelOperatorApiKey, request)
+}
+
+// DeleteModelOperatorApiKey deletes a ModelOperator key.
+func (c *Client) DeleteModelOperatorApiKey(ctx context.Context, request gpdb.DeleteModelOperatorApiKeyRequest) (*gpdb.DeleteModelOperatorApiKeyResponse, error) {
+	return call[gpdb.DeleteModelOperatorApiKeyResponse](ctx, c.gpdb.DeleteModelOperatorApiKey, request)
+}
+
+// ListModelOperatorServices shows one page of what ModelOperator keys open.
+func (c *Client) ListModelOperatorServices(ctx context.Context, request gpdb.ListModelOperatorServicesRequest) (*gpdb.ListModelOperatorServicesResponse, error) {
+	return call[gpdb.ListModelOperatorServicesResponse](ctx, c.gpdb.ListModelOperatorServices, request)
+}
+
+// DescribeModelOperatorUsage shows what was used with ModelOperator keys.
+func (c *Client) DescribeModelOperatorUsage(ctx context.Context, request gpdb.DescribeModelOperatorUsageRequest) (*gpdb.DescribeModelOperatorUsageResponse, error) {
+	return call[gpdb.DescribeModelOperatorUsageResponse](ctx, c.gpdb.DescribeModelOperatorUsage, request)
 }
 
 const maxResponse = 16 << 20

@@ -26,6 +26,29 @@ func (c *Client) WaitModelService(ctx context.Context, dbInstanceID, modelServic
 	})
 }
 
+// WaitModelServiceChanged waits until a service is active and all its replicas are as ModifyModelService asked for, and
+// returns it. It calls each, which may be nil, with every answer on the way. It gives up like WaitModelService.
+func (c *Client) WaitModelServiceChanged(ctx context.Context, dbInstanceID, modelServiceID string, each func(*gpdb.DescribeModelServiceResponse)) (*gpdb.DescribeModelServiceResponse, error) {
+	return c.poll(ctx, dbInstanceID, modelServiceID, func(service *gpdb.DescribeModelServiceResponse) (bool, error) {
+		if each != nil {
+			each(service)
+		}
+		if service.Status == gpdb.Failed || service.Status == gpdb.Deleting {
+			return true, fmt.Errorf("the model service %s is %s: %s", modelServiceID, service.Status, service.StatusReason)
+		}
+		done := service.Status == gpdb.Active && len(service.Replicas) == int(service.ReplicaCount)
+		for _, r := range service.Replicas {
+			done = done && ServesAsAsked(r)
+		}
+		return done, nil
+	})
+}
+
+// ServesAsAsked reports whether the replica answers with the parameters of its service, on a node that stays.
+func ServesAsAsked(r gpdb.ModelServiceReplica) bool {
+	return r.Status == gpdb.ReplicaActive && r.UpToDate
+}
+
 // WaitModelServiceGone waits until a service that is being deleted does not exist any more. It calls each, which may be
 // nil, with every answer on the way.
 func (c *Client) WaitModelServiceGone(ctx context.Context, dbInstanceID, modelServiceID string, each func(*gpdb.DescribeModelServiceResponse)) error {

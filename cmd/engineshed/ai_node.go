@@ -9,10 +9,10 @@ import (
 )
 
 func (p *program) aiNode() *cobra.Command {
-	cmd := &cobra.Command{Use: "ai-node", Short: "See where models can run"}
+	cmd := &cobra.Command{Use: "ai-node", Short: "See where models can run, add places and delete them"}
 	cmd.AddCommand(p.clientCommand(&cobra.Command{
 		Use: "list", Short: "List the AI nodes of a DB instance", Args: cobra.NoArgs,
-	}, listAINodes))
+	}, listAINodes), p.addAINode(), p.deleteAINode())
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -12,14 +13,18 @@ import (
 )
 
 func (p *program) modelService() *cobra.Command {
-	cmd := &cobra.Command{Use: "model-service", Aliases: []string{"ms"}, Short: "Deploy models, see them, take them down"}
+	cmd := &cobra.Command{Use: "model-service", Aliases: []string{"ms"}, Short: "Deploy models, see them, change them, take them down"}
 	cmd.AddCommand(
 		p.createModelService(),
 		p.clientCommand(&cobra.Command{Use: "list", Short: "List the model services of a DB instance", Args: cobra.NoArgs}, listModelServices),
 		p.clientCommand(&cobra.Command{
 			Use: "describe MODEL_SERVICE_ID", Short: "Show one model service with its endpoint and key", Args: cobra.ExactArgs(1),
 		}, describeModelService),
+		p.modifyModelService(),
 		p.deleteModelService(),
+		p.listModelServiceEvents(),
+		p.watchModelService(),
+		p.modelServiceLogs(),
 	)
 	return cmd
 }
@@ -89,6 +94,13 @@ func (c *client) printService(out io.Writer, service *gpdb.DescribeModelServiceR
 		{"Allowed addresses", service.SecurityIpList},
 		{"ApiKey", service.ApiKey},
 		{"Created", service.CreateTime},
+	}
+	for _, r := range service.Replicas {
+		text := string(r.Status)
+		if r.StatusReason != "" {
+			text += ": " + r.StatusReason
+		}
+		rows = append(rows, []string{fmt.Sprintf("Replica %d on %s", r.Replica, r.AiNode), text})
 	}
 	var filled [][]string
 	for _, row := range rows {

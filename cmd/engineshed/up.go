@@ -49,6 +49,8 @@ func (p *program) defineUp(flags *pflag.FlagSet, config *up.Config) {
 	flags.StringVar(&config.PublicURL, "public-gateway-url", "", "how clients reach the public listener (default: by its address)")
 	flags.StringVar(&config.PolicyDir, "policy-dir", "", "directory of policy files: accounts, users, keys, policies")
 	flags.StringVar(&config.Region, "region", "cn-hangzhou", "region this endpoint serves")
+	flags.DurationVar(&config.DrainLimit, "drain-limit", 0, "how long an engine that goes may finish its requests (default: 1m)")
+	flags.DurationVar(&config.HungAfter, "hung-after", 0, "how long an engine may be silent before it is started again (default: 30s)")
 	flags.BoolVar(&config.DetachReplicas, "detach-replicas", false, "leave engines running at the end; the next up adopts them")
 	flags.BoolVar(&config.Insecure, "insecure", false, "allow plain HTTP on addresses that other machines reach")
 }

@@ -111,6 +111,38 @@ func TestMigrateMakesTheRoles(t *testing.T) {
 	require.Contains(t, string(out), "MIGRATE_DATABASE_URL is not set")
 }
 
+func TestAServiceIsChangedAndTellsWhatHappened(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	i := startUp(t, dir, freePorts(t))
+	id := i.deploy().ModelServiceId
+	verb := func(args ...string) string {
+		t.Helper()
+		out, err := command(append([]string{"model-service", "--data-dir", dir}, args...)...).CombinedOutput()
+		require.NoError(t, err, string(out))
+		return string(out)
+	}
+	refused, err := command("model-service", "--data-dir", dir, "modify", id, "--param", "max-model-len=4096").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(refused), "AllowInterruption")
+	changed := verb("modify", id, "--param", "max-model-len=4096", "--allow-interruption")
+	require.Contains(t, changed, "1 of 1 replicas are as asked for")
+	require.Contains(t, changed, "Replica 0 on ai-")
+	require.Contains(t, verb("describe", id, "-o", "json"), `"max-model-len": 4096`)
+	require.Contains(t, verb("logs", id), "vllm-sim: listening on")
+	require.Contains(t, verb("events", id), `changed it: ModelParams {"max-model-len":4096}.`)
+	require.Contains(t, verb("modify", id, "--replicas", "2"), "2 of 2 replicas are as asked for", "on a free node")
+
+	watching := command("model-service", "--data-dir", dir, "watch", id)
+	var watched output
+	watching.Stdout, watching.Stderr = &watched, &watched
+	require.NoError(t, watching.Start())
+	i.await("watch shows what there is", func() bool { return strings.Contains(watched.String(), "The service was") })
+	require.Contains(t, verb("delete", id), "deleted")
+	require.NoError(t, watching.Wait(), "it ends with the service")
+	require.Contains(t, watched.String(), "The service is gone.")
+}
+
 func requireStatus(t *testing.T, report []byte, check string, status up.Status) {
 	t.Helper()
 	var findings []up.Finding

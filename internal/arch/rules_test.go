@@ -24,7 +24,7 @@ var order = []string{
 	"e2e", "cmd", "internal/arch", "internal/up", "internal/controlplane", "internal/api", "internal/oapi", "internal/gateway",
 	"internal/trial",
 	"internal/modelapi",
-	"internal/ingress", "internal/consumer", "internal/usage",
+	"internal/ingress", "internal/consumer", "internal/operator", "internal/usage",
 	"internal/modelservice", "internal/aiservice", "internal/publish", "internal/resource", "internal/instance", "internal/idempotency", "internal/audit",
 	"internal/iam", "internal/access", "internal/catalog", "internal/route", "internal/snapshot", "internal/jobs", "internal/node",
 	"internal/telemetry", "internal/postgres", "internal/child", "internal/secret", "internal/ids", "internal/fault", "internal/glob",
@@ -52,7 +52,7 @@ var rules = []rule{
 		reason: "a domain that knows no HTTP is called by a job, a test and a handler alike, and answers with Go errors",
 		breaks: func(e edge) bool {
 			return e.to == "net/http" && !e.test && !under(e.from, "cmd", "sdk", "internal/up", "internal/controlplane", "internal/api",
-				"internal/oapi", "internal/gateway", "internal/route", "internal/trial", "internal/access/signature", "internal/node/process", "internal/telemetry",
+				"internal/oapi", "internal/gateway", "internal/route", "internal/trial", "internal/access/signature", "internal/node/process", "internal/node/probe", "internal/telemetry",
 				"internal/postgres/embedded")
 		},
 	},

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/engineshed/engineshed/internal/config"
+	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
 )
 
@@ -40,6 +41,9 @@ type Config struct {
 	Seed              bool
 	StopEnginesOnExit bool
 	StopGrace         time.Duration
+	DrainLimit        time.Duration
+	HungAfter         time.Duration
+	HostLostAfter     time.Duration
 	UsageRetention    time.Duration
 
 	DatabaseURL string
@@ -85,6 +89,10 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.Seed, "seed", false, "make a first DB instance with AI nodes on this host, and a first gateway")
 	flags.BoolVar(&c.StopEnginesOnExit, "stop-engines-on-exit", false, "end this host's engines when the worker stops; they start again with it")
 	flags.DurationVar(&c.UsageRetention, "usage-retention", 30*24*time.Hour, "how long usage records are kept, a day at least; they are dropped by the day")
+	flags.DurationVar(&c.DrainLimit, "drain-limit", time.Minute, "how long an engine that goes may finish its requests before it is asked to end")
+	flags.DurationVar(&c.HungAfter, "hung-after", 30*time.Second,
+		"how long an engine may be silent before it is started again; one that answers and makes no progress is given ten times as long")
+	flags.DurationVar(&c.HostLostAfter, "host-lost-after", 30*time.Second, "how long a host may be silent before its replicas move to spare AI nodes")
 	flags.DurationVar(&c.StopGrace, "stop-grace", 10*time.Second, "how long requests, jobs and engines get to end")
 }
 
@@ -105,6 +113,9 @@ func (c *Config) check() error {
 	complain(c.SnapshotKeyFile == "", "--snapshot-key-file is required")
 	complain(c.worker() && c.DataDir == "", "--data-dir is required for a worker")
 	complain((c.TLSCert == "") != (c.TLSKey == ""), "--tls-cert and --tls-key belong together")
+	complain(c.DrainLimit < 0, "--drain-limit %s: must not be negative", c.DrainLimit)
+	complain(c.HungAfter < 2*time.Second, "--hung-after %s: give engines 2s at least", c.HungAfter)
+	complain(c.HostLostAfter < instance.HostLease, "--host-lost-after %s: a host is only known to be silent after %s", c.HostLostAfter, instance.HostLease)
 	complain(c.UsageRetention < 24*time.Hour, "--usage-retention %s: keep usage records for 24h at least", c.UsageRetention)
 	complain(c.Seed && c.RootKeyFile == "", "--seed needs --root-key-file: it makes the instance of that account")
 	complain(c.api() && c.TLSCert == "" && !c.Insecure && !loopback(c.Addr),

@@ -35,6 +35,7 @@ import (
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/modelapi"
 	"github.com/engineshed/engineshed/internal/modelservice"
+	"github.com/engineshed/engineshed/internal/operator"
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/publish"
 	"github.com/engineshed/engineshed/internal/resource"
@@ -55,6 +56,7 @@ type program struct {
 	iam       *iam.Store
 	instances *instance.Instances
 	services  *modelservice.Services
+	operators *operator.Keys
 	ingress   *ingress.Ingress
 	consumers *consumer.Consumers
 	upstreams *aiservice.Services
@@ -133,7 +135,9 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
 		GatewayURL: cfg.GatewayURL, PublicGatewayURL: cfg.PublicGatewayURL,
+		HostLostAfter: cfg.HostLostAfter,
 	})
+	p.operators = operator.New(p.db, p.master, cfg.GatewayURL)
 	return p, p.assembleModelAPIs()
 }
 
@@ -149,7 +153,7 @@ func (p *program) assembleModelAPIs() error {
 	p.consumers = consumer.New(consumer.Config{DB: p.db, Jobs: p.jobs, Master: p.master, Snapshot: p.snapshot})
 	p.upstreams = aiservice.New(aiservice.Config{DB: p.db, Jobs: p.jobs, Master: p.master, Snapshot: p.snapshot, Allowed: allowed})
 	p.apis = modelapi.New(modelapi.Config{DB: p.db, Jobs: p.jobs, Rules: p.consumers, SubDomain: p.ingress.SubDomain})
-	p.publisher = publish.NewPublisher(p.db, p.jobs, p.ingress, p.consumers, p.upstreams, p.apis)
+	p.publisher = publish.NewPublisher(p.db, p.jobs, p.operators, p.ingress, p.consumers, p.upstreams, p.apis)
 	return nil
 }
 
@@ -263,7 +267,7 @@ func (p *program) serve(ctx context.Context, server *http.Server, listener net.L
 
 func (p *program) handler() (http.Handler, error) {
 	modelServices, err := gpdb.Product(gpdb.Config{
-		Services: p.services, Instances: p.instances, Models: catalog.Names, Region: p.cfg.Region,
+		Services: p.services, Instances: p.instances, Operators: p.operators, Usage: p.usage, Models: catalog.Names, Region: p.cfg.Region,
 	})
 	if err != nil {
 		return nil, err
@@ -318,6 +322,6 @@ func (p *program) every(ctx context.Context, interval time.Duration, name string
 
 // housekeeping drops what is kept for a limited time only.
 func (p *program) housekeeping(ctx context.Context) error {
-	return errors.Join(p.iam.MaintainNonces(ctx), publish.Forget(ctx, p.db), idempotency.Forget(ctx, p.db),
+	return errors.Join(p.iam.MaintainNonces(ctx), publish.Forget(ctx, p.db), idempotency.Forget(ctx, p.db), p.services.Forget(ctx),
 		p.usage.Maintain(ctx, p.cfg.UsageRetention))
 }

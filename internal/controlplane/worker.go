@@ -16,6 +16,7 @@ import (
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/modelservice"
 	"github.com/engineshed/engineshed/internal/node"
+	"github.com/engineshed/engineshed/internal/node/probe"
 	"github.com/engineshed/engineshed/internal/node/process"
 )
 
@@ -32,6 +33,7 @@ type worker struct {
 	driver  node.Driver
 	watcher *modelservice.Watcher
 	client  *jobs.Client
+	beatAt  time.Time // when the host last said that it is alive
 }
 
 func (p *program) newWorker(ctx context.Context) (*worker, error) {
@@ -45,17 +47,20 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 	if w.driver, err = p.newDriver(ctx); err != nil {
 		return nil, err
 	}
-	w.watcher = modelservice.NewWatcher(p.db, p.jobs, w.driver, p.cfg.Host, p.log)
-	freeAddr := func() (string, error) { return process.FreeAddr(p.cfg.EngineAddr) }
+	host := modelservice.Host{
+		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host,
+		FreeAddr:   func() (string, error) { return process.FreeAddr(p.cfg.EngineAddr) },
+		DrainLimit: p.cfg.DrainLimit, HungAfter: p.cfg.HungAfter, Log: p.log,
+	}
+	w.watcher = modelservice.NewWatcher(host)
 	workers := river.NewWorkers()
 	p.publisher.AddWorker(workers)
-	modelservice.AddWorkers(workers, p.services,
-		modelservice.NewStepper(p.services, w.driver, p.cfg.Host, freeAddr, w.watcher.Changed, p.log))
+	modelservice.AddWorkers(workers, p.services, modelservice.NewStepper(host, w.watcher))
 	if w.client, err = jobs.NewWorker(p.db, p.cfg.Host, workers, p.log); err != nil {
 		return nil, err
 	}
 	// The host is known before the first call can ask for room on it.
-	return w, p.instances.Beat(ctx, w.host)
+	return w, w.beat(ctx)
 }
 
 // seed makes the account's first DB instance and gateway when asked.
@@ -108,8 +113,9 @@ func (w *worker) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return w.every(ctx, heartbeatInterval, "heartbeat", w.beat) })
 	group.Go(func() error { return w.every(ctx, reconcileInterval, "reconcile", w.reconcile) })
-	group.Go(func() error { return w.every(ctx, sweepInterval, "sweep", w.watcher.Sweep) })
+	group.Go(func() error { return w.every(ctx, sweepInterval, "sweep", w.sweep) })
 	group.Go(func() error { return w.watcher.Run(ctx) })
+	group.Go(func() error { return w.watcher.CopyLogs(ctx) })
 	group.Go(func() error { return w.work(ctx) })
 	err := group.Wait()
 	if w.cfg.StopEnginesOnExit {
@@ -122,7 +128,31 @@ func (w *worker) reconcile(ctx context.Context) error {
 	return errors.Join(w.services.Reconcile(ctx), w.publisher.Reconcile(ctx))
 }
 
-func (w *worker) beat(ctx context.Context) error { return w.instances.Beat(ctx, w.host) }
+func (w *worker) sweep(ctx context.Context) error {
+	_, err := w.watcher.Sweep(ctx)
+	return err
+}
+
+// beat says that the host is alive. One that was silent for so long that its replicas may have been given up ends what
+// nobody knows any more before it says so: until then nothing new is placed on it.
+func (w *worker) beat(ctx context.Context) error {
+	if time.Since(w.beatAt) > instance.HostLease {
+		running, err := w.watcher.Sweep(ctx)
+		if err != nil {
+			return err
+		}
+		if running > 0 {
+			w.log.WarnContext(ctx, "host is cleaned before it is alive again", slog.Int("orphans", running))
+			return nil
+		}
+	}
+	began := time.Now()
+	if err := w.instances.Beat(ctx, w.host); err != nil {
+		return err
+	}
+	w.beatAt = began
+	return nil
+}
 
 // work runs the River client. It outlives ctx until the jobs under way have ended.
 func (w *worker) work(ctx context.Context) error {

@@ -41,7 +41,7 @@ func (c *call) tellsUsageWhenAsked() bool {
 
 // account settles what the request used. A request for nothing that there is has no account.
 func (c *call) account(outcome config.Outcome) {
-	if c.asked == nil && c.service == nil {
+	if c.asked == nil && c.service == nil && (c.operator == nil || c.refused == nil) {
 		return
 	}
 	rec := record.New()
@@ -58,6 +58,9 @@ func (c *call) account(outcome config.Outcome) {
 	}
 	configured := c.configuredModel()
 	rec.Model = cmp.Or(rec.Model, configured, rec.ModelAsked)
+	if c.operator != nil { // may have named the service, which an engine then answers with
+		rec.Model = cmp.Or(configured, rec.ModelAsked)
+	}
 	if s := c.statistics(); s != nil {
 		c.records.Count(rec, configured)
 		rec.Line = c.line(s)
@@ -125,10 +128,14 @@ var operations = map[string]string{
 
 // describe names who was asked for what.
 func (c *call) describe(rec *record.Record) {
-	if c.asked != nil {
+	switch {
+	case c.asked != nil:
 		rec.AccountID, rec.API, rec.APIName = c.asked.AccountID, c.asked.ID, c.asked.Name
-	} else {
+	case c.service != nil:
 		rec.AccountID, rec.Service = c.service.AccountID, c.service.ID
+	}
+	if c.operator != nil {
+		rec.AccountID, rec.OperatorKey = c.operator.AccountID, c.operator.Number
 	}
 	if c.route != nil {
 		rec.Route = c.route.Name

@@ -121,7 +121,7 @@ func (a *answer) fetch(p []byte) (int, error) {
 	n, err := a.from.Read(p[held:])
 	a.reading.Store(false)
 	piece := p[:held+n]
-	n = a.reader.Read(piece, err != nil || len(piece) > cap(piece)/2) // what is held back must find its place next time
+	n = a.reader.Read(piece, err != nil || len(p) < smallBuffer) // what is held back must find its place next time
 	if a.reader.Content || !a.events && n > 0 {
 		a.begin()
 	}
@@ -211,7 +211,7 @@ func (a *answer) take(p []byte) int {
 // finish decides how the answer ends when nothing more comes: cleanly, with an error of its protocol, or not at all.
 func (a *answer) finish(err error) {
 	atEnd := errors.Is(err, io.EOF)
-	if atEnd && (!a.reader.Content || a.isOver()) || a.chat && (a.reader.Ended || a.reader.Failed) {
+	if atEnd && (!a.reader.Content || a.isOver()) || a.chat && a.reader.Ended || a.reader.Failed {
 		if !atEnd {
 			a.waiting = a.waiting[:a.whole]
 		}
@@ -253,10 +253,10 @@ func (a *answer) brokeOff(err error) {
 func (a *answer) hold() error {
 	a.holding = true
 	defer func() { a.holding = false }()
-	piece := pool.Get().(*[bufferSize]byte)
-	defer pool.Put(piece)
+	piece := takeBuffer(0)
+	defer piece.put()
 	for !a.reader.Content && !a.reader.Failed {
-		n, err := a.fetch(piece[:])
+		n, err := a.fetch(piece)
 		if a.events {
 			a.keep(piece[:n])
 		} else {
@@ -264,7 +264,7 @@ func (a *answer) hold() error {
 			a.whole = len(a.waiting)
 		}
 		switch {
-		case err == io.EOF && a.isOver():
+		case errors.Is(err, io.EOF) && a.isOver():
 			a.whole, a.end = len(a.waiting), io.EOF
 			return nil
 		case err != nil:

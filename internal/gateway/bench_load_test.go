@@ -274,7 +274,9 @@ func putLoad() error {
 func put(b *testing.B, p *process, l load) (s seen) {
 	b.Helper()
 	l.Addr, l.Pid = p.addr, p.cmd.Process.Pid
-	out, err := pinned(b, otherCores, inRole(b, roleLoad, l)).Output()
+	cmd := pinned(b, otherCores, inRole(b, roleLoad, l))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
 	require.NoError(b, err, "%+v", l)
 	require.NoError(b, json.Unmarshal(out, &s))
 	return s

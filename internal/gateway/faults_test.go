@@ -25,10 +25,10 @@ import (
 
 // The limits of the APIs of the wall, and how long a service pauses that keeps them.
 const (
-	firstContentLimit = 300 * time.Millisecond
-	idleLimit         = 400 * time.Millisecond
-	connectLimit      = 200 * time.Millisecond
-	slowPause         = 150 * time.Millisecond
+	firstContentLimit = 600 * time.Millisecond
+	idleLimit         = 800 * time.Millisecond
+	connectLimit      = 400 * time.Millisecond
+	slowPause         = 300 * time.Millisecond
 )
 
 func usualLimits() *snapshot.Limits {

@@ -30,6 +30,9 @@ var (
 func (c *call) forward(w http.ResponseWriter) *refusal {
 	c.traffic.InFlight.Add(1)
 	defer c.traffic.InFlight.Add(-1)
+	if c.operator != nil && c.service == nil {
+		return c.answerOpened(w)
+	}
 	if c.api != nil && c.asksForWebSocket() {
 		return c.tunnel(w)
 	}
@@ -44,6 +47,9 @@ func (c *call) forward(w http.ResponseWriter) *refusal {
 			return why
 		default:
 			defer resp.Body.Close()
+			if !c.recordsQuestion() {
+				c.release() // an answer may take long, and nobody else will be asked
+			}
 			return c.pass(w, resp)
 		}
 	}
@@ -67,7 +73,7 @@ func (c *call) address(out *http.Request) {
 		c.addressForAPI(out)
 		return
 	}
-	decoded := c.in.URL.Path[len(servicesPath)+len(c.service.ID):]
+	decoded := c.in.URL.Path[c.under():]
 	out.URL = upstream.Path(decoded, c.path, c.in.URL.RawQuery)
 	out.Header = make(http.Header, len(forwarded)+2)
 	for _, name := range forwarded {
@@ -79,12 +85,12 @@ func (c *call) address(out *http.Request) {
 // pass sends an answer on. A stream of events begins at once, anything else with its first piece: until then the client can
 // be told that there is none.
 func (c *call) pass(w http.ResponseWriter, resp *http.Response) *refusal {
-	buffer := pool.Get().(*[bufferSize]byte)
-	defer pool.Put(buffer)
+	buffer := takeBuffer(resp.ContentLength)
+	defer func() { buffer.put() }()
 	var n int
 	var err error
 	if !c.answer.events {
-		if n, err = resp.Body.Read(buffer[:]); n == 0 && err != nil && !errors.Is(err, io.EOF) {
+		if n, err = resp.Body.Read(buffer); n == 0 && err != nil && !errors.Is(err, io.EOF) {
 			return c.failed(err)
 		}
 	}
@@ -98,7 +104,7 @@ func (c *call) pass(w http.ResponseWriter, resp *http.Response) *refusal {
 		delete(header, name)
 	}
 	w.WriteHeader(resp.StatusCode)
-	if err = copyAnswer(w, resp, buffer[:], n, err); err != nil {
+	if err = copyAnswer(w, resp, &buffer, n, err); err != nil {
 		panic(http.ErrAbortHandler)
 	}
 	return nil
@@ -124,13 +130,14 @@ func optionsOf(connection []string) iter.Seq[string] {
 }
 
 // copyAnswer sends what n bytes and err of a first Read have left in the buffer, and then the rest through it. Of a stream,
-// and of an answer of unknown length, head and pieces go out at once.
-func copyAnswer(w http.ResponseWriter, resp *http.Response, buffer []byte, n int, err error) error {
+// and of an answer of unknown length, head and pieces go out at once. One that comes in small pieces, as events are, keeps a
+// small buffer.
+func copyAnswer(w http.ResponseWriter, resp *http.Response, buffer *buffer, n int, err error) error {
 	atOnce := resp.ContentLength < 0
 	controller := http.NewResponseController(w)
 	for {
 		if n > 0 {
-			if _, err := w.Write(buffer[:n]); err != nil {
+			if _, err := w.Write((*buffer)[:n]); err != nil {
 				return err
 			}
 		}
@@ -145,7 +152,11 @@ func copyAnswer(w http.ResponseWriter, resp *http.Response, buffer []byte, n int
 		case err != nil:
 			return err
 		}
-		n, err = resp.Body.Read(buffer)
+		if n == smallBuffer {
+			buffer.put()
+			*buffer = takeBuffer(largeBuffer)
+		}
+		n, err = resp.Body.Read(*buffer)
 	}
 }
 
@@ -292,7 +303,32 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-const bufferSize = 32 << 10
+// buffer is lent for answers to be copied through.
+type buffer []byte
 
-// pool lends the buffers that answers are copied through.
-var pool = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+const (
+	smallBuffer = 8 << 10 // more than a reader of answers holds back
+	largeBuffer = 32 << 10
+)
+
+var (
+	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+)
+
+// takeBuffer returns a buffer for so many bytes: a large one, unless a small one is enough.
+func takeBuffer(size int64) buffer {
+	if size <= smallBuffer {
+		return smallBuffers.Get().(*[smallBuffer]byte)[:]
+	}
+	return largeBuffers.Get().(*[largeBuffer]byte)[:]
+}
+
+// put gives a buffer back.
+func (b buffer) put() {
+	if len(b) == smallBuffer {
+		smallBuffers.Put((*[smallBuffer]byte)(b))
+	} else {
+		largeBuffers.Put((*[largeBuffer]byte)(b))
+	}
+}

@@ -2,7 +2,8 @@ package gateway
 
 import (
 	"context"
-	"fmt"
+	"encoding/binary"
+	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
@@ -93,6 +94,7 @@ type call struct {
 	span       *record.Span
 	asked      *config.API         // at whose place the request came, whether it may or not
 	consumer   *config.Consumer    // who asks, where it is known
+	operator   *config.OperatorKey // whose key opens the service; nil: asked in another way
 	signature  *identity.Signature // of the consumer; nil: its API asks for none
 	api        *config.API         // nil: a model service is called directly
 	route      *route.Route        // of api
@@ -126,6 +128,8 @@ func (c *call) admit() *refusal {
 	switch {
 	case strings.HasPrefix(target, servicesPath):
 		return c.admitService(cfg)
+	case target == operatorPath, strings.HasPrefix(target, operatorPath+"/"):
+		return c.admitOperator(cfg)
 	case !ok:
 		return errMalformed
 	case route.Reserved(path) || !c.apis:
@@ -193,6 +197,9 @@ func (c *call) readBody(w http.ResponseWriter) (refused *refusal) {
 		return nil
 	}
 	c.taken = true
+	if c.operator != nil {
+		return c.readNamed(w)
+	}
 	if c.readsModel() {
 		return c.readWhole(w)
 	}
@@ -251,4 +258,11 @@ func (c *call) warn(message string, err error) {
 	c.log.Warn(message, args...)
 }
 
-func newRequestID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
+func newRequestID() string {
+	var id [16]byte
+	binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	var text [2 * len(id)]byte
+	hex.Encode(text[:], id[:])
+	return string(text[:])
+}

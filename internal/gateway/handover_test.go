@@ -348,12 +348,13 @@ func TestAReplicaThatDiesTakesOnlyItsOwnStreamsWithIt(t *testing.T) {
 func TestAClientThatLeavesEndsWhateverIsAskedForIt(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
+	zero, _ := g.failing("zero", breaksWithHTML)
 	one, first := g.failing("one", staysSilent)
 	two, second := g.failing("two", staysSilent)
 	three, third := g.failing("three", answers)
-	a := chatsWith(one.ID, snapshot.Target{ServiceID: two.ID}, snapshot.Target{ServiceID: three.ID})
-	a.Limits.FirstContent = 500
-	g.serveAll(one, two, three, a)
+	a := chatsWith(zero.ID, snapshot.Target{ServiceID: one.ID}, snapshot.Target{ServiceID: two.ID}, snapshot.Target{ServiceID: three.ID})
+	a.Limits.FirstContent = 1000
+	g.serveAll(zero, one, two, three, a)
 	ctx, leave := context.WithCancel(t.Context())
 	gone := make(chan error, 1)
 	go func() {
@@ -370,6 +371,7 @@ func TestAClientThatLeavesEndsWhateverIsAskedForIt(t *testing.T) {
 	require.ErrorIs(t, <-gone, context.Canceled)
 	row := g.usage(1)[0]
 	require.Equal(t, []string{"client_gone", two.ID}, []string{row.EndState, row.ServiceID})
+	require.Zero(t, row.Status, "the answer that was given up is none")
 	require.Zero(t, third.asked.Load(), "nobody is left to be answered")
 }
 
@@ -509,7 +511,7 @@ func TestStreamsThatEndInTheirOwnWayAreWhole(t *testing.T) {
 		a := apiOf(s.ID, c.route)
 		a.BasePath, a.RemoveBasePath = fmt.Sprint("/", i), true
 		a.Limits, a.Fallback = usualLimits(), &snapshot.Fallback{Targets: []snapshot.Target{{ServiceID: other.ID}}}
-		a.Limits.Idle = 600
+		a.Limits.Idle = 2000
 		things = append(things, a)
 	}
 	g.serveAll(things...)
@@ -649,6 +651,59 @@ func TestWhatIsTooLongToBeHeldPasses(t *testing.T) {
 		require.True(t, said[c.kind] == got.body, "%s %s: %d bytes of %d", c.path, c.kind, len(got.body), len(said[c.kind]))
 	}
 	require.Zero(t, fallback.asked.Load())
+}
+
+// Nobody waits for a service that has failed until another one has answered.
+func TestWhoFailedIsLetGoBeforeAnotherAnswers(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	finish := make(chan struct{})
+	end := sync.OnceFunc(func() { close(finish) })
+	good, _ := g.failing("good", func(x *exchange) {
+		starts(x)
+		<-finish
+		x.say(x.second + x.ending)
+		x.end()
+	})
+	t.Cleanup(end)
+	failures := map[string]func(*exchange){
+		"silent": staysSilent, "opens": opens,
+		"says nothing at length": func(x *exchange) {
+			x.head()
+			for range 16 {
+				x.say(strings.Repeat(x.opening, 1000))
+			}
+		},
+		"half an error": func(x *exchange) {
+			x.begin(http.StatusInternalServerError, "text/html", "Content-Length: 1000")
+			x.say("<html>")
+		},
+		"an error first": func(x *exchange) {
+			x.head()
+			x.say(x.failure)
+		},
+	}
+	things, services := []any{good}, map[string]*faulty{}
+	for name, behave := range failures {
+		s, f := g.failing(name, behave)
+		a := fallsTo(apiOf(s.ID, chatRoute), snapshot.Target{ServiceID: good.ID})
+		a.BasePath, a.RemoveBasePath = "/"+url.PathEscape(name), true
+		if name == "silent" || name == "opens" {
+			a.Limits = &snapshot.Limits{FirstContent: 200}
+		}
+		things, services[name] = append(things, s, a), f
+	}
+	g.serveAll(things...)
+	for name, f := range services {
+		resp, err := client.Do(request(t, http.MethodPost, g.at("/"+url.PathEscape(name)+"/v1/chat/completions"), `{"stream":true}`))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = resp.Body.Close() })
+		line, err := bufio.NewReader(resp.Body).ReadString('\n')
+		require.NoError(t, err)
+		require.Contains(t, line, `"good"`, name)
+		require.EqualValues(t, 1, f.asked.Load(), name)
+		require.Eventually(t, func() bool { return f.owes.Load() == 0 }, time.Second, time.Millisecond, name)
+	}
 }
 
 // Without a fallback and without a limit for the first content nothing is held back.

@@ -107,6 +107,22 @@ var (
 	}
 )
 
+// Of ModelOperator keys.
+var (
+	errOperatorKey = &refusal{
+		status: 401, kind: "invalid_request_error", code: "invalid_api_key",
+		message: "The API key is missing or wrong: send a ModelOperator key as 'Authorization: Bearer <key>'.",
+	}
+	errUnnamedModel = &refusal{
+		status: 400, kind: "invalid_request_error", code: "model_required",
+		message: "The request names no model: send the ModelName or the ModelServiceId of a model service as 'model'.",
+	}
+	errUnopenedModel = &refusal{
+		status: 404, kind: "invalid_request_error", code: "model_not_found",
+		message: "The account has no model service of this ModelName or ModelServiceId: GET /operator/v1/models lists them.",
+	}
+)
+
 // Of Model APIs.
 var (
 	errNoModel = &refusal{

@@ -89,7 +89,7 @@ func (i *Instances) check(spec *Spec) (entries []string, err error) {
 	if len(spec.Tags) > maxTags {
 		return nil, fault.InvalidParameter("Tag", fmt.Sprintf("%d tags are given; at most %d are allowed.", len(spec.Tags), maxTags))
 	}
-	if err := checkNodes(spec.Nodes, "AINodeNum"); err != nil {
+	if err := checkNodes(spec.Nodes, "AINode"); err != nil {
 		return nil, err
 	}
 	if spec.SecurityIPList == "" {
@@ -156,7 +156,7 @@ func addNodes(ctx context.Context, tx pgx.Tx, dbInstanceID, poolID string, specs
 }
 
 func addNodesOf(ctx context.Context, tx pgx.Tx, dbInstanceID, poolID string, spec NodeSpec) (names []string, err error) {
-	want, err := sizeOf(spec.Spec)
+	want, err := sizeOf("AINodeSpec", spec.Spec)
 	if err != nil {
 		return nil, err
 	}

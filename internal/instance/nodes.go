@@ -25,7 +25,7 @@ var (
 // AddNodes adds AI nodes to a pool of the account's instance, "" for its oldest, and returns their names. The hosts have
 // room for all of them, or none is added.
 func (i *Instances) AddNodes(ctx context.Context, accountID, dbInstanceID, poolID string, specs []NodeSpec) (names []string, err error) {
-	if err := checkNodes(specs, "NodeNum"); err != nil {
+	if err := checkNodes(specs, "Node"); err != nil {
 		return nil, err
 	}
 	entry := audit.From(ctx)
@@ -47,15 +47,15 @@ func (i *Instances) AddNodes(ctx context.Context, accountID, dbInstanceID, poolI
 	return names, err
 }
 
-// checkNodes applies the rules that need no database. parameter is what the counts are called.
-func checkNodes(specs []NodeSpec, parameter string) error {
+// checkNodes applies the rules that need no database. The parameters are called Spec and Num, behind what begins both names.
+func checkNodes(specs []NodeSpec, names string) error {
 	nodes := 0
 	for _, n := range specs {
-		if _, err := sizeOf(n.Spec); err != nil {
+		if _, err := sizeOf(names+"Spec", n.Spec); err != nil {
 			return err
 		}
 		if n.Count < 1 || n.Count > maxNodes || nodes+n.Count > maxNodes {
-			return fault.InvalidParameter(parameter, fmt.Sprintf("it must be from 1 to %d in all.", maxNodes))
+			return fault.InvalidParameter(names+"Num", fmt.Sprintf("it must be from 1 to %d in all.", maxNodes))
 		}
 		nodes += n.Count
 	}

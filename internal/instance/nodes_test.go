@@ -84,8 +84,8 @@ func TestNodesAreAddedToAPool(t *testing.T) {
 		"no such pool":               {account, id, ids.New(ids.AINodePool), two, "InvalidAINodePoolId.NotFound"},
 		"another account":            {neighbour, id, "", two, "InvalidDBInstanceId.NotFound"},
 		"no such instance":           {account, ids.New(ids.DBInstance), "", two, "InvalidDBInstanceId.NotFound"},
-		"an unknown kind":            {account, id, "", []instance.NodeSpec{{Spec: "ADB.AIHuge.1", Count: 1}}, "AINodeSpec"},
-		"too many":                   {account, id, "", []instance.NodeSpec{{Spec: "ADB.AILarge.1", Count: 999}, {Spec: "ADB.AILarge.1", Count: 2}}, "NodeNum"},
+		"an unknown kind":            {account, id, "", []instance.NodeSpec{{Spec: "ADB.AIHuge.1", Count: 1}}, "The parameter NodeSpec"},
+		"too many":                   {account, id, "", []instance.NodeSpec{{Spec: "ADB.AILarge.1", Count: 999}, {Spec: "ADB.AILarge.1", Count: 2}}, "The parameter NodeNum"},
 	} {
 		_, err := instances.AddNodes(t.Context(), c.account, c.id, c.pool, c.specs)
 		require.ErrorContains(t, err, c.want, name)
@@ -238,4 +238,23 @@ func TestAnInstanceIsDescribedWithItsDefaultArray(t *testing.T) {
 	zones, err := instances.Zones(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []string{"laptop"}, zones)
+}
+
+func TestOneTokenDeletesOneInstanceAndAllCallsSucceed(t *testing.T) {
+	t.Parallel()
+	instances, db := newInstances(t)
+	id := made(t, instances, 3)
+	key := idempotency.Key{AccountID: account, RegionID: region, Action: "gpdb:DeleteDBInstance", Token: "t", Fingerprint: []byte("f")}
+	results := make([]error, 20)
+	var wait sync.WaitGroup
+	for i := range results {
+		wait.Go(func() { results[i] = instances.Delete(t.Context(), key, account, id) })
+	}
+	wait.Wait()
+	for _, err := range results {
+		require.NoError(t, err)
+	}
+	var done int
+	require.NoError(t, db.Owner.QueryRow(t.Context(), `SELECT count(*) FROM audit_event WHERE resource_id = $1 AND outcome = 'done'`, id).Scan(&done))
+	require.Equal(t, 2, done, "the making and one deletion")
 }

@@ -27,11 +27,12 @@ const DefaultNodeSpec = "ADB.AILarge.1"
 
 const generations = "1234568"
 
-func sizeOf(spec string) (size, error) {
+// sizeOf returns what a node takes of the kind that the parameter names.
+func sizeOf(parameter, spec string) (size, error) {
 	name, generation, _ := strings.Cut(strings.TrimPrefix(spec, "ADB."), ".")
 	s, known := sizes["ADB."+name]
 	if !known || len(generation) != 1 || !strings.Contains(generations, generation) {
-		return size{}, fault.InvalidParameter("AINodeSpec", spec+
+		return size{}, fault.InvalidParameter(parameter, spec+
 			" is not a node specification; use ADB.AIStandard.N (a quarter of an accelerator), ADB.AIMedium.N (half), "+
 			"ADB.AILarge.N (one), ADB.AIXLarge.N (two) or ADB.AI2XLarge.N (four) with N one of 1, 2, 3, 4, 5, 6, 8.")
 	}

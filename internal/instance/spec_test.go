@@ -16,7 +16,7 @@ func TestNodeSpecsAreDocumented(t *testing.T) {
 	for name, size := range sizes {
 		require.Contains(t, string(page), fmt.Sprintf("| `%s.N` | %d | %v |\n", name, size.accelerators, size.fraction))
 		for _, generation := range generations {
-			got, err := sizeOf(fmt.Sprintf("%s.%c", name, generation))
+			got, err := sizeOf("AINodeSpec", fmt.Sprintf("%s.%c", name, generation))
 			require.NoError(t, err)
 			require.Equal(t, size, got)
 		}
@@ -27,7 +27,7 @@ func TestNodeSpecsAreDocumented(t *testing.T) {
 func TestUnknownNodeSpecsAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, spec := range []string{"", "ADB.AILarge", "ADB.AILarge.", "ADB.AILarge.7", "ADB.AILarge.12", "ADB.AIHuge.1", "ADB.ADB.AILarge.1"} {
-		_, err := sizeOf(spec)
+		_, err := sizeOf("AINodeSpec", spec)
 		require.ErrorContains(t, err, "InvalidParameter", spec)
 	}
 }

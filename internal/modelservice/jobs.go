@@ -41,6 +41,9 @@ func steps(replicas []plannedReplica) []river.InsertManyParams {
 }
 
 func (s *Services) enqueueSteps(ctx context.Context, tx pgx.Tx, replicas []plannedReplica) error {
+	if len(replicas) == 0 {
+		return nil
+	}
 	if _, err := s.jobs.InsertManyFastTx(ctx, tx, steps(replicas)); err != nil {
 		return fmt.Errorf("insert the jobs of %d replicas: %w", len(replicas), err)
 	}
@@ -155,7 +158,7 @@ func readTargets(ctx context.Context, tx pgx.Tx, dbInstanceID string, view *snap
 				ORDER BY name = $3 LIMIT 1), '{}'),
 			(SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'addr', engine_addr,
 					'sealedKey', encode(published_key, 'base64')) ORDER BY ordinal), '[]')
-				FROM replica WHERE model_service_id = $1 AND status = 'active'),
+				FROM replica WHERE model_service_id = $1 AND status IN ('active', 'silent')),
 			EXISTS (SELECT FROM published_item WHERE kind = $4 AND id = $1)`,
 		view.ID, dbInstanceID, instance.DefaultIPArray, snapshot.KindModelService).Scan(&entries, &view.Replicas, &ready)
 	if err != nil {

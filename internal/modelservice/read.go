@@ -14,13 +14,14 @@ import (
 // selectServices reads services with their nodes, replicas and the IP array that decides.
 const selectServices = `
 	SELECT s.id, s.account_id, s.db_instance_id, s.region_id, s.resource_group_id, s.model_name, s.description,
-		s.model_params, s.public, s.api_key_sealed, s.status, s.status_reason, s.created_at,
+		s.model_params, s.public, s.api_key_sealed, s.status, s.status_reason, s.created_at, s.replicas,
 		ARRAY(SELECT n.name FROM ai_node n WHERE n.model_service_id = s.id ORDER BY n.name) AS ai_nodes,
 		coalesce((SELECT a.entries FROM ip_array a WHERE a.db_instance_id = s.db_instance_id AND a.name IN (s.id, 'default')
 			ORDER BY a.name = 'default' LIMIT 1), '{}') AS ip_entries,
 		(SELECT coalesce(jsonb_agg(jsonb_build_object('ID', r.id, 'Ordinal', r.ordinal, 'NodeName', r.node_name,
-				'Host', r.host, 'Status', r.status, 'Reason', r.status_reason, 'HeardFrom', h.heartbeat_at) ORDER BY r.ordinal), '[]')
-			FROM replica r LEFT JOIN host h ON h.name = r.host WHERE r.model_service_id = s.id) AS replicas,
+				'Host', r.host, 'Status', r.status, 'Reason', r.status_reason, 'HeardFrom', h.heartbeat_at,
+				'UpToDate', r.model_params = s.model_params AND NOT n.leaving) ORDER BY r.ordinal), '[]')
+			FROM replica r JOIN ai_node n ON n.name = r.node_name LEFT JOIN host h ON h.name = r.host WHERE r.model_service_id = s.id) AS replicas,
 		now() AS now`
 
 // reference names a service as its caller does.
@@ -99,6 +100,25 @@ func (s *Services) List(ctx context.Context, accountID, dbInstanceID string, pag
 	return services, total, nil
 }
 
+// Active returns one page of the account's active services in all of its instances, the oldest first, and how many there are
+// in all. Only ID and ModelName are set.
+func (s *Services) Active(ctx context.Context, accountID string, page instance.Page) (services []Service, total int, err error) {
+	const active = ` FROM model_service WHERE account_id = $1 AND status = 'active'`
+	if err := s.db.QueryRow(ctx, `SELECT count(*)`+active, accountID).Scan(&total); err != nil {
+		return nil, 0, fmt.Errorf("count the active services: %w", err)
+	}
+	rows, err := s.db.Query(ctx, `SELECT id, model_name`+active+` ORDER BY created_at, id OFFSET $2 LIMIT $3`,
+		accountID, (page.Number-1)*page.Size, page.Size)
+	if err != nil {
+		return nil, 0, err
+	}
+	services, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (svc Service, err error) {
+		err = row.Scan(&svc.ID, &svc.ModelName)
+		return svc, err
+	})
+	return services, total, err
+}
+
 // replicaRow is a replica with the time its host was last heard from.
 type replicaRow struct {
 	Replica
@@ -118,7 +138,7 @@ type serviceRow struct {
 func scanService(row pgx.CollectableRow) (*serviceRow, error) {
 	var r serviceRow
 	return &r, row.Scan(&r.ID, &r.AccountID, &r.DBInstanceID, &r.RegionID, &r.ResourceGroupID, &r.ModelName,
-		&r.Description, &r.ModelParams, &r.public, &r.sealed, (*string)(&r.Status), &r.StatusReason, &r.CreatedAt,
+		&r.Description, &r.ModelParams, &r.public, &r.sealed, (*string)(&r.Status), &r.StatusReason, &r.CreatedAt, &r.ReplicaCount,
 		&r.AINodes, &r.entries, &r.replicas, &r.now)
 }
 

@@ -48,7 +48,8 @@ func (s *Services) reconcileReplicas(ctx context.Context, tx pgx.Tx) error {
 	return s.enqueueSteps(ctx, tx, waiting)
 }
 
-// reconcileServices gives a service the replicas it lacks, and removes a deleted one that has none left.
+// reconcileServices removes deleted services that have no replica left, and lets those go on that have other replicas
+// than they should, or some on a host that is lost.
 func (s *Services) reconcileServices(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `
 		SELECT s.id FROM model_service s
@@ -66,52 +67,32 @@ func (s *Services) reconcileServices(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 	}
-	return s.restoreReplicas(ctx, tx)
+	return s.reconcileArrangements(ctx, tx)
 }
 
-// restoreReplicas inserts the replicas that a service should have and has not, on bound nodes that hold none.
-func (s *Services) restoreReplicas(ctx context.Context, tx pgx.Tx) error {
+func (s *Services) reconcileArrangements(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `
-		SELECT s.id, missing.ordinal, spare.name, spare.host
-		FROM model_service s
-		CROSS JOIN LATERAL (
-			SELECT g AS ordinal, row_number() OVER (ORDER BY g) AS nth FROM generate_series(0, s.replicas - 1) g
-			WHERE NOT EXISTS (SELECT FROM replica r WHERE r.model_service_id = s.id AND r.ordinal = g)) missing
-		JOIN LATERAL (
-			SELECT n.name, n.host, row_number() OVER (ORDER BY n.name) AS nth FROM ai_node n
-			WHERE n.model_service_id = s.id
-				AND NOT EXISTS (SELECT FROM replica r WHERE r.model_service_id = s.id AND r.node_name = n.name)) spare
-			ON spare.nth = missing.nth
-		WHERE s.status <> 'deleting'`)
+		SELECT s.id, s.status FROM model_service s
+		WHERE EXISTS (SELECT FROM ai_node n WHERE n.model_service_id = s.id AND n.leaving)
+			OR s.status <> 'deleting' AND s.replicas <> (
+				SELECT count(*) FROM replica r WHERE r.model_service_id = s.id AND r.status NOT IN ('draining', 'removing'))
+			OR EXISTS (SELECT FROM replica r LEFT JOIN host h ON h.name = r.host
+				WHERE r.model_service_id = s.id AND (r.model_params <> s.model_params
+					OR coalesce(h.heartbeat_at, '-infinity') < now() - $1::interval))
+		FOR UPDATE OF s SKIP LOCKED`, s.lostAfter)
 	if err != nil {
 		return err
 	}
-	type gap struct {
-		serviceID string
-		ordinal   int
-		node      string
-		host      string
+	type unsettled struct {
+		ID     string
+		Status Status
 	}
-	gaps, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (g gap, err error) {
-		return g, row.Scan(&g.serviceID, &g.ordinal, &g.node, &g.host)
-	})
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[unsettled])
 	if err != nil {
 		return err
 	}
-	for _, g := range gaps {
-		r, err := s.planReplica(g.node)
-		if err != nil {
-			return err
-		}
-		r.host = g.host
-		if _, err := tx.Exec(ctx, `
-			INSERT INTO replica (id, model_service_id, ordinal, node_name, host, status, engine_key_sealed, published_key)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-			ON CONFLICT DO NOTHING`,
-			r.id, g.serviceID, g.ordinal, r.node, r.host, pending, r.sealedKey, r.publishedKey); err != nil {
-			return err
-		}
-		if err := s.enqueueSteps(ctx, tx, []plannedReplica{r}); err != nil {
+	for _, u := range found {
+		if err := s.settle(ctx, tx, u.ID, u.Status, false); err != nil {
 			return err
 		}
 	}
@@ -124,7 +105,7 @@ func (s *Services) reconcilePublications(ctx context.Context, tx pgx.Tx) error {
 		SELECT s.id FROM model_service s
 		LEFT JOIN published_item p ON p.kind = 'model_service' AND p.id = s.id
 		WHERE p.source_version IS DISTINCT FROM s.version
-			AND (p.id IS NOT NULL OR EXISTS (SELECT FROM replica r WHERE r.model_service_id = s.id AND r.status = 'active'))
+			AND (p.id IS NOT NULL OR EXISTS (SELECT FROM replica r WHERE r.model_service_id = s.id AND r.status IN ('active', 'silent')))
 		UNION ALL
 		SELECT p.id FROM published_item p
 		WHERE p.kind = 'model_service' AND NOT p.deleted AND NOT EXISTS (SELECT FROM model_service s WHERE s.id = p.id)`)

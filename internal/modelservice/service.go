@@ -46,7 +46,8 @@ type Service struct {
 	Description     string
 	AINodes         []string // every bound node, by name
 	ModelParams     map[string]any
-	Replicas        []Replica
+	ReplicaCount    int       // how many replicas it should have
+	Replicas        []Replica // those it has, also the ones that come and go
 	Status          Status
 	StatusReason    string // one sentence for a person; "" when there is nothing to say
 	APIKey          secret.Secret
@@ -62,6 +63,7 @@ type Replica struct {
 	Ordinal  int
 	NodeName string
 	Host     string
-	Status   string // pending, starting, active, failed, removing, or unknown
+	Status   string // pending, starting, active, silent, failed, draining, removing, or unknown
 	Reason   string
+	UpToDate bool // it has the service's parameters, and its node stays
 }

@@ -43,6 +43,7 @@ type Services struct {
 	snapshot   *secret.Box // seals what gateways open
 	gateway    string      // base URL of the private listener
 	publicGate string      // base URL of the public listener
+	lostAfter  time.Duration
 
 	descriptions *postgres.Together[reference, *serviceRow]
 }
@@ -56,11 +57,12 @@ type Config struct {
 	Snapshot         *secret.Box
 	GatewayURL       string // such as http://127.0.0.1:8090
 	PublicGatewayURL string
+	HostLostAfter    time.Duration // how long a host may be silent before its replicas move
 }
 
 // New returns the model services that the database of c holds.
 func New(c Config) *Services {
-	s := &Services{db: c.DB, jobs: c.Jobs, bell: c.Bell, master: c.Master, snapshot: c.Snapshot, gateway: c.GatewayURL, publicGate: c.PublicGatewayURL}
+	s := &Services{db: c.DB, jobs: c.Jobs, bell: c.Bell, master: c.Master, snapshot: c.Snapshot, gateway: c.GatewayURL, publicGate: c.PublicGatewayURL, lostAfter: c.HostLostAfter}
 	s.descriptions = postgres.NewTogether(s.describe)
 	return s
 }
@@ -260,15 +262,23 @@ func (p *plan) place(locked *lockedNodes) error {
 	for _, name := range p.AINodes {
 		switch host, found := hosts[name]; {
 		case !found || host == "":
-			return instance.ErrNodeNotFound.Withf("The AI node %q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
+			return nodeNotFound(name)
 		case bound[name]:
-			return instance.ErrNodeBound.Withf("The AI node %s is used by another model service. Name an unbound one; ListAINodePools shows BindStatus.", name)
+			return nodeBound(name)
 		}
 	}
 	for n := range p.replicas {
 		p.replicas[n].host = hosts[p.replicas[n].node]
 	}
 	return nil
+}
+
+func nodeNotFound(name string) error {
+	return instance.ErrNodeNotFound.Withf("The AI node %q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
+}
+
+func nodeBound(name string) error {
+	return instance.ErrNodeBound.Withf("The AI node %s is used by another model service. Name an unbound one; ListAINodePools shows BindStatus.", name)
 }
 
 // insert writes the service, binds its nodes and adds the replicas and the audit row, in one round trip.
@@ -284,9 +294,9 @@ func (s *Services) insert(ctx context.Context, tx pgx.Tx, p *plan, entry *audit.
 		UPDATE ai_node SET model_service_id = $1, updated_at = now() WHERE name = ANY ($2)`, p.id, p.AINodes)
 	for n, r := range p.replicas {
 		batch.Queue(`
-			INSERT INTO replica (id, model_service_id, ordinal, node_name, host, status, engine_key_sealed, published_key)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			r.id, p.id, n, r.node, r.host, pending, r.sealedKey, r.publishedKey)
+			INSERT INTO replica (id, model_service_id, ordinal, node_name, host, status, engine_key_sealed, published_key, model_params)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			r.id, p.id, n, r.node, r.host, pending, r.sealedKey, r.publishedKey, p.params)
 	}
 	if p.ipEntries != nil {
 		batch.Queue(`
@@ -299,8 +309,8 @@ func (s *Services) insert(ctx context.Context, tx pgx.Tx, p *plan, entry *audit.
 	return nil
 }
 
-// Delete marks the service as deleting; jobs stop its engines and then remove every row. Deleting twice is as good as
-// once.
+// Delete marks the service as deleting: gateways are told, its engines finish what they have, jobs end them and then
+// remove every row. Deleting twice is as good as once.
 func (s *Services) Delete(ctx context.Context, accountID, dbInstanceID, id string) error {
 	entry := audit.From(ctx)
 	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
@@ -320,22 +330,14 @@ func (s *Services) Delete(ctx context.Context, accountID, dbInstanceID, id strin
 }
 
 func (s *Services) startDeleting(ctx context.Context, tx pgx.Tx, id string) error {
+	if err := record(ctx, tx, id, EventChange, "Its deletion was asked for by %s.", audit.From(ctx).Principal); err != nil {
+		return err
+	}
 	if _, err := tx.Exec(ctx, `
-		UPDATE model_service SET status = $2, status_reason = '', version = version + 1, updated_at = now()
-		WHERE id = $1`, id, Deleting); err != nil {
+		UPDATE model_service SET status = $2, status_reason = '', updated_at = now() WHERE id = $1`, id, Deleting); err != nil {
 		return err
 	}
-	// The next generation fences off a step that is under way.
-	rows, err := tx.Query(ctx, `
-		UPDATE replica SET status = $2, status_reason = '', generation = generation + 1, lease_until = '-infinity', updated_at = now()
-		WHERE model_service_id = $1
-		RETURNING id, host`, id, removing)
-	if err != nil {
-		return err
-	}
-	replicas, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r plannedReplica, err error) {
-		return r, row.Scan(&r.id, &r.host)
-	})
+	replicas, err := s.takeAway(ctx, tx, id, nil)
 	if err != nil {
 		return err
 	}
@@ -345,7 +347,32 @@ func (s *Services) startDeleting(ctx context.Context, tx pgx.Tx, id string) erro
 	if len(replicas) == 0 {
 		return removeService(ctx, tx, id)
 	}
-	return s.enqueueSteps(ctx, tx, replicas)
+	return nil
+}
+
+// takeAway lets replicas of the service go, or all with nil: those that gateways are told of drain first. The caller
+// publishes the service.
+func (s *Services) takeAway(ctx context.Context, tx pgx.Tx, serviceID string, ids []string) ([]plannedReplica, error) {
+	// The next generation fences off a step that is under way.
+	rows, err := tx.Query(ctx, `
+		WITH told AS (UPDATE model_service SET version = version + 1 WHERE id = $1 RETURNING version)
+		UPDATE replica SET
+			status = CASE WHEN status IN ('active', 'silent', 'draining') THEN 'draining' ELSE 'removing' END,
+			status_reason = '', generation = generation + 1, lease_until = '-infinity', updated_at = now(),
+			drain_version = told.version, draining_since = coalesce(draining_since, now())
+		FROM told
+		WHERE model_service_id = $1 AND ($2::text[] IS NULL OR replica.id = ANY ($2))
+		RETURNING replica.id, host`, serviceID, ids)
+	if err != nil {
+		return nil, err
+	}
+	replicas, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r plannedReplica, err error) {
+		return r, row.Scan(&r.id, &r.host)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("take away replicas of %s: %w", serviceID, err)
+	}
+	return replicas, s.enqueueSteps(ctx, tx, replicas)
 }
 
 // lockService locks the account's service and returns its status.
@@ -375,8 +402,11 @@ func notFound(id string) error {
 
 // removeService removes everything that is left of a service whose replicas are gone, and frees its nodes.
 func removeService(ctx context.Context, tx pgx.Tx, id string) error {
+	if err := record(ctx, tx, id, EventState, "The service is gone."); err != nil {
+		return err
+	}
 	batch := &pgx.Batch{}
-	batch.Queue(`UPDATE ai_node SET model_service_id = NULL, updated_at = now() WHERE model_service_id = $1`, id)
+	batch.Queue(`UPDATE ai_node SET model_service_id = NULL, leaving = false, updated_at = now() WHERE model_service_id = $1`, id)
 	batch.Queue(`DELETE FROM ip_array WHERE name = $1`, id)
 	batch.Queue(`DELETE FROM model_service WHERE id = $1`, id)
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {

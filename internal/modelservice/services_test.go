@@ -1,6 +1,7 @@
 package modelservice
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/node"
+	"github.com/engineshed/engineshed/internal/node/nodetest"
+	"github.com/engineshed/engineshed/internal/node/vllm"
 	"github.com/engineshed/engineshed/internal/postgres/pgtest"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
@@ -55,6 +58,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{DB: db, snapshot: box, services: New(Config{
 		DB: db.Control, Jobs: client, Bell: bell, Master: master, Snapshot: box,
 		GatewayURL: "http://127.0.0.1:8090", PublicGatewayURL: "http://127.0.0.1:8091",
+		HostLostAfter: 30 * time.Second,
 	})}
 	instances := instance.New(db.Control, region)
 	require.NoError(t, instances.Beat(ctx, instance.Host{Name: host, EngineAddr: "127.0.0.1", StartedAt: time.Now()}))
@@ -195,6 +199,8 @@ func TestANodeIsBoundOnceUnderConcurrency(t *testing.T) {
 type fakeHost struct {
 	mu      sync.Mutex
 	engines map[string]node.Observation
+	load    vllm.Load
+	says    prognosis // zero: they do well
 }
 
 func (f *fakeHost) Ensure(_ context.Context, spec node.Spec) error {
@@ -222,7 +228,20 @@ func (f *fakeHost) Remove(_ context.Context, id string) (bool, error) {
 	return true, nil
 }
 
-func (f *fakeHost) List(context.Context) ([]node.Found, error) { return nil, nil }
+func (f *fakeHost) Log(_ context.Context, id string, _ int) (node.Log, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return node.Log{Generation: f.engines[id].Generation, Offset: 12, Text: "hello world\n"}, nil
+}
+
+func (f *fakeHost) List(context.Context) (found []node.Found, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id := range f.engines {
+		found = append(found, node.Found{ReplicaID: id, PID: 1})
+	}
+	return found, nil
+}
 
 func (f *fakeHost) become(state node.State, reason string) {
 	f.mu.Lock()
@@ -233,9 +252,39 @@ func (f *fakeHost) become(state node.State, reason string) {
 	}
 }
 
+func (f *fakeHost) Load(context.Context, string) (vllm.Load, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.load, nil
+}
+
+func (f *fakeHost) Try(context.Context, string, string, secret.Secret) error { return nil }
+
+func (f *fakeHost) work(l vllm.Load) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.load = l
+}
+
+// stepper steps the host's replicas; its engines have answered a request and do well, unless f says otherwise.
 func (w *world) stepper(f *fakeHost) *Stepper {
-	addr := func() (string, error) { return "127.0.0.1:40001", nil }
-	return NewStepper(w.services, f, host, addr, func() {}, slog.New(slog.DiscardHandler))
+	h := Host{
+		Services: w.services, Driver: f, Engines: f, Name: host, DrainLimit: time.Minute, HungAfter: 30 * time.Second,
+		FreeAddr: func() (string, error) { return "127.0.0.1:40001", nil }, Log: slog.New(slog.DiscardHandler),
+	}
+	s := NewStepper(h, NewWatcher(h))
+	s.prognosis = func(string, int64) prognosis { return cmp.Or(f.says, prognosis{answered: true, health: well}) }
+	return s
+}
+
+// steps takes steps of the replica until it is gone or holds.
+func (w *world) steps(t *testing.T, s *Stepper, id string, holds func() bool) {
+	t.Helper()
+	nodetest.Eventually(t, func() bool {
+		_, err := s.Step(t.Context(), id)
+		require.NoError(t, err)
+		return holds()
+	}, "steps of %s lead nowhere", id)
 }
 
 func (w *world) replica(t *testing.T, serviceID string) (id string) {
@@ -305,8 +354,10 @@ func TestAServiceLivesFromCreateToDelete(t *testing.T) {
 
 	require.NoError(t, w.services.Delete(ctx, account, w.instance, svc.ID))
 	require.NoError(t, w.services.Delete(ctx, account, w.instance, svc.ID), "deleting twice is as good as once")
-	step()
-	_, err = w.services.Describe(ctx, account, w.instance, svc.ID)
+	w.steps(t, s, id, func() bool {
+		_, err = w.services.Describe(ctx, account, w.instance, svc.ID)
+		return err != nil
+	})
 	require.ErrorIs(t, err, ErrNotFound)
 	require.Nil(t, w.published(t, svc.ID))
 	require.Empty(t, f.engines)

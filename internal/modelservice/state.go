@@ -11,8 +11,10 @@ import (
 const (
 	pending  = "pending"  // no engine was started yet
 	starting = "starting" // its engine runs or is about to, and has not answered
-	active   = "active"   // its engine answered /health
+	active   = "active"   // its engine has answered /health and a request
+	silent   = "silent"   // its engine runs and has not answered for a while
 	failed   = "failed"   // its engine ended; it is started again at restart_at
+	draining = "draining" // it gets no request any more and finishes those under way
 	removing = "removing"
 	unknown  = "unknown"
 )
@@ -21,9 +23,22 @@ const (
 var transitions = map[string][]string{
 	pending:  {starting, active, failed, removing},
 	starting: {starting, active, failed, removing},
-	active:   {starting, failed, removing},
+	active:   {starting, active, silent, failed, draining},
+	silent:   {starting, active, failed, draining},
 	failed:   {starting, active, failed, removing},
+	draining: {draining, removing},
 	removing: {},
+}
+
+// serves reports whether gateways are told of a replica in this state.
+func serves(status string) bool { return status == active || status == silent }
+
+// leaving is the state by which a replica goes: what gateways are told of drains first.
+func leaving(status string) string {
+	if serves(status) || status == draining {
+		return draining
+	}
+	return removing
 }
 
 // action is the one thing a step does.
@@ -34,40 +49,56 @@ const (
 	start       action = "start"        // start an engine
 	markStart   action = "mark start"   // an engine runs that the row does not know of
 	markActive  action = "mark active"  // the engine answers
+	markSilent  action = "mark silent"  // the engine has not answered for a while
+	markHung    action = "mark hung"    // the engine will not answer any more
 	markFailed  action = "mark failed"  // the engine ended
 	waitRestart action = "wait restart" // it may not start again yet
+	drain       action = "drain"        // wait until the engine has nothing to do
 	remove      action = "remove"       // end the engine, then remove the row
 	replace     action = "replace"      // end an engine that a fenced-off step started, then start another
 )
 
 // decide compares a replica's row with what was observed. It is the whole of the rules; everything else carries it out.
-func decide(r replicaState, seen node.Observation, now time.Time) action {
-	if r.Status == removing {
-		return remove
-	}
+func decide(r replicaState, seen node.Observation, p prognosis, now time.Time) action {
 	ours := seen.Generation == r.EngineGeneration
-	switch seen.State {
-	case node.Healthy, node.Starting:
-		return decideRunning(r, seen, ours)
-	case node.Exited:
-		if ours && r.Status != failed {
-			return markFailed
-		}
-	}
-	if r.Status == failed && r.RestartAt.After(now) {
+	runs := seen.State == node.Healthy || seen.State == node.Starting
+	switch {
+	case r.Status == removing:
+		return remove
+	case r.Status == draining:
+		return drain
+	case runs && !ours:
+		return replace
+	case runs:
+		return decideRunning(r, seen, p)
+	case seen.State == node.Exited && ours && r.Status != failed:
+		return markFailed
+	case r.Status == failed && r.RestartAt.After(now):
 		return waitRestart
 	}
 	return start
 }
 
-func decideRunning(r replicaState, seen node.Observation, ours bool) action {
+// decideRunning decides about an engine that the row knows of.
+func decideRunning(r replicaState, seen node.Observation, p prognosis) action {
 	switch {
-	case !ours:
-		return replace
-	case seen.State == node.Healthy && r.Status != active:
+	case seen.State == node.Starting:
+		if r.Status != starting {
+			return markStart
+		}
+	case !serves(r.Status):
+		if p.answered {
+			return markActive
+		}
+		if r.Status != starting {
+			return markStart
+		}
+	case p.health == hung:
+		return markHung
+	case p.health == mute && r.Status == active:
+		return markSilent
+	case p.health == well && (r.Status == silent || r.Reason != p.reason):
 		return markActive
-	case seen.State == node.Starting && r.Status != starting:
-		return markStart
 	}
 	return leave
 }
@@ -87,27 +118,36 @@ func backoff(n int) time.Duration {
 
 // tally is what a service's replicas say together.
 type tally struct {
-	total, active, failed, restarts int
+	was                             Status // the state that was written last
+	total, active, failed, restarts int    // total is how many there should be
+	changing                        bool   // some are to be replaced, or are being taken away
 	reason                          string // of the first replica that does not answer
+	note                            string // what else there is to say: who drains, who is busy
 }
 
 // settle derives the service's state from its replicas.
 func settle(current Status, t tally) (Status, string) {
 	switch {
 	case current == Deleting:
-		return Deleting, ""
-	case t.active == t.total:
-		return Active, ""
-	case t.active > 0 && current == Deploying && t.failed == 0:
-		return Deploying, fmt.Sprintf("%d of %d replicas answer.", t.active, t.total)
+		return Deleting, t.note
+	case t.active >= t.total:
+		return Active, t.note
+	case t.active > 0 && (current == Deploying || t.changing) && t.failed == 0:
+		return Deploying, fmt.Sprintf("%d of %d replicas answer%s", t.active, t.total, because(t.reason))
 	case t.active > 0:
 		return Degraded, fmt.Sprintf("%d of %d replicas answer: %s.", t.active, t.total, t.reason)
 	case t.restarts >= failedAtOnce || current == Failed:
 		return Failed, fmt.Sprintf("No replica answers: %s.", t.reason)
-	case current == Deploying && t.failed == 0:
-		return Deploying, ""
 	case current == Deploying:
-		return Deploying, fmt.Sprintf("No replica answers yet: %s.", t.reason)
+		return Deploying, "No replica answers yet" + because(t.reason)
 	}
 	return Degraded, fmt.Sprintf("No replica answers: %s.", t.reason)
+}
+
+// because ends a sentence with its reason, if there is one. The reason has no full stop.
+func because(reason string) string {
+	if reason == "" {
+		return "."
+	}
+	return ": " + reason + "."
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,33 +23,32 @@ const (
 	driverLimit  = 5 * time.Second // for one call of the driver, well inside the lease
 	removeAgain  = 100 * time.Millisecond
 	replaceAgain = 100 * time.Millisecond
+	hungLog      = 1 << 10
 )
 
 // Stepper takes the steps of one host's replicas: it looks at the world, does one thing, and ends. Two steps of one
 // replica may run at any moment; the lease lets one of them through, the generation fences off the one that comes late.
 type Stepper struct {
-	services *Services
-	driver   node.Driver
-	host     string
-	worker   string // names this process in leases
-	freeAddr func() (string, error)
-	changed  func() // tells the watcher that a step of this host ended
-	log      *slog.Logger
+	Host
+	worker    string // names this process in leases
+	prognosis func(replicaID string, generation int64) prognosis
+	changed   func() // tells the watcher that a step of this host ended
 }
 
-// NewStepper returns the steps of the host's replicas. freeAddr finds an address for a new engine; changed is called
-// after every step.
-func NewStepper(services *Services, driver node.Driver, host string, freeAddr func() (string, error), changed func(), log *slog.Logger) *Stepper {
-	worker := fmt.Sprintf("%s/%d", host, os.Getpid())
-	return &Stepper{services, driver, host, worker, freeAddr, changed, log}
+// NewStepper returns the steps of the host's replicas, which the watcher tells of engines and is told of steps.
+func NewStepper(h Host, w *Watcher) *Stepper {
+	worker := fmt.Sprintf("%s/%d", h.Name, os.Getpid())
+	return &Stepper{Host: h, worker: worker, prognosis: w.prognosis, changed: w.Changed}
 }
 
 // replicaState is a replica as a step claimed it.
 type replicaState struct {
 	ID               string
 	ServiceID        string
+	Ordinal          int
 	NodeName         string
 	Status           string
+	Reason           string
 	EngineAddr       string
 	EngineGeneration int64
 	Generation       int64
@@ -58,6 +58,10 @@ type replicaState struct {
 	Now              time.Time
 	Leased           bool // a step is under way; set by the watcher alone
 
+	drainVersion int64
+	drainingFor  time.Duration
+	idle         bool // while draining: the engine had nothing to do
+	idleFor      time.Duration
 	modelName    string
 	modelParams  map[string]any
 	accelerators []int
@@ -76,7 +80,7 @@ func (s *Stepper) Step(ctx context.Context, replicaID string) (again time.Durati
 	}
 	again, err = s.take(ctx, r)
 	if errors.Is(err, errFenced) {
-		s.log.InfoContext(ctx, "step came late and wrote nothing", slog.String("replica", r.ID), slog.Int64("generation", r.Generation))
+		s.Log.InfoContext(ctx, "step came late and wrote nothing", slog.String("replica", r.ID), slog.Int64("generation", r.Generation))
 		return 0, nil
 	}
 	err = errors.Join(err, s.release(ctx, r))
@@ -87,27 +91,34 @@ func (s *Stepper) Step(ctx context.Context, replicaID string) (again time.Durati
 func (s *Stepper) take(ctx context.Context, r replicaState) (again time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, driverLimit)
 	defer cancel()
-	seen, err := s.driver.Observe(ctx, r.ID, r.EngineAddr)
+	seen, err := s.Driver.Observe(ctx, r.ID, r.EngineAddr)
 	if err != nil {
 		return 0, fmt.Errorf("observe replica %s: %w", r.ID, err)
 	}
-	next := decide(r, seen, r.Now)
-	s.log.DebugContext(ctx, "step", slog.String("replica", r.ID), slog.String("action", string(next)), slog.String("seen", string(seen.State)))
+	p := s.prognosis(r.ID, r.EngineGeneration)
+	next := decide(r, seen, p, r.Now)
+	s.Log.DebugContext(ctx, "step", slog.String("replica", r.ID), slog.String("action", string(next)), slog.String("seen", string(seen.State)))
 	switch next {
 	case start:
 		return 0, s.start(ctx, r)
 	case markStart:
-		return 0, s.write(ctx, r, change{status: starting})
+		return 0, s.write(ctx, r, change{status: starting, reason: p.reason})
 	case markActive:
-		return 0, s.write(ctx, r, change{status: active})
+		return 0, s.write(ctx, r, change{status: active, reason: p.reason})
+	case markSilent:
+		return 0, s.write(ctx, r, change{status: silent, reason: p.reason})
+	case markHung:
+		return s.hang(ctx, r, p.reason)
 	case markFailed:
-		return s.fail(ctx, r, seen.Reason)
+		return s.fail(ctx, r, seen.Reason, seen.Log)
+	case drain:
+		return 0, s.drain(ctx, r, seen)
 	case waitRestart:
 		return r.RestartAt.Sub(r.Now), nil
 	case remove:
 		return s.remove(ctx, r)
 	case replace:
-		_, err := s.driver.Remove(ctx, r.ID)
+		_, err := s.Driver.Remove(ctx, r.ID)
 		return replaceAgain, err
 	}
 	return 0, nil
@@ -115,22 +126,24 @@ func (s *Stepper) take(ctx context.Context, r replicaState) (again time.Duration
 
 // claim takes the lease and the next generation.
 func (s *Stepper) claim(ctx context.Context, replicaID string) (r replicaState, err error) {
-	err = s.services.db.QueryRow(ctx, `
+	err = s.Services.db.QueryRow(ctx, `
 		UPDATE replica r SET lease_owner = $2, lease_until = now() + $3::interval, generation = generation + 1
 		FROM model_service s, ai_node n
 		WHERE r.id = $1 AND r.host = $4 AND r.lease_until < now() AND s.id = r.model_service_id AND n.name = r.node_name
-		RETURNING r.id, r.model_service_id, r.node_name, r.status, r.engine_addr, r.engine_generation, r.generation,
-			r.restarts, coalesce(r.restart_at, now()),
-			now() - r.updated_at, now(), s.model_name, s.model_params, n.accelerators, n.memory_fraction, r.engine_key_sealed`,
-		replicaID, s.worker, stepLease, s.host).Scan(
-		&r.ID, &r.ServiceID, &r.NodeName, &r.Status, &r.EngineAddr, &r.EngineGeneration, &r.Generation,
-		&r.Restarts, &r.RestartAt, &r.ActiveFor, &r.Now, &r.modelName, &r.modelParams,
+		RETURNING r.id, r.model_service_id, r.ordinal, r.node_name, r.status, r.status_reason, r.engine_addr, r.engine_generation, r.generation,
+			r.restarts, coalesce(r.restart_at, now()), now() - r.updated_at, now(),
+			r.drain_version, now() - coalesce(r.draining_since, now()), r.idle_since IS NOT NULL, now() - coalesce(r.idle_since, now()),
+			s.model_name, r.model_params, n.accelerators, n.memory_fraction, r.engine_key_sealed`,
+		replicaID, s.worker, stepLease, s.Name).Scan(
+		&r.ID, &r.ServiceID, &r.Ordinal, &r.NodeName, &r.Status, &r.Reason, &r.EngineAddr, &r.EngineGeneration, &r.Generation,
+		&r.Restarts, &r.RestartAt, &r.ActiveFor, &r.Now,
+		&r.drainVersion, &r.drainingFor, &r.idle, &r.idleFor, &r.modelName, &r.modelParams,
 		&r.accelerators, &r.fraction, &r.sealedKey)
 	return r, err
 }
 
 func (s *Stepper) release(ctx context.Context, r replicaState) error {
-	_, err := s.services.db.Exec(ctx, `
+	_, err := s.Services.db.Exec(ctx, `
 		UPDATE replica SET lease_until = '-infinity' WHERE id = $1 AND generation = $2`, r.ID, r.Generation)
 	return err
 }
@@ -145,11 +158,11 @@ func (s *Stepper) start(ctx context.Context, r replicaState) error {
 		return err
 	}
 	r.Status = starting
-	if err := s.driver.Ensure(ctx, spec); err != nil {
-		_, writeErr := s.fail(ctx, r, err.Error())
+	if err := s.Driver.Ensure(ctx, spec); err != nil {
+		_, writeErr := s.fail(ctx, r, err.Error(), "")
 		return writeErr
 	}
-	s.log.InfoContext(ctx, "engine started", slog.String("replica", r.ID), slog.String("addr", spec.Addr), slog.Int64("generation", r.Generation))
+	s.Log.InfoContext(ctx, "engine started", slog.String("replica", r.ID), slog.String("addr", spec.Addr), slog.Int64("generation", r.Generation))
 	return nil
 }
 
@@ -158,11 +171,11 @@ func (s *Stepper) spec(r replicaState) (node.Spec, error) {
 	if err != nil {
 		return node.Spec{}, err
 	}
-	key, err := s.services.master.Open(engineKeyPurpose(r.ID), r.sealedKey)
+	key, err := s.Services.master.Open(engineKeyPurpose(r.ID), r.sealedKey)
 	if err != nil {
 		return node.Spec{}, err
 	}
-	addr, err := s.freeAddr()
+	addr, err := s.FreeAddr()
 	if err != nil {
 		return node.Spec{}, err
 	}
@@ -199,22 +212,40 @@ func visibleDevices(accelerators []int) map[string]string {
 }
 
 // fail records that the engine ended, and when it may start again.
-func (s *Stepper) fail(ctx context.Context, r replicaState, reason string) (again time.Duration, err error) {
+func (s *Stepper) fail(ctx context.Context, r replicaState, reason, log string) (again time.Duration, err error) {
+	c := failure(r, reason)
+	c.log = log
+	s.Log.WarnContext(ctx, "engine ended", slog.String("replica", r.ID), slog.String("reason", reason), slog.Duration("again_in", c.restartIn))
+	return c.restartIn, s.write(ctx, r, c)
+}
+
+// hang disowns an engine that will not answer any more: the row takes a generation that no engine has, so the next steps
+// end this one as they end every engine that is not the row's.
+func (s *Stepper) hang(ctx context.Context, r replicaState, reason string) (again time.Duration, err error) {
+	c := failure(r, reason)
+	c.generation = r.Generation
+	if log, err := s.Driver.Log(ctx, r.ID, hungLog); err == nil {
+		c.log = log.Text // the file goes with the engine
+	}
+	s.Log.WarnContext(ctx, "engine hangs and is ended", slog.String("replica", r.ID), slog.String("reason", reason))
+	return replaceAgain, s.write(ctx, r, c)
+}
+
+// failure counts the engine's end.
+func failure(r replicaState, reason string) change {
 	restarts := r.Restarts + 1
-	if r.Status == active && r.ActiveFor > quietPeriod {
+	if serves(r.Status) && r.ActiveFor > quietPeriod {
 		restarts = 1
 	}
-	wait := backoff(restarts)
-	s.log.WarnContext(ctx, "engine ended", slog.String("replica", r.ID), slog.String("reason", reason), slog.Duration("again_in", wait))
-	return wait, s.write(ctx, r, change{status: failed, reason: reason, restarts: restarts, restartIn: wait})
+	return change{status: failed, reason: reason, restarts: restarts, restartIn: backoff(restarts)}
 }
 
 func (s *Stepper) remove(ctx context.Context, r replicaState) (again time.Duration, err error) {
-	done, err := s.driver.Remove(ctx, r.ID)
+	done, err := s.Driver.Remove(ctx, r.ID)
 	if err != nil || !done {
 		return removeAgain, err
 	}
-	return 0, pgx.BeginFunc(ctx, s.services.db, func(tx pgx.Tx) error {
+	return 0, pgx.BeginFunc(ctx, s.Services.db, func(tx pgx.Tx) error {
 		status, err := lockServiceByID(ctx, tx, r.ServiceID)
 		if err != nil {
 			return err
@@ -230,10 +261,10 @@ func (s *Stepper) remove(ctx context.Context, r replicaState) (again time.Durati
 		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM replica WHERE model_service_id = $1)`, r.ServiceID).Scan(&left); err != nil {
 			return err
 		}
-		if left || status != Deleting {
-			return nil
+		if !left && status == Deleting {
+			return removeService(ctx, tx, r.ServiceID)
 		}
-		return removeService(ctx, tx, r.ServiceID)
+		return s.Services.settle(ctx, tx, r.ServiceID, status, false)
 	})
 }
 
@@ -245,14 +276,16 @@ type change struct {
 	status     string
 	reason     string
 	addr       string
-	generation int64 // of the engine that addr belongs to
+	generation int64 // of the row's engine
 	restarts   int
 	restartIn  time.Duration
+	idle       bool   // while draining: the engine has nothing to do
+	log        string // of an engine that ended: its last lines, for the event
 }
 
 // write changes the replica unless the step was fenced off, and the service with it.
 func (s *Stepper) write(ctx context.Context, r replicaState, c change) error {
-	return pgx.BeginFunc(ctx, s.services.db, func(tx pgx.Tx) error {
+	return pgx.BeginFunc(ctx, s.Services.db, func(tx pgx.Tx) error {
 		current, err := lockServiceByID(ctx, tx, r.ServiceID)
 		if err != nil {
 			return err
@@ -260,27 +293,27 @@ func (s *Stepper) write(ctx context.Context, r replicaState, c change) error {
 		if err := updateReplica(ctx, tx, r, c); err != nil {
 			return err
 		}
-		return s.services.settle(ctx, tx, r.ServiceID, current, (r.Status == active) != (c.status == active))
+		if err := recordReplica(ctx, tx, r, c); err != nil {
+			return err
+		}
+		return s.Services.settle(ctx, tx, r.ServiceID, current, serves(r.Status) != serves(c.status))
 	})
 }
 
 func updateReplica(ctx context.Context, tx pgx.Tx, r replicaState, c change) error {
-	allowed := false
-	for _, next := range transitions[r.Status] {
-		allowed = allowed || next == c.status
-	}
-	if !allowed {
+	if !slices.Contains(transitions[r.Status], c.status) {
 		return fmt.Errorf("replica %s may not go from %s to %s", r.ID, r.Status, c.status)
 	}
 	tag, err := tx.Exec(ctx, `
 		UPDATE replica SET status = $3, status_reason = $4,
 			engine_addr = coalesce(nullif($5, ''), engine_addr),
-			engine_generation = CASE WHEN $5 = '' THEN engine_generation ELSE $6 END,
+			engine_generation = CASE WHEN $6 > 0 THEN $6 ELSE engine_generation END,
 			restarts = CASE WHEN $7 > 0 THEN $7 ELSE restarts END,
 			restart_at = CASE WHEN $7 > 0 THEN now() + $8::interval ELSE restart_at END,
-			updated_at = now()
+			idle_since = CASE WHEN $9 THEN coalesce(idle_since, now()) END,
+			updated_at = CASE WHEN status = $3 THEN updated_at ELSE now() END
 		WHERE id = $1 AND generation = $2`,
-		r.ID, r.Generation, c.status, c.reason, c.addr, c.generation, c.restarts, c.restartIn)
+		r.ID, r.Generation, c.status, c.reason, c.addr, c.generation, c.restarts, c.restartIn, c.idle)
 	if err != nil {
 		return fmt.Errorf("write replica %s: %w", r.ID, err)
 	}
@@ -288,6 +321,24 @@ func updateReplica(ctx context.Context, tx pgx.Tx, r replicaState, c change) err
 		return errFenced
 	}
 	return nil
+}
+
+// recordReplica records a change of the replica's state.
+func recordReplica(ctx context.Context, tx pgx.Tx, r replicaState, c change) error {
+	if c.status == r.Status {
+		return nil
+	}
+	message := fmt.Sprintf("Replica %d on %s was %s and is %s.", r.Ordinal, r.NodeName, r.Status, c.status)
+	switch {
+	case c.restarts > 0:
+		message = fmt.Sprintf("Replica %d on %s failed: %s. It starts again in %s (restart %d).", r.Ordinal, r.NodeName, c.reason, c.restartIn, c.restarts)
+	case c.reason != "":
+		message = fmt.Sprintf("Replica %d on %s was %s and is %s: %s.", r.Ordinal, r.NodeName, r.Status, c.status, c.reason)
+	}
+	if c.log != "" {
+		message += "\n" + c.log
+	}
+	return record(ctx, tx, r.ServiceID, EventReplica, "%s", message)
 }
 
 func lockServiceByID(ctx context.Context, tx pgx.Tx, id string) (status Status, err error) {
@@ -298,22 +349,24 @@ func lockServiceByID(ctx context.Context, tx pgx.Tx, id string) (status Status, 
 	return status, err
 }
 
-// settle brings the service's state in line with its replicas, and publishes when the set of answering ones changed.
+// settle makes the next moves of the service, brings its state in line with its replicas, and publishes when the set of
+// those that gateways are told of changed.
 func (s *Services) settle(ctx context.Context, tx pgx.Tx, id string, current Status, publish bool) error {
-	var t tally
-	err := tx.QueryRow(ctx, `
-		SELECT s.replicas, count(r.id) FILTER (WHERE r.status = 'active'), count(r.id) FILTER (WHERE r.status = 'failed'),
-			coalesce(max(r.restarts) FILTER (WHERE r.status <> 'active'), 0),
-			coalesce((SELECT format('replica %s on %s is %s', q.ordinal, q.node_name, q.status)
-					|| CASE WHEN q.status_reason = '' THEN '' ELSE ': ' || q.status_reason END
-				FROM replica q WHERE q.model_service_id = s.id AND q.status <> 'active'
-				ORDER BY q.status <> 'failed', q.ordinal LIMIT 1), '')
-		FROM model_service s LEFT JOIN replica r ON r.model_service_id = s.id
-		WHERE s.id = $1 GROUP BY s.id`, id).Scan(&t.total, &t.active, &t.failed, &t.restarts, &t.reason)
+	changed, err := s.rearrange(ctx, tx, id)
 	if err != nil {
-		return fmt.Errorf("count the replicas of %s: %w", id, err)
+		return err
+	}
+	publish = publish || changed
+	t, err := count(ctx, tx, id)
+	if err != nil {
+		return err
 	}
 	status, reason := settle(current, t)
+	if status != t.was {
+		if err := record(ctx, tx, id, EventState, "The service was %s and is %s%s", t.was, status, because(strings.TrimSuffix(reason, "."))); err != nil {
+			return err
+		}
+	}
 	if _, err := tx.Exec(ctx, `
 		UPDATE model_service SET status = $2, status_reason = $3, version = version + CASE WHEN $4 THEN 1 ELSE 0 END, updated_at = now()
 		WHERE id = $1 AND ($4 OR (status, status_reason) IS DISTINCT FROM ($2, $3))`, id, status, reason, publish); err != nil {
@@ -323,4 +376,32 @@ func (s *Services) settle(ctx context.Context, tx pgx.Tx, id string, current Sta
 		return nil
 	}
 	return s.enqueuePublish(ctx, tx, id)
+}
+
+// count reads what the replicas of the service say together.
+func count(ctx context.Context, tx pgx.Tx, id string) (t tally, err error) {
+	err = tx.QueryRow(ctx, `
+		WITH q AS (
+			SELECT r.status, r.restarts, r.ordinal, r.model_params = s.model_params AND NOT n.leaving AS fits,
+				format('replica %s on %s is %s', r.ordinal, r.node_name, r.status)
+					|| CASE WHEN r.status_reason = '' THEN '' ELSE ': ' || r.status_reason END AS says,
+				r.status_reason <> '' AS talks
+			FROM replica r JOIN model_service s ON s.id = r.model_service_id JOIN ai_node n ON n.name = r.node_name
+			WHERE s.id = $1)
+		SELECT s.status, s.replicas,
+			(SELECT count(*) FROM q WHERE status = 'active'),
+			(SELECT count(*) FROM q WHERE status = 'failed'),
+			coalesce((SELECT max(restarts) FROM q WHERE status NOT IN ('active', 'draining', 'removing')), 0),
+			EXISTS (SELECT FROM q WHERE NOT fits OR status IN ('draining', 'removing')),
+			coalesce((SELECT says FROM q WHERE status NOT IN ('active', 'draining', 'removing')
+				ORDER BY status <> 'failed', status <> 'silent', ordinal LIMIT 1),
+				CASE WHEN s.replicas > (SELECT count(*) FROM q WHERE status NOT IN ('draining', 'removing'))
+					THEN 'no AI node on a host that is alive is free for the others' ELSE '' END),
+			coalesce((SELECT upper(left(says, 1)) || substr(says, 2) || '.' FROM q WHERE talks OR status <> 'active'
+				ORDER BY status = 'active', status <> 'failed', ordinal LIMIT 1), '')
+		FROM model_service s WHERE s.id = $1`, id).Scan(&t.was, &t.total, &t.active, &t.failed, &t.restarts, &t.changing, &t.reason, &t.note)
+	if err != nil {
+		return t, fmt.Errorf("count the replicas of %s: %w", id, err)
+	}
+	return t, nil
 }

@@ -35,14 +35,23 @@ type Observation struct {
 	Generation int64     // the generation in the running (or ended) engine's marker
 	PID        int       // 0 unless a process runs
 	StartedAt  time.Time // zero unless a process runs or has run
-	Reason     string    // Exited: how it ended and the last lines of its log, for a person
+	Reason     string    // Exited: how it ended and the last line of its log, for a person
+	Log        string    // Exited: the last lines of its log
 }
 
-// Found is an engine of this installation that runs on this host.
+// Log is the end of what a replica's engine has printed.
+type Log struct {
+	Generation int64  // of the engine that prints it; 0 when there is none
+	Offset     int64  // where Text ends: how many bytes the log has. It is smaller than before when the log was cut
+	Text       string // the end of it, printable
+	Previous   string // the end of the log of the engine before, or of what was cut off
+}
+
+// Found is an engine of this installation that runs on this host, or what one has left there.
 type Found struct {
 	ReplicaID  string
 	Generation int64
-	PID        int
+	PID        int // 0: it has ended, and its files are left
 }
 
 // Driver runs engines on one host. Every method is idempotent and may be called by two workers at once;
@@ -57,11 +66,15 @@ type Driver interface {
 	// where it was told to listen.
 	Observe(ctx context.Context, replicaID, addr string) (Observation, error)
 
+	// Log returns the end of the replica's logs, at most limit bytes of each. A replica without one has an empty one.
+	Log(ctx context.Context, replicaID string, limit int) (Log, error)
+
 	// Remove takes one step towards no engine: it asks the engine to end, or kills it when it was asked
 	// longer than the driver's grace period ago. done is true when neither process nor file of the replica
 	// is left; call again until then. Removing what does not exist is done.
 	Remove(ctx context.Context, replicaID string) (done bool, err error)
 
-	// List returns every engine of this installation that runs on this host, with or without a row.
+	// List returns every engine of this installation that runs on this host, with or without a row, and every replica of
+	// which files are left.
 	List(ctx context.Context) ([]Found, error)
 }

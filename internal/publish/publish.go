@@ -73,6 +73,22 @@ func nextRevision(ctx context.Context, tx pgx.Tx, item Item) error {
 	return nil
 }
 
+// Behind counts the gateway processes that serve an older version of the item than the given one of its source. It is
+// negative while that version is not published; what was never published nobody serves.
+func Behind(ctx context.Context, db *pgxpool.Pool, kind, id string, sourceVersion int64) (gateways int, err error) {
+	err = db.QueryRow(ctx, `
+		SELECT CASE WHEN source_version < $3 THEN -1 ELSE
+			(SELECT count(*) FROM gateway_status g WHERE g.reported_at > now() - $4::interval AND g.revision < p.revision) END
+		FROM published_item p WHERE kind = $1 AND id = $2`, kind, id, sourceVersion, HeardWithin).Scan(&gateways)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read which gateways serve %s %s: %w", kind, id, err)
+	}
+	return gateways, nil
+}
+
 // Forget drops tombstones older than a day, and the reports of gateways that have been gone as long. A gateway that was
 // away longer fetches everything.
 func Forget(ctx context.Context, db *pgxpool.Pool) error {

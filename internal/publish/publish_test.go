@@ -92,3 +92,27 @@ func TestForgottenTombstonesMakeOldGatewaysFetchEverything(t *testing.T) {
 	require.Equal(t, 1, items)
 	require.Equal(t, 1, gateways)
 }
+
+func TestGatewaysAreBehindUntilTheyServeTheVersion(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	behind := func(version int64) int {
+		n, err := publish.Behind(t.Context(), db.Control, "k", "a", version)
+		require.NoError(t, err)
+		return n
+	}
+	require.Zero(t, behind(1), "nobody serves what was never published")
+	put(t, db, publish.Item{Kind: "k", ID: "a", SourceVersion: 1, Body: []byte("one")})
+	put(t, db, publish.Item{Kind: "k", ID: "a", SourceVersion: 2, Body: []byte("two")})
+	require.Negative(t, behind(3), "it is not published yet")
+	_, err := db.Owner.Exec(t.Context(), `
+		INSERT INTO gateway_status (process_id, revision, started_at, reported_at)
+		VALUES ('behind', 1, now(), now()), ('there', 2, now(), now()), ('gone', 1, now(), now() - interval '11 seconds')`)
+	require.NoError(t, err)
+	require.Equal(t, 1, behind(2))
+	put(t, db, publish.Item{Kind: "k", ID: "a"})
+	_, err = db.Owner.Exec(t.Context(), `UPDATE gateway_status SET revision = 3`)
+	require.NoError(t, err)
+	put(t, db, publish.Item{Kind: "k", ID: "b", SourceVersion: 1, Body: []byte("one")})
+	require.Zero(t, behind(0), "what is published of other items does not matter")
+}

@@ -38,6 +38,9 @@ type Config struct {
 	AccessKeyID     string
 	AccessKeySecret secret.Secret
 
+	DrainLimit time.Duration // how long an engine that goes may finish its requests; 0: the programs' default
+	HungAfter  time.Duration // how long an engine may be silent; 0: the programs' default
+
 	DetachReplicas bool // leave the engines running when Stop ends the rest
 	Insecure       bool // allow plain HTTP on addresses that other machines reach
 

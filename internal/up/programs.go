@@ -46,7 +46,8 @@ func (i *Installation) controlplane(admin string) program {
 		"--stop-grace", drainControl.String(),
 		fmt.Sprintf("--insecure=%t", c.Insecure), fmt.Sprintf("--stop-engines-on-exit=%t", !c.DetachReplicas),
 	}, env: []string{"DATABASE_URL=" + i.controlURL, "VLLM_COMMAND=" + i.engineCommand}}
-	p.args = append(p.args, given("--policy-dir", c.PolicyDir, "--cert-dir", c.CertDir, "--base-domain", c.BaseDomain)...)
+	p.args = append(p.args, given("--policy-dir", c.PolicyDir, "--cert-dir", c.CertDir, "--base-domain", c.BaseDomain,
+		"--drain-limit", length(c.DrainLimit), "--hung-after", length(c.HungAfter))...)
 	p.args = append(p.args, allowed(c.AllowUpstream)...)
 	return p
 }
@@ -59,6 +60,14 @@ func given(pairs ...string) (flags []string) {
 		}
 	}
 	return flags
+}
+
+// length is a duration as flags take it; "" for none.
+func length(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
 }
 
 func allowed(upstream []string) (flags []string) {

@@ -62,6 +62,174 @@ func (e DBInstanceStatus) Valid() bool {
 	}
 }
 
+// Defines values for DescribeModelOperatorUsageRequestGroupBy.
+const (
+	ByApiKey         DescribeModelOperatorUsageRequestGroupBy = "api_key"
+	ByApiKeyAndModel DescribeModelOperatorUsageRequestGroupBy = "api_key,model"
+	ByModel          DescribeModelOperatorUsageRequestGroupBy = "model"
+	ByModelAndApiKey DescribeModelOperatorUsageRequestGroupBy = "model,api_key"
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestGroupBy enum.
+func (e DescribeModelOperatorUsageRequestGroupBy) Valid() bool {
+	switch e {
+	case ByApiKey:
+		return true
+	case ByApiKeyAndModel:
+		return true
+	case ByModel:
+		return true
+	case ByModelAndApiKey:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DescribeModelOperatorUsageRequestKeys.
+const (
+	ErrorCount   DescribeModelOperatorUsageRequestKeys = "error_count"
+	InputToken   DescribeModelOperatorUsageRequestKeys = "input_token"
+	OutputToken  DescribeModelOperatorUsageRequestKeys = "output_token"
+	RequestCount DescribeModelOperatorUsageRequestKeys = "request_count"
+	SuccessCount DescribeModelOperatorUsageRequestKeys = "success_count"
+	SuccessRate  DescribeModelOperatorUsageRequestKeys = "success_rate"
+	TotalToken   DescribeModelOperatorUsageRequestKeys = "total_token"
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestKeys enum.
+func (e DescribeModelOperatorUsageRequestKeys) Valid() bool {
+	switch e {
+	case ErrorCount:
+		return true
+	case InputToken:
+		return true
+	case OutputToken:
+		return true
+	case RequestCount:
+		return true
+	case SuccessCount:
+		return true
+	case SuccessRate:
+		return true
+	case TotalToken:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DescribeModelOperatorUsageRequestPeriod.
+const (
+	N1    DescribeModelOperatorUsageRequestPeriod = 1
+	N15   DescribeModelOperatorUsageRequestPeriod = 15
+	N300  DescribeModelOperatorUsageRequestPeriod = 300
+	N3600 DescribeModelOperatorUsageRequestPeriod = 3600
+	N5    DescribeModelOperatorUsageRequestPeriod = 5
+	N60   DescribeModelOperatorUsageRequestPeriod = 60
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestPeriod enum.
+func (e DescribeModelOperatorUsageRequestPeriod) Valid() bool {
+	switch e {
+	case N1:
+		return true
+	case N15:
+		return true
+	case N300:
+		return true
+	case N3600:
+		return true
+	case N5:
+		return true
+	case N60:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ModelOperatorUsageKeyUnit.
+const (
+	Percent  ModelOperatorUsageKeyUnit = "%"
+	Requests ModelOperatorUsageKeyUnit = "requests"
+	Tokens   ModelOperatorUsageKeyUnit = "tokens"
+)
+
+// Valid indicates whether the value is a known member of the ModelOperatorUsageKeyUnit enum.
+func (e ModelOperatorUsageKeyUnit) Valid() bool {
+	switch e {
+	case Percent:
+		return true
+	case Requests:
+		return true
+	case Tokens:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ModelServiceEventKind.
+const (
+	EventChange    ModelServiceEventKind = "change"
+	EventPlacement ModelServiceEventKind = "placement"
+	EventReplica   ModelServiceEventKind = "replica"
+	EventState     ModelServiceEventKind = "state"
+)
+
+// Valid indicates whether the value is a known member of the ModelServiceEventKind enum.
+func (e ModelServiceEventKind) Valid() bool {
+	switch e {
+	case EventChange:
+		return true
+	case EventPlacement:
+		return true
+	case EventReplica:
+		return true
+	case EventState:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ModelServiceReplicaStatus.
+const (
+	ReplicaActive   ModelServiceReplicaStatus = "active"
+	ReplicaDraining ModelServiceReplicaStatus = "draining"
+	ReplicaFailed   ModelServiceReplicaStatus = "failed"
+	ReplicaPending  ModelServiceReplicaStatus = "pending"
+	ReplicaRemoving ModelServiceReplicaStatus = "removing"
+	ReplicaSilent   ModelServiceReplicaStatus = "silent"
+	ReplicaStarting ModelServiceReplicaStatus = "starting"
+	ReplicaUnknown  ModelServiceReplicaStatus = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the ModelServiceReplicaStatus enum.
+func (e ModelServiceReplicaStatus) Valid() bool {
+	switch e {
+	case ReplicaActive:
+		return true
+	case ReplicaDraining:
+		return true
+	case ReplicaFailed:
+		return true
+	case ReplicaPending:
+		return true
+	case ReplicaRemoving:
+		return true
+	case ReplicaSilent:
+		return true
+	case ReplicaStarting:
+		return true
+	case ReplicaUnknown:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ModelServiceStatus.
 const (
 	Active    ModelServiceStatus = "active"
@@ -91,12 +259,12 @@ func (e ModelServiceStatus) Valid() bool {
 
 // Defines values for ModifySecurityIpsRequestModifyMode.
 const (
-	Append ModifySecurityIpsRequestModifyMode = "Append"
-	Cover  ModifySecurityIpsRequestModifyMode = "Cover"
-	Delete ModifySecurityIpsRequestModifyMode = "Delete"
-	N0     ModifySecurityIpsRequestModifyMode = "0"
-	N1     ModifySecurityIpsRequestModifyMode = "1"
-	N2     ModifySecurityIpsRequestModifyMode = "2"
+	Append  ModifySecurityIpsRequestModifyMode = "Append"
+	Append1 ModifySecurityIpsRequestModifyMode = "1"
+	Cover   ModifySecurityIpsRequestModifyMode = "Cover"
+	Cover0  ModifySecurityIpsRequestModifyMode = "0"
+	Delete  ModifySecurityIpsRequestModifyMode = "Delete"
+	Delete2 ModifySecurityIpsRequestModifyMode = "2"
 )
 
 // Valid indicates whether the value is a known member of the ModifySecurityIpsRequestModifyMode enum.
@@ -104,15 +272,15 @@ func (e ModifySecurityIpsRequestModifyMode) Valid() bool {
 	switch e {
 	case Append:
 		return true
+	case Append1:
+		return true
 	case Cover:
+		return true
+	case Cover0:
 		return true
 	case Delete:
 		return true
-	case N0:
-		return true
-	case N1:
-		return true
-	case N2:
+	case Delete2:
 		return true
 	default:
 		return false
@@ -228,6 +396,11 @@ type AddedAINodeSpecInfo struct {
 	// Example: ADB.AILarge.1
 	NodeSpec string `json:"NodeSpec"`
 }
+
+// ApiKeyId The number of a ModelOperator key.
+//
+// Example: 1
+type ApiKeyId = int32
 
 // CreateDBInstanceRequest defines model for CreateDBInstanceRequest.
 type CreateDBInstanceRequest struct {
@@ -480,6 +653,27 @@ type CreateDBInstanceResponse struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// CreateModelOperatorApiKeyRequest defines model for CreateModelOperatorApiKeyRequest.
+type CreateModelOperatorApiKeyRequest struct {
+	// Description A note for people.
+	//
+	// Example: notebooks
+	Description string `json:"Description"`
+}
+
+// CreateModelOperatorApiKeyResponse defines model for CreateModelOperatorApiKeyResponse.
+type CreateModelOperatorApiKeyResponse struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
 // CreateModelServiceRequest defines model for CreateModelServiceRequest.
 type CreateModelServiceRequest struct {
 	// AiNodes The nodes of this instance that the service binds. One node holds one replica; spare nodes are where a replica moves when its node fails.
@@ -713,6 +907,22 @@ type DeleteDBInstanceResponse struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// DeleteModelOperatorApiKeyRequest defines model for DeleteModelOperatorApiKeyRequest.
+type DeleteModelOperatorApiKeyRequest struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+}
+
+// DeleteModelOperatorApiKeyResponse defines model for DeleteModelOperatorApiKeyResponse.
+type DeleteModelOperatorApiKeyResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
 // DeleteModelServiceRequest defines model for DeleteModelServiceRequest.
 type DeleteModelServiceRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -882,6 +1092,112 @@ type DescribeDBInstancesResponse struct {
 	TotalRecordCount int32 `json:"TotalRecordCount"`
 }
 
+// DescribeModelOperatorApiKeyRequest defines model for DescribeModelOperatorApiKeyRequest.
+type DescribeModelOperatorApiKeyRequest struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+}
+
+// DescribeModelOperatorApiKeyResponse defines model for DescribeModelOperatorApiKeyResponse.
+type DescribeModelOperatorApiKeyResponse struct {
+	// ApiKey The key the endpoint takes as Authorization: Bearer, or its mask.
+	ApiKey string `json:"ApiKey"`
+
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// CreateTime A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	CreateTime Time `json:"CreateTime"`
+
+	// Description A note for people.
+	Description string `json:"Description"`
+
+	// Endpoint Where the gateway takes it; the base URL for OpenAI clients.
+	Endpoint string `json:"Endpoint"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
+// DescribeModelOperatorUsageRequest defines model for DescribeModelOperatorUsageRequest.
+type DescribeModelOperatorUsageRequest struct {
+	// ApiKeyIds Only these keys, at most 50; absent is every key, those that are deleted among them.
+	//
+	// Example: [1]
+	ApiKeyIds *[]int32 `json:"ApiKeyIds,omitempty"`
+
+	// EndTime The minute after the last, in UTC, at most 7 days after StartTime. Absent is the minute to come.
+	//
+	// Example: 2026-03-01T10:00Z
+	EndTime *string `json:"EndTime,omitempty"`
+
+	// GroupBy What each series is for; the order does not matter.
+	//
+	// Example: model
+	GroupBy *DescribeModelOperatorUsageRequestGroupBy `json:"GroupBy,omitempty"`
+
+	// Keys What to show; absent is all.
+	//
+	// Example: ["request_count","total_token"]
+	Keys *[]DescribeModelOperatorUsageRequestKeys `json:"Keys,omitempty"`
+
+	// ModelNames Only these models.
+	//
+	// Example: ["Qwen3-0.6B"]
+	ModelNames *[]string `json:"ModelNames,omitempty"`
+
+	// Period The seconds that one point stands for. Absent is 1 for a time of at most an hour and 60 for a longer one; 1 is for a time of at most a day.
+	//
+	// Example: 60
+	Period *DescribeModelOperatorUsageRequestPeriod `json:"Period,omitempty"`
+
+	// StartTime The first minute, in UTC, of the last 30 days. Absent is an hour before EndTime.
+	//
+	// Example: 2026-03-01T09:00Z
+	StartTime *string `json:"StartTime,omitempty"`
+}
+
+// DescribeModelOperatorUsageRequestGroupBy What each series is for; the order does not matter.
+//
+// Example: model
+type DescribeModelOperatorUsageRequestGroupBy string
+
+// DescribeModelOperatorUsageRequestKeys defines model for DescribeModelOperatorUsageRequest.Keys.
+type DescribeModelOperatorUsageRequestKeys string
+
+// DescribeModelOperatorUsageRequestPeriod The seconds that one point stands for. Absent is 1 for a time of at most an hour and 60 for a longer one; 1 is for a time of at most a day.
+//
+// Example: 60
+type DescribeModelOperatorUsageRequestPeriod int32
+
+// DescribeModelOperatorUsageResponse defines model for DescribeModelOperatorUsageResponse.
+type DescribeModelOperatorUsageResponse struct {
+	// EndTime The minute after the last.
+	EndTime string `json:"EndTime"`
+
+	// Keys What was asked for.
+	Keys []ModelOperatorUsageKey `json:"Keys"`
+
+	// Period The seconds that one point stands for.
+	Period int32 `json:"Period"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+
+	// StartTime The first minute.
+	StartTime string `json:"StartTime"`
+}
+
 // DescribeModelServiceRequest defines model for DescribeModelServiceRequest.
 type DescribeModelServiceRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -914,7 +1230,7 @@ type DescribeModelServiceResponse struct {
 	// ModelName The model that is served.
 	ModelName string `json:"ModelName"`
 
-	// ModelParams The engine arguments it was created with.
+	// ModelParams The arguments of its engines.
 	ModelParams map[string]interface{} `json:"ModelParams"`
 
 	// ModelServiceId The id of a model service.
@@ -927,6 +1243,14 @@ type DescribeModelServiceResponse struct {
 
 	// PublicConnectUrl The same on the public listener; empty without a public connection.
 	PublicConnectUrl string `json:"PublicConnectUrl"`
+
+	// ReplicaCount How many replicas it should have.
+	//
+	// Example: 1
+	ReplicaCount int32 `json:"ReplicaCount"`
+
+	// Replicas Those it has, also the ones that come and go.
+	Replicas []ModelServiceReplica `json:"Replicas"`
 
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
 	//
@@ -963,6 +1287,67 @@ type DescribeRegionsResponse struct {
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId RequestId `json:"RequestId"`
+}
+
+// GetModelServiceLogsRequest defines model for GetModelServiceLogsRequest.
+type GetModelServiceLogsRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// Replica The replica's number; DescribeModelService shows them. Absent it is the lowest.
+	//
+	// Example: 0
+	Replica *int32 `json:"Replica,omitempty"`
+}
+
+// GetModelServiceLogsResponse defines model for GetModelServiceLogsResponse.
+type GetModelServiceLogsResponse struct {
+	// AiNode Where it runs.
+	//
+	// Example: ai-0123456789abcdefghij
+	AiNode string `json:"AiNode"`
+
+	// EngineGeneration Another one is another engine with a log of its own.
+	//
+	// Example: 3
+	EngineGeneration string `json:"EngineGeneration"`
+
+	// Log The end of the log.
+	//
+	// Example: INFO: the engine is ready.
+	Log string `json:"Log"`
+
+	// LogOffset How many bytes the log had when it was read. It begins anew when the log is cut.
+	//
+	// Example: 27
+	LogOffset string `json:"LogOffset"`
+
+	// PreviousLog The end of the log of the engine before.
+	//
+	// Example:
+	PreviousLog string `json:"PreviousLog"`
+
+	// Replica The replica's number.
+	//
+	// Example: 0
+	Replica int32 `json:"Replica"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+
+	// Time A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	Time Time `json:"Time"`
 }
 
 // IPArray defines model for IPArray.
@@ -1037,6 +1422,121 @@ type ListAINodePoolsResponse struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// ListModelOperatorApiKeysRequest defines model for ListModelOperatorApiKeysRequest.
+type ListModelOperatorApiKeysRequest struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelOperatorApiKeysResponse defines model for ListModelOperatorApiKeysResponse.
+type ListModelOperatorApiKeysResponse struct {
+	// ApiKeys The keys of this page.
+	ApiKeys []ModelOperatorApiKey `json:"ApiKeys"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
+// ListModelOperatorServicesRequest defines model for ListModelOperatorServicesRequest.
+type ListModelOperatorServicesRequest struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelOperatorServicesResponse defines model for ListModelOperatorServicesResponse.
+type ListModelOperatorServicesResponse struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+
+	// Services The services of this page.
+	Services []ModelOperatorService `json:"Services"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
+// ListModelServiceEventsRequest defines model for ListModelServiceEventsRequest.
+type ListModelServiceEventsRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelServiceEventsResponse defines model for ListModelServiceEventsResponse.
+type ListModelServiceEventsResponse struct {
+	// Events The events of this page.
+	Events []ModelServiceEvent `json:"Events"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
 // ListModelServicesRequest defines model for ListModelServicesRequest.
 type ListModelServicesRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -1100,10 +1600,137 @@ type ListSupportModelsResponse struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// ModelOperatorApiKey defines model for ModelOperatorApiKey.
+type ModelOperatorApiKey struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// CreateTime A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	CreateTime Time `json:"CreateTime"`
+
+	// Description A note for people.
+	Description string `json:"Description"`
+
+	// Endpoint Where the gateway takes it; the base URL for OpenAI clients.
+	Endpoint string `json:"Endpoint"`
+}
+
+// ModelOperatorService defines model for ModelOperatorService.
+type ModelOperatorService struct {
+	// ModelName The model it serves.
+	ModelName string `json:"ModelName"`
+
+	// ServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ServiceId ModelServiceId `json:"ServiceId"`
+}
+
+// ModelOperatorUsageKey defines model for ModelOperatorUsageKey.
+type ModelOperatorUsageKey struct {
+	// Name What is shown.
+	Name string `json:"Name"`
+
+	// Series One for each model or key or both.
+	Series []ModelOperatorUsageSeries `json:"Series"`
+
+	// Unit Its unit.
+	Unit ModelOperatorUsageKeyUnit `json:"Unit"`
+}
+
+// ModelOperatorUsageKeyUnit Its unit.
+type ModelOperatorUsageKeyUnit string
+
+// ModelOperatorUsageSeries defines model for ModelOperatorUsageSeries.
+type ModelOperatorUsageSeries struct {
+	// ApiKeyId The key; absent when series are by model alone.
+	ApiKeyId *int32 `json:"ApiKeyId,omitempty"`
+
+	// Name The model; of series by key alone, the key's number.
+	Name string `json:"Name"`
+
+	// Role What the series are for: model, api_key or model,api_key.
+	Role string `json:"Role"`
+
+	// Values The points, in the order of their times.
+	Values []ModelOperatorUsageValue `json:"Values"`
+}
+
+// ModelOperatorUsageValue defines model for ModelOperatorUsageValue.
+type ModelOperatorUsageValue struct {
+	// Point When the period begins, in milliseconds since 1970, and the value.
+	Point []string `json:"Point"`
+}
+
+// ModelServiceEvent defines model for ModelServiceEvent.
+type ModelServiceEvent struct {
+	// EventId Grows with every event.
+	//
+	// Example: 17
+	EventId string `json:"EventId"`
+
+	// Kind state is of the service, replica of one engine, placement of where engines run, change of what was asked for.
+	//
+	// Example: state
+	Kind ModelServiceEventKind `json:"Kind"`
+
+	// Message What happened. After the first line come the last lines of an engine's log.
+	//
+	// Example: The service was deploying and is active.
+	Message string `json:"Message"`
+
+	// Time A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	Time Time `json:"Time"`
+}
+
+// ModelServiceEventKind state is of the service, replica of one engine, placement of where engines run, change of what was asked for.
+//
+// Example: state
+type ModelServiceEventKind string
+
 // ModelServiceId The id of a model service.
 //
 // Example: ms-0123456789abcdefghij
 type ModelServiceId = string
+
+// ModelServiceReplica One engine of a service.
+type ModelServiceReplica struct {
+	// AiNode Where it runs.
+	//
+	// Example: ai-0123456789abcdefghij
+	AiNode string `json:"AiNode"`
+
+	// Replica Its number within the service.
+	//
+	// Example: 0
+	Replica int32 `json:"Replica"`
+
+	// Status unknown is what is shown of a host that is silent.
+	//
+	// Example: active
+	Status ModelServiceReplicaStatus `json:"Status"`
+
+	// StatusReason One sentence about the status for a person; empty when there is nothing to say.
+	//
+	// Example:
+	StatusReason StatusReason `json:"StatusReason"`
+
+	// UpToDate Whether it has the parameters of the service and its node stays.
+	//
+	// Example: true
+	UpToDate bool `json:"UpToDate"`
+}
+
+// ModelServiceReplicaStatus unknown is what is shown of a host that is silent.
+//
+// Example: active
+type ModelServiceReplicaStatus string
 
 // ModelServiceStatus deploying: not every replica has answered yet. active: every replica answers. degraded: some do, or their state is unknown. failed: none does. deleting: it is on its way out.
 //
@@ -1197,6 +1824,62 @@ type ModifyDBInstanceResourceGroupRequest struct {
 
 // ModifyDBInstanceResourceGroupResponse defines model for ModifyDBInstanceResourceGroupResponse.
 type ModifyDBInstanceResourceGroupResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
+// ModifyModelServiceRequest defines model for ModifyModelServiceRequest.
+type ModifyModelServiceRequest struct {
+	// AiNodes All the nodes that the service shall have. One that is not named any more is given back when its replica has moved.
+	//
+	// Example: ["ai-0123456789abcdefghij"]
+	AiNodes *[]string `json:"AiNodes,omitempty"`
+
+	// AllowInterruption Whether the only replica may end before its successor serves, where no spare node is there for it. Otherwise such a change is refused.
+	//
+	// Example: false
+	AllowInterruption *bool `json:"AllowInterruption,omitempty"`
+
+	// ClientToken Makes the call happen once. Sent again with the same parameters it answers the same resource; sent with other parameters it is refused with IdempotentParameterMismatch. Tokens are kept for at least 24 hours.
+	//
+	// Example: 0c593ea1-3bea-11e9-b96b-88e9fe637760
+	ClientToken *ClientToken `json:"ClientToken,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// Description A note for people.
+	//
+	// Example: answers questions about trains
+	Description *string `json:"Description,omitempty"`
+
+	// ModelParams All the arguments of the engine. One that is not named has its default again.
+	//
+	// Example: {"max-model-len":8192}
+	ModelParams *map[string]interface{} `json:"ModelParams,omitempty"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// Replicas How many engines serve the model. Of too many, those that do not answer go first, then the youngest; each finishes its requests.
+	//
+	// Example: 2
+	Replicas *int32 `json:"Replicas,omitempty"`
+}
+
+// ModifyModelServiceResponse defines model for ModifyModelServiceResponse.
+type ModifyModelServiceResponse struct {
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
@@ -1316,6 +1999,9 @@ type AddAINodeJSONRequestBody = AddAINodeRequest
 // CreateDBInstanceJSONRequestBody defines body for CreateDBInstance for application/json ContentType.
 type CreateDBInstanceJSONRequestBody = CreateDBInstanceRequest
 
+// CreateModelOperatorApiKeyJSONRequestBody defines body for CreateModelOperatorApiKey for application/json ContentType.
+type CreateModelOperatorApiKeyJSONRequestBody = CreateModelOperatorApiKeyRequest
+
 // CreateModelServiceJSONRequestBody defines body for CreateModelService for application/json ContentType.
 type CreateModelServiceJSONRequestBody = CreateModelServiceRequest
 
@@ -1324,6 +2010,9 @@ type DeleteAINodeJSONRequestBody = DeleteAINodeRequest
 
 // DeleteDBInstanceJSONRequestBody defines body for DeleteDBInstance for application/json ContentType.
 type DeleteDBInstanceJSONRequestBody = DeleteDBInstanceRequest
+
+// DeleteModelOperatorApiKeyJSONRequestBody defines body for DeleteModelOperatorApiKey for application/json ContentType.
+type DeleteModelOperatorApiKeyJSONRequestBody = DeleteModelOperatorApiKeyRequest
 
 // DeleteModelServiceJSONRequestBody defines body for DeleteModelService for application/json ContentType.
 type DeleteModelServiceJSONRequestBody = DeleteModelServiceRequest
@@ -1337,14 +2026,32 @@ type DescribeDBInstanceIPArrayListJSONRequestBody = DescribeDBInstanceIPArrayLis
 // DescribeDBInstancesJSONRequestBody defines body for DescribeDBInstances for application/json ContentType.
 type DescribeDBInstancesJSONRequestBody = DescribeDBInstancesRequest
 
+// DescribeModelOperatorApiKeyJSONRequestBody defines body for DescribeModelOperatorApiKey for application/json ContentType.
+type DescribeModelOperatorApiKeyJSONRequestBody = DescribeModelOperatorApiKeyRequest
+
+// DescribeModelOperatorUsageJSONRequestBody defines body for DescribeModelOperatorUsage for application/json ContentType.
+type DescribeModelOperatorUsageJSONRequestBody = DescribeModelOperatorUsageRequest
+
 // DescribeModelServiceJSONRequestBody defines body for DescribeModelService for application/json ContentType.
 type DescribeModelServiceJSONRequestBody = DescribeModelServiceRequest
 
 // DescribeRegionsJSONRequestBody defines body for DescribeRegions for application/json ContentType.
 type DescribeRegionsJSONRequestBody = DescribeRegionsRequest
 
+// GetModelServiceLogsJSONRequestBody defines body for GetModelServiceLogs for application/json ContentType.
+type GetModelServiceLogsJSONRequestBody = GetModelServiceLogsRequest
+
 // ListAINodePoolsJSONRequestBody defines body for ListAINodePools for application/json ContentType.
 type ListAINodePoolsJSONRequestBody = ListAINodePoolsRequest
+
+// ListModelOperatorApiKeysJSONRequestBody defines body for ListModelOperatorApiKeys for application/json ContentType.
+type ListModelOperatorApiKeysJSONRequestBody = ListModelOperatorApiKeysRequest
+
+// ListModelOperatorServicesJSONRequestBody defines body for ListModelOperatorServices for application/json ContentType.
+type ListModelOperatorServicesJSONRequestBody = ListModelOperatorServicesRequest
+
+// ListModelServiceEventsJSONRequestBody defines body for ListModelServiceEvents for application/json ContentType.
+type ListModelServiceEventsJSONRequestBody = ListModelServiceEventsRequest
 
 // ListModelServicesJSONRequestBody defines body for ListModelServices for application/json ContentType.
 type ListModelServicesJSONRequestBody = ListModelServicesRequest
@@ -1354,6 +2061,9 @@ type ListSupportModelsJSONRequestBody = ListSupportModelsRequest
 
 // ModifyDBInstanceResourceGroupJSONRequestBody defines body for ModifyDBInstanceResourceGroup for application/json ContentType.
 type ModifyDBInstanceResourceGroupJSONRequestBody = ModifyDBInstanceResourceGroupRequest
+
+// ModifyModelServiceJSONRequestBody defines body for ModifyModelService for application/json ContentType.
+type ModifyModelServiceJSONRequestBody = ModifyModelServiceRequest
 
 // ModifySecurityIpsJSONRequestBody defines body for ModifySecurityIps for application/json ContentType.
 type ModifySecurityIpsJSONRequestBody = ModifySecurityIpsRequest
@@ -1468,6 +2178,24 @@ type ClientInterface interface {
 	// Corresponds with POST /CreateDBInstance (the `CreateDBInstance` operationId).
 	CreateDBInstance(ctx context.Context, body CreateDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CreateModelOperatorApiKeyWithBody Make a key for every model service of the account
+	//
+	// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+	CreateModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateModelOperatorApiKey Make a key for every model service of the account
+	//
+	// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+	CreateModelOperatorApiKey(ctx context.Context, body CreateModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateModelServiceWithBody Deploy a model of the catalogue on AI nodes
 	//
 	// Binds the listed nodes, starts the replicas and answers at once. The service takes requests when its status is active.
@@ -1522,9 +2250,27 @@ type ClientInterface interface {
 	// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
 	DeleteDBInstance(ctx context.Context, body DeleteDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteModelOperatorApiKeyWithBody Delete a ModelOperator key
+	//
+	// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+	DeleteModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteModelOperatorApiKey Delete a ModelOperator key
+	//
+	// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+	DeleteModelOperatorApiKey(ctx context.Context, body DeleteModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DeleteModelServiceWithBody Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1533,7 +2279,7 @@ type ClientInterface interface {
 
 	// DeleteModelService Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1586,6 +2332,42 @@ type ClientInterface interface {
 	// Corresponds with POST /DescribeDBInstances (the `DescribeDBInstances` operationId).
 	DescribeDBInstances(ctx context.Context, body DescribeDBInstancesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DescribeModelOperatorApiKeyWithBody Show one ModelOperator key
+	//
+	// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+	DescribeModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeModelOperatorApiKey Show one ModelOperator key
+	//
+	// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+	DescribeModelOperatorApiKey(ctx context.Context, body DescribeModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeModelOperatorUsageWithBody Show what was used with ModelOperator keys
+	//
+	// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+	DescribeModelOperatorUsageWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeModelOperatorUsage Show what was used with ModelOperator keys
+	//
+	// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+	DescribeModelOperatorUsage(ctx context.Context, body DescribeModelOperatorUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DescribeModelServiceWithBody Show one model service
 	//
 	// ApiKey is answered in full to callers who are also allowed gpdb:GetModelServiceApiKey on the instance; everyone else sees its last four characters.
@@ -1622,6 +2404,24 @@ type ClientInterface interface {
 	// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
 	DescribeRegions(ctx context.Context, body DescribeRegionsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetModelServiceLogsWithBody Show the end of an engine's log
+	//
+	// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+	GetModelServiceLogsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetModelServiceLogs Show the end of an engine's log
+	//
+	// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+	GetModelServiceLogs(ctx context.Context, body GetModelServiceLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListAINodePoolsWithBody List the AI nodes of an instance by pool
 	//
 	// Takes any type of body and a specified content type.
@@ -1635,6 +2435,56 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /ListAINodePools (the `ListAINodePools` operationId).
 	ListAINodePools(ctx context.Context, body ListAINodePoolsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListModelOperatorApiKeysWithBody List the ModelOperator keys of the account
+	//
+	// A list shows no key itself.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+	ListModelOperatorApiKeysWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListModelOperatorApiKeys List the ModelOperator keys of the account
+	//
+	// A list shows no key itself.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+	ListModelOperatorApiKeys(ctx context.Context, body ListModelOperatorApiKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListModelOperatorServicesWithBody List what ModelOperator keys open
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+	ListModelOperatorServicesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListModelOperatorServices List what ModelOperator keys open
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+	ListModelOperatorServices(ctx context.Context, body ListModelOperatorServicesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListModelServiceEventsWithBody List what happened to a model service
+	//
+	// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+	ListModelServiceEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListModelServiceEvents List what happened to a model service
+	//
+	// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+	ListModelServiceEvents(ctx context.Context, body ListModelServiceEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListModelServicesWithBody List the model services of an instance
 	//
@@ -1681,6 +2531,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
 	ModifyDBInstanceResourceGroup(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifyModelServiceWithBody Change a model service
+	//
+	// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+	ModifyModelServiceWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ModifyModelService Change a model service
+	//
+	// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+	ModifyModelService(ctx context.Context, body ModifyModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ModifySecurityIpsWithBody Change who may call model services
 	//
@@ -1767,6 +2635,44 @@ func (c *Client) CreateDBInstanceWithBody(ctx context.Context, contentType strin
 // Corresponds with POST /CreateDBInstance (the `CreateDBInstance` operationId).
 func (c *Client) CreateDBInstance(ctx context.Context, body CreateDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateDBInstanceRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateModelOperatorApiKeyWithBody Make a key for every model service of the account
+//
+// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+func (c *Client) CreateModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateModelOperatorApiKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateModelOperatorApiKey Make a key for every model service of the account
+//
+// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+func (c *Client) CreateModelOperatorApiKey(ctx context.Context, body CreateModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateModelOperatorApiKeyRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -1891,9 +2797,47 @@ func (c *Client) DeleteDBInstance(ctx context.Context, body DeleteDBInstanceJSON
 	return c.Client.Do(req)
 }
 
+// DeleteModelOperatorApiKeyWithBody Delete a ModelOperator key
+//
+// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+func (c *Client) DeleteModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteModelOperatorApiKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteModelOperatorApiKey Delete a ModelOperator key
+//
+// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+func (c *Client) DeleteModelOperatorApiKey(ctx context.Context, body DeleteModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteModelOperatorApiKeyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DeleteModelServiceWithBody Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1912,7 +2856,7 @@ func (c *Client) DeleteModelServiceWithBody(ctx context.Context, contentType str
 
 // DeleteModelService Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2035,6 +2979,82 @@ func (c *Client) DescribeDBInstances(ctx context.Context, body DescribeDBInstanc
 	return c.Client.Do(req)
 }
 
+// DescribeModelOperatorApiKeyWithBody Show one ModelOperator key
+//
+// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+func (c *Client) DescribeModelOperatorApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeModelOperatorApiKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeModelOperatorApiKey Show one ModelOperator key
+//
+// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+func (c *Client) DescribeModelOperatorApiKey(ctx context.Context, body DescribeModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeModelOperatorApiKeyRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeModelOperatorUsageWithBody Show what was used with ModelOperator keys
+//
+// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+func (c *Client) DescribeModelOperatorUsageWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeModelOperatorUsageRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeModelOperatorUsage Show what was used with ModelOperator keys
+//
+// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+func (c *Client) DescribeModelOperatorUsage(ctx context.Context, body DescribeModelOperatorUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeModelOperatorUsageRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // DescribeModelServiceWithBody Show one model service
 //
 // ApiKey is answered in full to callers who are also allowed gpdb:GetModelServiceApiKey on the instance; everyone else sees its last four characters.
@@ -2111,6 +3131,44 @@ func (c *Client) DescribeRegions(ctx context.Context, body DescribeRegionsJSONRe
 	return c.Client.Do(req)
 }
 
+// GetModelServiceLogsWithBody Show the end of an engine's log
+//
+// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+func (c *Client) GetModelServiceLogsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetModelServiceLogsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetModelServiceLogs Show the end of an engine's log
+//
+// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+func (c *Client) GetModelServiceLogs(ctx context.Context, body GetModelServiceLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetModelServiceLogsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListAINodePoolsWithBody List the AI nodes of an instance by pool
 //
 // Takes any type of body and a specified content type.
@@ -2135,6 +3193,116 @@ func (c *Client) ListAINodePoolsWithBody(ctx context.Context, contentType string
 // Corresponds with POST /ListAINodePools (the `ListAINodePools` operationId).
 func (c *Client) ListAINodePools(ctx context.Context, body ListAINodePoolsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListAINodePoolsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListModelOperatorApiKeysWithBody List the ModelOperator keys of the account
+//
+// A list shows no key itself.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+func (c *Client) ListModelOperatorApiKeysWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelOperatorApiKeysRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListModelOperatorApiKeys List the ModelOperator keys of the account
+//
+// A list shows no key itself.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+func (c *Client) ListModelOperatorApiKeys(ctx context.Context, body ListModelOperatorApiKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelOperatorApiKeysRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListModelOperatorServicesWithBody List what ModelOperator keys open
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+func (c *Client) ListModelOperatorServicesWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelOperatorServicesRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListModelOperatorServices List what ModelOperator keys open
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+func (c *Client) ListModelOperatorServices(ctx context.Context, body ListModelOperatorServicesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelOperatorServicesRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListModelServiceEventsWithBody List what happened to a model service
+//
+// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+func (c *Client) ListModelServiceEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelServiceEventsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListModelServiceEvents List what happened to a model service
+//
+// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+func (c *Client) ListModelServiceEvents(ctx context.Context, body ListModelServiceEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListModelServiceEventsRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2241,6 +3409,44 @@ func (c *Client) ModifyDBInstanceResourceGroupWithBody(ctx context.Context, cont
 // Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
 func (c *Client) ModifyDBInstanceResourceGroup(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewModifyDBInstanceResourceGroupRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifyModelServiceWithBody Change a model service
+//
+// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+func (c *Client) ModifyModelServiceWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyModelServiceRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ModifyModelService Change a model service
+//
+// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+func (c *Client) ModifyModelService(ctx context.Context, body ModifyModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewModifyModelServiceRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2369,6 +3575,46 @@ func NewCreateDBInstanceRequestWithBody(server string, contentType string, body 
 	return req, nil
 }
 
+// NewCreateModelOperatorApiKeyRequest calls the generic CreateModelOperatorApiKey builder with application/json body
+func NewCreateModelOperatorApiKeyRequest(server string, body CreateModelOperatorApiKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateModelOperatorApiKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreateModelOperatorApiKeyRequestWithBody constructs an http.Request for the CreateModelOperatorApiKey method, with any body, and a specified content type
+func NewCreateModelOperatorApiKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/CreateModelOperatorApiKey")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewCreateModelServiceRequest calls the generic CreateModelService builder with application/json body
 func NewCreateModelServiceRequest(server string, body CreateModelServiceJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2470,6 +3716,46 @@ func NewDeleteDBInstanceRequestWithBody(server string, contentType string, body 
 	}
 
 	operationPath := fmt.Sprintf("/DeleteDBInstance")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDeleteModelOperatorApiKeyRequest calls the generic DeleteModelOperatorApiKey builder with application/json body
+func NewDeleteModelOperatorApiKeyRequest(server string, body DeleteModelOperatorApiKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDeleteModelOperatorApiKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDeleteModelOperatorApiKeyRequestWithBody constructs an http.Request for the DeleteModelOperatorApiKey method, with any body, and a specified content type
+func NewDeleteModelOperatorApiKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DeleteModelOperatorApiKey")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2649,6 +3935,86 @@ func NewDescribeDBInstancesRequestWithBody(server string, contentType string, bo
 	return req, nil
 }
 
+// NewDescribeModelOperatorApiKeyRequest calls the generic DescribeModelOperatorApiKey builder with application/json body
+func NewDescribeModelOperatorApiKeyRequest(server string, body DescribeModelOperatorApiKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDescribeModelOperatorApiKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDescribeModelOperatorApiKeyRequestWithBody constructs an http.Request for the DescribeModelOperatorApiKey method, with any body, and a specified content type
+func NewDescribeModelOperatorApiKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DescribeModelOperatorApiKey")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDescribeModelOperatorUsageRequest calls the generic DescribeModelOperatorUsage builder with application/json body
+func NewDescribeModelOperatorUsageRequest(server string, body DescribeModelOperatorUsageJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDescribeModelOperatorUsageRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDescribeModelOperatorUsageRequestWithBody constructs an http.Request for the DescribeModelOperatorUsage method, with any body, and a specified content type
+func NewDescribeModelOperatorUsageRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/DescribeModelOperatorUsage")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewDescribeModelServiceRequest calls the generic DescribeModelService builder with application/json body
 func NewDescribeModelServiceRequest(server string, body DescribeModelServiceJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2729,6 +4095,46 @@ func NewDescribeRegionsRequestWithBody(server string, contentType string, body i
 	return req, nil
 }
 
+// NewGetModelServiceLogsRequest calls the generic GetModelServiceLogs builder with application/json body
+func NewGetModelServiceLogsRequest(server string, body GetModelServiceLogsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewGetModelServiceLogsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewGetModelServiceLogsRequestWithBody constructs an http.Request for the GetModelServiceLogs method, with any body, and a specified content type
+func NewGetModelServiceLogsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/GetModelServiceLogs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewListAINodePoolsRequest calls the generic ListAINodePools builder with application/json body
 func NewListAINodePoolsRequest(server string, body ListAINodePoolsJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2750,6 +4156,126 @@ func NewListAINodePoolsRequestWithBody(server string, contentType string, body i
 	}
 
 	operationPath := fmt.Sprintf("/ListAINodePools")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListModelOperatorApiKeysRequest calls the generic ListModelOperatorApiKeys builder with application/json body
+func NewListModelOperatorApiKeysRequest(server string, body ListModelOperatorApiKeysJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewListModelOperatorApiKeysRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewListModelOperatorApiKeysRequestWithBody constructs an http.Request for the ListModelOperatorApiKeys method, with any body, and a specified content type
+func NewListModelOperatorApiKeysRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ListModelOperatorApiKeys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListModelOperatorServicesRequest calls the generic ListModelOperatorServices builder with application/json body
+func NewListModelOperatorServicesRequest(server string, body ListModelOperatorServicesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewListModelOperatorServicesRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewListModelOperatorServicesRequestWithBody constructs an http.Request for the ListModelOperatorServices method, with any body, and a specified content type
+func NewListModelOperatorServicesRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ListModelOperatorServices")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListModelServiceEventsRequest calls the generic ListModelServiceEvents builder with application/json body
+func NewListModelServiceEventsRequest(server string, body ListModelServiceEventsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewListModelServiceEventsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewListModelServiceEventsRequestWithBody constructs an http.Request for the ListModelServiceEvents method, with any body, and a specified content type
+func NewListModelServiceEventsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ListModelServiceEvents")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2889,6 +4415,46 @@ func NewModifyDBInstanceResourceGroupRequestWithBody(server string, contentType 
 	return req, nil
 }
 
+// NewModifyModelServiceRequest calls the generic ModifyModelService builder with application/json body
+func NewModifyModelServiceRequest(server string, body ModifyModelServiceJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewModifyModelServiceRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewModifyModelServiceRequestWithBody constructs an http.Request for the ModifyModelService method, with any body, and a specified content type
+func NewModifyModelServiceRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/ModifyModelService")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewModifySecurityIpsRequest calls the generic ModifySecurityIps builder with application/json body
 func NewModifySecurityIpsRequest(server string, body ModifySecurityIpsJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3009,6 +4575,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /CreateDBInstance (the `CreateDBInstance` operationId).
 	CreateDBInstanceWithResponse(ctx context.Context, body CreateDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDBInstanceResult, error)
 
+	// CreateModelOperatorApiKeyWithBodyWithResponse Make a key for every model service of the account
+	//
+	// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+	CreateModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateModelOperatorApiKeyResult, error)
+
+	// CreateModelOperatorApiKeyWithResponse Make a key for every model service of the account
+	//
+	// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+	CreateModelOperatorApiKeyWithResponse(ctx context.Context, body CreateModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateModelOperatorApiKeyResult, error)
+
 	// CreateModelServiceWithBodyWithResponse Deploy a model of the catalogue on AI nodes
 	//
 	// Binds the listed nodes, starts the replicas and answers at once. The service takes requests when its status is active.
@@ -3063,9 +4647,27 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /DeleteDBInstance (the `DeleteDBInstance` operationId).
 	DeleteDBInstanceWithResponse(ctx context.Context, body DeleteDBInstanceJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteDBInstanceResult, error)
 
+	// DeleteModelOperatorApiKeyWithBodyWithResponse Delete a ModelOperator key
+	//
+	// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+	DeleteModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteModelOperatorApiKeyResult, error)
+
+	// DeleteModelOperatorApiKeyWithResponse Delete a ModelOperator key
+	//
+	// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+	DeleteModelOperatorApiKeyWithResponse(ctx context.Context, body DeleteModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteModelOperatorApiKeyResult, error)
+
 	// DeleteModelServiceWithBodyWithResponse Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3074,7 +4676,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteModelServiceWithResponse Delete a model service
 	//
-	// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+	// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3127,6 +4729,42 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /DescribeDBInstances (the `DescribeDBInstances` operationId).
 	DescribeDBInstancesWithResponse(ctx context.Context, body DescribeDBInstancesJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeDBInstancesResult, error)
 
+	// DescribeModelOperatorApiKeyWithBodyWithResponse Show one ModelOperator key
+	//
+	// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+	DescribeModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeModelOperatorApiKeyResult, error)
+
+	// DescribeModelOperatorApiKeyWithResponse Show one ModelOperator key
+	//
+	// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+	DescribeModelOperatorApiKeyWithResponse(ctx context.Context, body DescribeModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeModelOperatorApiKeyResult, error)
+
+	// DescribeModelOperatorUsageWithBodyWithResponse Show what was used with ModelOperator keys
+	//
+	// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+	DescribeModelOperatorUsageWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeModelOperatorUsageResult, error)
+
+	// DescribeModelOperatorUsageWithResponse Show what was used with ModelOperator keys
+	//
+	// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+	DescribeModelOperatorUsageWithResponse(ctx context.Context, body DescribeModelOperatorUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeModelOperatorUsageResult, error)
+
 	// DescribeModelServiceWithBodyWithResponse Show one model service
 	//
 	// ApiKey is answered in full to callers who are also allowed gpdb:GetModelServiceApiKey on the instance; everyone else sees its last four characters.
@@ -3163,6 +4801,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /DescribeRegions (the `DescribeRegions` operationId).
 	DescribeRegionsWithResponse(ctx context.Context, body DescribeRegionsJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeRegionsResult, error)
 
+	// GetModelServiceLogsWithBodyWithResponse Show the end of an engine's log
+	//
+	// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+	GetModelServiceLogsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*GetModelServiceLogsResult, error)
+
+	// GetModelServiceLogsWithResponse Show the end of an engine's log
+	//
+	// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+	GetModelServiceLogsWithResponse(ctx context.Context, body GetModelServiceLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*GetModelServiceLogsResult, error)
+
 	// ListAINodePoolsWithBodyWithResponse List the AI nodes of an instance by pool
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -3176,6 +4832,56 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /ListAINodePools (the `ListAINodePools` operationId).
 	ListAINodePoolsWithResponse(ctx context.Context, body ListAINodePoolsJSONRequestBody, reqEditors ...RequestEditorFn) (*ListAINodePoolsResult, error)
+
+	// ListModelOperatorApiKeysWithBodyWithResponse List the ModelOperator keys of the account
+	//
+	// A list shows no key itself.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+	ListModelOperatorApiKeysWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelOperatorApiKeysResult, error)
+
+	// ListModelOperatorApiKeysWithResponse List the ModelOperator keys of the account
+	//
+	// A list shows no key itself.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+	ListModelOperatorApiKeysWithResponse(ctx context.Context, body ListModelOperatorApiKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelOperatorApiKeysResult, error)
+
+	// ListModelOperatorServicesWithBodyWithResponse List what ModelOperator keys open
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+	ListModelOperatorServicesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelOperatorServicesResult, error)
+
+	// ListModelOperatorServicesWithResponse List what ModelOperator keys open
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+	ListModelOperatorServicesWithResponse(ctx context.Context, body ListModelOperatorServicesJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelOperatorServicesResult, error)
+
+	// ListModelServiceEventsWithBodyWithResponse List what happened to a model service
+	//
+	// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+	ListModelServiceEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelServiceEventsResult, error)
+
+	// ListModelServiceEventsWithResponse List what happened to a model service
+	//
+	// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+	ListModelServiceEventsWithResponse(ctx context.Context, body ListModelServiceEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelServiceEventsResult, error)
 
 	// ListModelServicesWithBodyWithResponse List the model services of an instance
 	//
@@ -3222,6 +4928,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /ModifyDBInstanceResourceGroup (the `ModifyDBInstanceResourceGroup` operationId).
 	ModifyDBInstanceResourceGroupWithResponse(ctx context.Context, body ModifyDBInstanceResourceGroupJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyDBInstanceResourceGroupResult, error)
+
+	// ModifyModelServiceWithBodyWithResponse Change a model service
+	//
+	// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+	ModifyModelServiceWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyModelServiceResult, error)
+
+	// ModifyModelServiceWithResponse Change a model service
+	//
+	// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+	ModifyModelServiceWithResponse(ctx context.Context, body ModifyModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyModelServiceResult, error)
 
 	// ModifySecurityIpsWithBodyWithResponse Change who may call model services
 	//
@@ -3332,6 +5056,54 @@ func (r CreateDBInstanceResult) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CreateDBInstanceResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateModelOperatorApiKeyResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *CreateModelOperatorApiKeyResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateModelOperatorApiKeyResult) GetJSON200() *CreateModelOperatorApiKeyResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r CreateModelOperatorApiKeyResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateModelOperatorApiKeyResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateModelOperatorApiKeyResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateModelOperatorApiKeyResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateModelOperatorApiKeyResult) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3476,6 +5248,54 @@ func (r DeleteDBInstanceResult) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r DeleteDBInstanceResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DeleteModelOperatorApiKeyResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DeleteModelOperatorApiKeyResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteModelOperatorApiKeyResult) GetJSON200() *DeleteModelOperatorApiKeyResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DeleteModelOperatorApiKeyResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteModelOperatorApiKeyResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteModelOperatorApiKeyResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteModelOperatorApiKeyResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteModelOperatorApiKeyResult) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3674,6 +5494,102 @@ func (r DescribeDBInstancesResult) ContentType() string {
 	return ""
 }
 
+type DescribeModelOperatorApiKeyResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DescribeModelOperatorApiKeyResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DescribeModelOperatorApiKeyResult) GetJSON200() *DescribeModelOperatorApiKeyResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DescribeModelOperatorApiKeyResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DescribeModelOperatorApiKeyResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DescribeModelOperatorApiKeyResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DescribeModelOperatorApiKeyResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DescribeModelOperatorApiKeyResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DescribeModelOperatorUsageResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *DescribeModelOperatorUsageResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DescribeModelOperatorUsageResult) GetJSON200() *DescribeModelOperatorUsageResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r DescribeModelOperatorUsageResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DescribeModelOperatorUsageResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DescribeModelOperatorUsageResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DescribeModelOperatorUsageResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DescribeModelOperatorUsageResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type DescribeModelServiceResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3770,6 +5686,54 @@ func (r DescribeRegionsResult) ContentType() string {
 	return ""
 }
 
+type GetModelServiceLogsResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *GetModelServiceLogsResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetModelServiceLogsResult) GetJSON200() *GetModelServiceLogsResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r GetModelServiceLogsResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetModelServiceLogsResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetModelServiceLogsResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetModelServiceLogsResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetModelServiceLogsResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ListAINodePoolsResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3812,6 +5776,150 @@ func (r ListAINodePoolsResult) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListAINodePoolsResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListModelOperatorApiKeysResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListModelOperatorApiKeysResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListModelOperatorApiKeysResult) GetJSON200() *ListModelOperatorApiKeysResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ListModelOperatorApiKeysResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListModelOperatorApiKeysResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListModelOperatorApiKeysResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListModelOperatorApiKeysResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListModelOperatorApiKeysResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListModelOperatorServicesResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListModelOperatorServicesResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListModelOperatorServicesResult) GetJSON200() *ListModelOperatorServicesResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ListModelOperatorServicesResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListModelOperatorServicesResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListModelOperatorServicesResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListModelOperatorServicesResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListModelOperatorServicesResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListModelServiceEventsResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ListModelServiceEventsResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListModelServiceEventsResult) GetJSON200() *ListModelServiceEventsResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ListModelServiceEventsResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListModelServiceEventsResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListModelServiceEventsResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListModelServiceEventsResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListModelServiceEventsResult) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3962,6 +6070,54 @@ func (r ModifyDBInstanceResourceGroupResult) ContentType() string {
 	return ""
 }
 
+type ModifyModelServiceResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ModifyModelServiceResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ModifyModelServiceResult) GetJSON200() *ModifyModelServiceResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r ModifyModelServiceResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ModifyModelServiceResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ModifyModelServiceResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ModifyModelServiceResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ModifyModelServiceResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type ModifySecurityIpsResult struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4070,6 +6226,36 @@ func (c *ClientWithResponses) CreateDBInstanceWithResponse(ctx context.Context, 
 	return ParseCreateDBInstanceResult(rsp)
 }
 
+// CreateModelOperatorApiKeyWithBodyWithResponse Make a key for every model service of the account
+//
+// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) CreateModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateModelOperatorApiKeyResult, error) {
+	rsp, err := c.CreateModelOperatorApiKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateModelOperatorApiKeyResult(rsp)
+}
+
+// CreateModelOperatorApiKeyWithResponse Make a key for every model service of the account
+//
+// The key opens the endpoint that DescribeModelOperatorApiKey shows. A request names its model there, by the ModelName or the ModelServiceId; of several services the one with the fewest requests under way is asked. The IP array of each service decides as ever.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /CreateModelOperatorApiKey (the `CreateModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) CreateModelOperatorApiKeyWithResponse(ctx context.Context, body CreateModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateModelOperatorApiKeyResult, error) {
+	rsp, err := c.CreateModelOperatorApiKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateModelOperatorApiKeyResult(rsp)
+}
+
 // CreateModelServiceWithBodyWithResponse Deploy a model of the catalogue on AI nodes
 //
 // Binds the listed nodes, starts the replicas and answers at once. The service takes requests when its status is active.
@@ -4160,9 +6346,39 @@ func (c *ClientWithResponses) DeleteDBInstanceWithResponse(ctx context.Context, 
 	return ParseDeleteDBInstanceResult(rsp)
 }
 
+// DeleteModelOperatorApiKeyWithBodyWithResponse Delete a ModelOperator key
+//
+// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) DeleteModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DeleteModelOperatorApiKeyResult, error) {
+	rsp, err := c.DeleteModelOperatorApiKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteModelOperatorApiKeyResult(rsp)
+}
+
+// DeleteModelOperatorApiKeyWithResponse Delete a ModelOperator key
+//
+// It opens nothing any more at the gateways within a second. What it used is still accounted for.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DeleteModelOperatorApiKey (the `DeleteModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) DeleteModelOperatorApiKeyWithResponse(ctx context.Context, body DeleteModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DeleteModelOperatorApiKeyResult, error) {
+	rsp, err := c.DeleteModelOperatorApiKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteModelOperatorApiKeyResult(rsp)
+}
+
 // DeleteModelServiceWithBodyWithResponse Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -4177,7 +6393,7 @@ func (c *ClientWithResponses) DeleteModelServiceWithBodyWithResponse(ctx context
 
 // DeleteModelServiceWithResponse Delete a model service
 //
-// Its endpoint stops answering, its replicas end and its nodes become free. Deleting a service that is being deleted succeeds.
+// Its endpoint stops answering, its engines finish the requests that they have, end, and its nodes become free. Deleting a service that is being deleted succeeds.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -4272,6 +6488,66 @@ func (c *ClientWithResponses) DescribeDBInstancesWithResponse(ctx context.Contex
 	return ParseDescribeDBInstancesResult(rsp)
 }
 
+// DescribeModelOperatorApiKeyWithBodyWithResponse Show one ModelOperator key
+//
+// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) DescribeModelOperatorApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeModelOperatorApiKeyResult, error) {
+	rsp, err := c.DescribeModelOperatorApiKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeModelOperatorApiKeyResult(rsp)
+}
+
+// DescribeModelOperatorApiKeyWithResponse Show one ModelOperator key
+//
+// ApiKey is answered in full to callers who are also allowed gpdb:GetModelOperatorApiKey; everyone else sees its last four characters.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeModelOperatorApiKey (the `DescribeModelOperatorApiKey` operationId).
+func (c *ClientWithResponses) DescribeModelOperatorApiKeyWithResponse(ctx context.Context, body DescribeModelOperatorApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeModelOperatorApiKeyResult, error) {
+	rsp, err := c.DescribeModelOperatorApiKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeModelOperatorApiKeyResult(rsp)
+}
+
+// DescribeModelOperatorUsageWithBodyWithResponse Show what was used with ModelOperator keys
+//
+// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+func (c *ClientWithResponses) DescribeModelOperatorUsageWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DescribeModelOperatorUsageResult, error) {
+	rsp, err := c.DescribeModelOperatorUsageWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeModelOperatorUsageResult(rsp)
+}
+
+// DescribeModelOperatorUsageWithResponse Show what was used with ModelOperator keys
+//
+// Series of what was used in each period of Period seconds, as far back as usage records are kept. A period without a request has no point. A request counts about a second after it ended, in the period in which it began.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /DescribeModelOperatorUsage (the `DescribeModelOperatorUsage` operationId).
+func (c *ClientWithResponses) DescribeModelOperatorUsageWithResponse(ctx context.Context, body DescribeModelOperatorUsageJSONRequestBody, reqEditors ...RequestEditorFn) (*DescribeModelOperatorUsageResult, error) {
+	rsp, err := c.DescribeModelOperatorUsage(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeModelOperatorUsageResult(rsp)
+}
+
 // DescribeModelServiceWithBodyWithResponse Show one model service
 //
 // ApiKey is answered in full to callers who are also allowed gpdb:GetModelServiceApiKey on the instance; everyone else sees its last four characters.
@@ -4332,6 +6608,36 @@ func (c *ClientWithResponses) DescribeRegionsWithResponse(ctx context.Context, b
 	return ParseDescribeRegionsResult(rsp)
 }
 
+// GetModelServiceLogsWithBodyWithResponse Show the end of an engine's log
+//
+// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+func (c *ClientWithResponses) GetModelServiceLogsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*GetModelServiceLogsResult, error) {
+	rsp, err := c.GetModelServiceLogsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetModelServiceLogsResult(rsp)
+}
+
+// GetModelServiceLogsWithResponse Show the end of an engine's log
+//
+// The worker of the replica's host copies the last 64 KiB as long as somebody asks. Asked again within seconds it shows what came since; LogOffset and EngineGeneration tell how much that is.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /GetModelServiceLogs (the `GetModelServiceLogs` operationId).
+func (c *ClientWithResponses) GetModelServiceLogsWithResponse(ctx context.Context, body GetModelServiceLogsJSONRequestBody, reqEditors ...RequestEditorFn) (*GetModelServiceLogsResult, error) {
+	rsp, err := c.GetModelServiceLogs(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetModelServiceLogsResult(rsp)
+}
+
 // ListAINodePoolsWithBodyWithResponse List the AI nodes of an instance by pool
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -4356,6 +6662,92 @@ func (c *ClientWithResponses) ListAINodePoolsWithResponse(ctx context.Context, b
 		return nil, err
 	}
 	return ParseListAINodePoolsResult(rsp)
+}
+
+// ListModelOperatorApiKeysWithBodyWithResponse List the ModelOperator keys of the account
+//
+// A list shows no key itself.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+func (c *ClientWithResponses) ListModelOperatorApiKeysWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelOperatorApiKeysResult, error) {
+	rsp, err := c.ListModelOperatorApiKeysWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelOperatorApiKeysResult(rsp)
+}
+
+// ListModelOperatorApiKeysWithResponse List the ModelOperator keys of the account
+//
+// A list shows no key itself.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelOperatorApiKeys (the `ListModelOperatorApiKeys` operationId).
+func (c *ClientWithResponses) ListModelOperatorApiKeysWithResponse(ctx context.Context, body ListModelOperatorApiKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelOperatorApiKeysResult, error) {
+	rsp, err := c.ListModelOperatorApiKeys(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelOperatorApiKeysResult(rsp)
+}
+
+// ListModelOperatorServicesWithBodyWithResponse List what ModelOperator keys open
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+func (c *ClientWithResponses) ListModelOperatorServicesWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelOperatorServicesResult, error) {
+	rsp, err := c.ListModelOperatorServicesWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelOperatorServicesResult(rsp)
+}
+
+// ListModelOperatorServicesWithResponse List what ModelOperator keys open
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelOperatorServices (the `ListModelOperatorServices` operationId).
+func (c *ClientWithResponses) ListModelOperatorServicesWithResponse(ctx context.Context, body ListModelOperatorServicesJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelOperatorServicesResult, error) {
+	rsp, err := c.ListModelOperatorServices(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelOperatorServicesResult(rsp)
+}
+
+// ListModelServiceEventsWithBodyWithResponse List what happened to a model service
+//
+// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+func (c *ClientWithResponses) ListModelServiceEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ListModelServiceEventsResult, error) {
+	rsp, err := c.ListModelServiceEventsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelServiceEventsResult(rsp)
+}
+
+// ListModelServiceEventsWithResponse List what happened to a model service
+//
+// The newest events first. The last 1,000 of a service are kept for seven days, also when the service is gone.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ListModelServiceEvents (the `ListModelServiceEvents` operationId).
+func (c *ClientWithResponses) ListModelServiceEventsWithResponse(ctx context.Context, body ListModelServiceEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*ListModelServiceEventsResult, error) {
+	rsp, err := c.ListModelServiceEvents(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListModelServiceEventsResult(rsp)
 }
 
 // ListModelServicesWithBodyWithResponse List the model services of an instance
@@ -4440,6 +6832,36 @@ func (c *ClientWithResponses) ModifyDBInstanceResourceGroupWithResponse(ctx cont
 	return ParseModifyDBInstanceResourceGroupResult(rsp)
 }
 
+// ModifyModelServiceWithBodyWithResponse Change a model service
+//
+// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+func (c *ClientWithResponses) ModifyModelServiceWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ModifyModelServiceResult, error) {
+	rsp, err := c.ModifyModelServiceWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyModelServiceResult(rsp)
+}
+
+// ModifyModelServiceWithResponse Change a model service
+//
+// What is not named stays as it is. Engines with other ModelParams, or on an AI node that is not named any more, are replaced one after the other: the successor starts on a spare AI node of the service if there is one, and serves before the old one drains. Without a spare node one replica at a time is taken out while another serves. DescribeModelService shows how far it is.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /ModifyModelService (the `ModifyModelService` operationId).
+func (c *ClientWithResponses) ModifyModelServiceWithResponse(ctx context.Context, body ModifyModelServiceJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifyModelServiceResult, error) {
+	rsp, err := c.ModifyModelService(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseModifyModelServiceResult(rsp)
+}
+
 // ModifySecurityIpsWithBodyWithResponse Change who may call model services
 //
 // The array default decides for every model service that has no array of its own; the array that is named like a model service decides for that service alone, and is made when the service has none. Other arrays are kept and shown, and decide nothing. A change is in force at the gateways within a second.
@@ -4519,6 +6941,39 @@ func ParseCreateDBInstanceResult(rsp *http.Response) (*CreateDBInstanceResult, e
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest CreateDBInstanceResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateModelOperatorApiKeyResult parses an HTTP response from a CreateModelOperatorApiKeyWithResponse call
+func ParseCreateModelOperatorApiKeyResult(rsp *http.Response) (*CreateModelOperatorApiKeyResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateModelOperatorApiKeyResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest CreateModelOperatorApiKeyResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -4618,6 +7073,39 @@ func ParseDeleteDBInstanceResult(rsp *http.Response) (*DeleteDBInstanceResult, e
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest DeleteDBInstanceResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDeleteModelOperatorApiKeyResult parses an HTTP response from a DeleteModelOperatorApiKeyWithResponse call
+func ParseDeleteModelOperatorApiKeyResult(rsp *http.Response) (*DeleteModelOperatorApiKeyResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteModelOperatorApiKeyResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DeleteModelOperatorApiKeyResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -4767,6 +7255,72 @@ func ParseDescribeDBInstancesResult(rsp *http.Response) (*DescribeDBInstancesRes
 	return response, nil
 }
 
+// ParseDescribeModelOperatorApiKeyResult parses an HTTP response from a DescribeModelOperatorApiKeyWithResponse call
+func ParseDescribeModelOperatorApiKeyResult(rsp *http.Response) (*DescribeModelOperatorApiKeyResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DescribeModelOperatorApiKeyResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DescribeModelOperatorApiKeyResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDescribeModelOperatorUsageResult parses an HTTP response from a DescribeModelOperatorUsageWithResponse call
+func ParseDescribeModelOperatorUsageResult(rsp *http.Response) (*DescribeModelOperatorUsageResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DescribeModelOperatorUsageResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest DescribeModelOperatorUsageResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseDescribeModelServiceResult parses an HTTP response from a DescribeModelServiceWithResponse call
 func ParseDescribeModelServiceResult(rsp *http.Response) (*DescribeModelServiceResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -4833,6 +7387,39 @@ func ParseDescribeRegionsResult(rsp *http.Response) (*DescribeRegionsResult, err
 	return response, nil
 }
 
+// ParseGetModelServiceLogsResult parses an HTTP response from a GetModelServiceLogsWithResponse call
+func ParseGetModelServiceLogsResult(rsp *http.Response) (*GetModelServiceLogsResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetModelServiceLogsResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest GetModelServiceLogsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseListAINodePoolsResult parses an HTTP response from a ListAINodePoolsWithResponse call
 func ParseListAINodePoolsResult(rsp *http.Response) (*ListAINodePoolsResult, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -4849,6 +7436,105 @@ func ParseListAINodePoolsResult(rsp *http.Response) (*ListAINodePoolsResult, err
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ListAINodePoolsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListModelOperatorApiKeysResult parses an HTTP response from a ListModelOperatorApiKeysWithResponse call
+func ParseListModelOperatorApiKeysResult(rsp *http.Response) (*ListModelOperatorApiKeysResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListModelOperatorApiKeysResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListModelOperatorApiKeysResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListModelOperatorServicesResult parses an HTTP response from a ListModelOperatorServicesWithResponse call
+func ParseListModelOperatorServicesResult(rsp *http.Response) (*ListModelOperatorServicesResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListModelOperatorServicesResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListModelOperatorServicesResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListModelServiceEventsResult parses an HTTP response from a ListModelServiceEventsWithResponse call
+func ParseListModelServiceEventsResult(rsp *http.Response) (*ListModelServiceEventsResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListModelServiceEventsResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ListModelServiceEventsResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -4948,6 +7634,39 @@ func ParseModifyDBInstanceResourceGroupResult(rsp *http.Response) (*ModifyDBInst
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ModifyDBInstanceResourceGroupResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseModifyModelServiceResult parses an HTTP response from a ModifyModelServiceWithResponse call
+func ParseModifyModelServiceResult(rsp *http.Response) (*ModifyModelServiceResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ModifyModelServiceResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ModifyModelServiceResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

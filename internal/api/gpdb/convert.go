@@ -51,6 +51,57 @@ func fromService(requestID string, svc modelservice.Service, withKey bool) gpdba
 		PublicConnectUrl:  svc.PublicURL,
 		SecurityIpList:    svc.SecurityIPList,
 		CreateTime:        fromTime(svc.CreatedAt),
+		ReplicaCount:      int32(svc.ReplicaCount),
+		Replicas:          mapped(svc.Replicas, fromReplica),
+	}
+}
+
+func fromReplica(r modelservice.Replica) gpdbapi.ModelServiceReplica {
+	return gpdbapi.ModelServiceReplica{
+		Replica: int32(r.Ordinal), AiNode: r.NodeName, Status: gpdbapi.ModelServiceReplicaStatus(r.Status), StatusReason: r.Reason,
+		UpToDate: r.UpToDate,
+	}
+}
+
+func toChange(accountID string, body *gpdbapi.ModifyModelServiceRequest) modelservice.Change {
+	return modelservice.Change{
+		AccountID:         accountID,
+		DBInstanceID:      body.DBInstanceId,
+		ID:                body.ModelServiceId,
+		Description:       body.Description,
+		Replicas:          toInt(body.Replicas),
+		ModelParams:       orZero(body.ModelParams),
+		AINodes:           orZero(body.AiNodes),
+		AllowInterruption: orZero(body.AllowInterruption),
+	}
+}
+
+func fromEvents(requestID string, events []modelservice.Event, page instance.Page, total int) gpdbapi.ListModelServiceEventsResponse {
+	return gpdbapi.ListModelServiceEventsResponse{
+		RequestId:        requestID,
+		Events:           mapped(events, fromEvent),
+		PageNumber:       int32(page.Number),
+		PageRecordCount:  int32(len(events)),
+		TotalRecordCount: int32(total),
+	}
+}
+
+func fromEvent(e modelservice.Event) gpdbapi.ModelServiceEvent {
+	return gpdbapi.ModelServiceEvent{
+		EventId: strconv.FormatInt(e.ID, 10), Time: fromTime(e.At), Kind: gpdbapi.ModelServiceEventKind(e.Kind), Message: e.Message,
+	}
+}
+
+func fromLog(requestID string, log modelservice.Log) gpdbapi.GetModelServiceLogsResponse {
+	return gpdbapi.GetModelServiceLogsResponse{
+		RequestId:        requestID,
+		Replica:          int32(log.Ordinal),
+		AiNode:           log.NodeName,
+		EngineGeneration: strconv.FormatInt(log.Generation, 10),
+		LogOffset:        strconv.FormatInt(log.Offset, 10),
+		PreviousLog:      log.Previous,
+		Log:              log.Text,
+		Time:             fromTime(log.ReadAt),
 	}
 }
 
@@ -138,7 +189,7 @@ func toDeletion(accountID string, body *gpdbapi.DeleteAINodeRequest) instance.De
 // modes are the words for what is done with a list; absent is Cover.
 var modes = map[gpdbapi.ModifySecurityIpsRequestModifyMode]instance.IPMode{
 	gpdbapi.Cover: instance.Cover, gpdbapi.Append: instance.Append, gpdbapi.Delete: instance.Delete,
-	gpdbapi.N0: instance.Cover, gpdbapi.N1: instance.Append, gpdbapi.N2: instance.Delete,
+	gpdbapi.Cover0: instance.Cover, gpdbapi.Append1: instance.Append, gpdbapi.Delete2: instance.Delete,
 }
 
 func toIPChange(accountID string, body *gpdbapi.ModifySecurityIpsRequest) instance.IPChange {

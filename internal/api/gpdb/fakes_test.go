@@ -16,7 +16,9 @@ import (
 	"github.com/engineshed/engineshed/internal/idempotency"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/modelservice"
+	"github.com/engineshed/engineshed/internal/operator"
 	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/usage"
 )
 
 const (
@@ -47,8 +49,13 @@ type domain struct {
 	added  []instance.NodeSpec
 	tokens map[string]bool
 
+	description string
+	query       usage.OperatorQuery
+
 	deletion instance.Deletion
 	ips      instance.IPChange
+	modify   modelservice.Change
+	ordinal  *int
 }
 
 func (d *domain) answer(accountID, dbInstanceID string) error {
@@ -96,6 +103,24 @@ func (s services) Delete(ctx context.Context, accountID, dbInstanceID, id string
 	return s.done(ctx, idempotency.Key{}, id)
 }
 
+func (s services) Modify(ctx context.Context, key idempotency.Key, c modelservice.Change) error {
+	s.key, s.modify = key, c
+	if err := s.answer(c.AccountID, c.DBInstanceID); err != nil {
+		return err
+	}
+	return s.done(ctx, key, c.ID)
+}
+
+func (s services) Events(_ context.Context, accountID, dbInstanceID, _ string, page instance.Page) ([]modelservice.Event, int, error) {
+	s.page = page
+	return []modelservice.Event{{ID: 17, At: created, Kind: modelservice.EventState, Message: "It is active."}}, 7, s.answer(accountID, dbInstanceID)
+}
+
+func (s services) Log(_ context.Context, accountID, dbInstanceID, _ string, ordinal *int) (modelservice.Log, error) {
+	s.ordinal = ordinal
+	return modelservice.Log{Ordinal: 1, NodeName: "ai-1", Generation: 3, Offset: 6, Text: "hello\n", ReadAt: created}, s.answer(accountID, dbInstanceID)
+}
+
 func (s services) ModifyIPs(ctx context.Context, change instance.IPChange) error {
 	s.ips = change
 	return s.change(ctx, idempotency.Key{}, change.AccountID, change.DBInstanceID)
@@ -107,6 +132,10 @@ func service() modelservice.Service {
 		StatusReason: "One of two replicas answers.", APIKey: secret.New(apiKey), SecurityIPList: "127.0.0.1",
 		ModelParams: map[string]any{"max-model-len": 4096, "dtype": "auto"},
 		PrivateURL:  "http://g/services/" + serviceID + "/v1", PublicURL: "http://p/services/" + serviceID + "/v1", CreatedAt: created,
+		ReplicaCount: 2, Replicas: []modelservice.Replica{
+			{ID: "r-1", Ordinal: 0, NodeName: "ai-1", Host: "h", Status: "active", UpToDate: true},
+			{ID: "r-2", Ordinal: 1, NodeName: "ai-2", Host: "h", Status: "failed", Reason: "exited 1"},
+		},
 	}
 }
 
@@ -164,6 +193,50 @@ func (i instances) IPArrays(_ context.Context, accountID, dbInstanceID, _ string
 
 func (i instances) Zones(context.Context) ([]string, error) { return []string{"host-a"}, i.err }
 
+func (s services) Active(_ context.Context, _ string, page instance.Page) ([]modelservice.Service, int, error) {
+	s.page = page
+	return []modelservice.Service{service()}, 7, s.err
+}
+
+type operators struct{ *domain }
+
+const operatorID = 1
+
+func (o operators) Create(ctx context.Context, _, description string) (int32, error) {
+	o.description = description
+	return operatorID, o.done(ctx, idempotency.Key{}, "1")
+}
+
+func (o operators) List(_ context.Context, _ string, page instance.Page) ([]operator.Key, int, error) {
+	o.page = page
+	return []operator.Key{{ID: operatorID, Description: "d", Endpoint: "http://g/operator/v1", CreatedAt: created}}, 7, o.err
+}
+
+func (o operators) Describe(_ context.Context, accountID string, id int32) (operator.Key, error) {
+	if accountID != apitest.Account || id != operatorID {
+		return operator.Key{}, operator.ErrNotFound
+	}
+	return operator.Key{ID: id, Description: "d", Secret: secret.New(apiKey), Endpoint: "http://g/operator/v1", CreatedAt: created}, o.err
+}
+
+func (o operators) Delete(ctx context.Context, accountID string, id int32) error {
+	if accountID != apitest.Account || id != operatorID {
+		return operator.ErrNotFound
+	}
+	return o.done(ctx, idempotency.Key{}, "1")
+}
+
+func (o operators) Operator(_ context.Context, _ string, query usage.OperatorQuery) ([]usage.OperatorSeries, usage.OperatorQuery, error) {
+	o.query = query
+	query.From, query.To, query.Period = created, created.Add(time.Minute), time.Minute
+	if len(query.Metrics) == 0 {
+		query.Metrics = usage.Metrics
+	}
+	return []usage.OperatorSeries{{Model: "m", KeyID: operatorID, Points: []usage.OperatorPoint{
+		{At: created, Requests: 3, Success: 2, Input: 5, Output: 6, All: 11},
+	}}}, query, o.err
+}
+
 // change is a change of an instance of the account's.
 func (d *domain) change(ctx context.Context, key idempotency.Key, accountID, dbInstanceID string) error {
 	if err := d.answer(accountID, dbInstanceID); err != nil {
@@ -177,7 +250,8 @@ func serve(t *testing.T) (*apitest.Server, *domain) {
 	t.Helper()
 	d := &domain{tokens: map[string]bool{}}
 	product, err := gpdb.Product(gpdb.Config{
-		Services: services{d}, Instances: instances{d}, Models: func() []string { return []string{"m"} }, Region: apitest.Region,
+		Services: services{d}, Instances: instances{d}, Operators: operators{d}, Usage: operators{d},
+		Models: func() []string { return []string{"m"} }, Region: apitest.Region,
 	})
 	require.NoError(t, err)
 	s := apitest.New(t, product)

@@ -10,6 +10,8 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/modelservice"
 	gpdbapi "github.com/engineshed/engineshed/internal/oapi/gpdb"
+	"github.com/engineshed/engineshed/internal/operator"
+	"github.com/engineshed/engineshed/internal/usage"
 	"github.com/engineshed/engineshed/openapi"
 )
 
@@ -19,7 +21,24 @@ type Services interface {
 	Describe(ctx context.Context, accountID, dbInstanceID, id string) (modelservice.Service, error)
 	List(ctx context.Context, accountID, dbInstanceID string, page instance.Page) ([]modelservice.Service, int, error)
 	Delete(ctx context.Context, accountID, dbInstanceID, id string) error
+	Modify(ctx context.Context, key idempotency.Key, c modelservice.Change) error
+	Events(ctx context.Context, accountID, dbInstanceID, id string, page instance.Page) ([]modelservice.Event, int, error)
+	Log(ctx context.Context, accountID, dbInstanceID, id string, ordinal *int) (modelservice.Log, error)
 	ModifyIPs(ctx context.Context, change instance.IPChange) error
+	Active(ctx context.Context, accountID string, page instance.Page) ([]modelservice.Service, int, error)
+}
+
+// OperatorKeys keeps ModelOperator keys.
+type OperatorKeys interface {
+	Create(ctx context.Context, accountID, description string) (id int32, err error)
+	List(ctx context.Context, accountID string, page instance.Page) ([]operator.Key, int, error)
+	Describe(ctx context.Context, accountID string, id int32) (operator.Key, error)
+	Delete(ctx context.Context, accountID string, id int32) error
+}
+
+// Usage sums up what was used.
+type Usage interface {
+	Operator(ctx context.Context, accountID string, query usage.OperatorQuery) ([]usage.OperatorSeries, usage.OperatorQuery, error)
 }
 
 // Instances keeps DB instances and their AI nodes.
@@ -40,6 +59,8 @@ type Instances interface {
 type Server struct {
 	services  Services
 	instances Instances
+	operators OperatorKeys
+	usage     Usage
 	models    func() []string // the names in the catalogue
 	region    string
 }
@@ -48,6 +69,8 @@ type Server struct {
 type Config struct {
 	Services  Services
 	Instances Instances
+	Operators OperatorKeys
+	Usage     Usage
 	Models    func() []string // the names in the catalogue
 	Region    string
 }
@@ -58,7 +81,10 @@ func Product(config Config) (api.Product, error) {
 	if err != nil {
 		return api.Product{}, fmt.Errorf("gpdb: %w", err)
 	}
-	server := &Server{services: config.Services, instances: config.Instances, models: config.Models, region: config.Region}
+	server := &Server{
+		services: config.Services, instances: config.Instances, operators: config.Operators, usage: config.Usage,
+		models: config.Models, region: config.Region,
+	}
 	strict := gpdbapi.NewStrictHandlerWithOptions(server, nil, gpdbapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc: api.Fail, ResponseErrorHandlerFunc: api.Fail,
 	})

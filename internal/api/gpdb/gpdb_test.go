@@ -83,6 +83,10 @@ func TestDescribeAndListSayTheSameInTheirOwnWords(t *testing.T) {
 		"Description": "", "AiNodes": []any{"ai-1"}, "Status": "degraded", "StatusReason": "One of two replicas answers.",
 		"ApiKey": apiKey, "PrivateConnectUrl": "http://g/services/" + serviceID + "/v1",
 		"PublicConnectUrl": "http://p/services/" + serviceID + "/v1", "SecurityIpList": "127.0.0.1", "CreateTime": "2026-03-01T09:30:00Z",
+		"ReplicaCount": 2.0, "Replicas": []any{
+			object{"Replica": 0.0, "AiNode": "ai-1", "Status": "active", "StatusReason": "", "UpToDate": true},
+			object{"Replica": 1.0, "AiNode": "ai-2", "Status": "failed", "StatusReason": "exited 1", "UpToDate": false},
+		},
 	}, described.Body)
 
 	listed := s.JSON(apitest.RootKey, "ListModelServices", object{"DBInstanceId": instanceA, "PageSize": 30, "PageNumber": 2})
@@ -100,6 +104,48 @@ func TestDescribeAndListSayTheSameInTheirOwnWords(t *testing.T) {
 
 	s.RPC(apitest.RootKey, "ListModelServices", url.Values{"DBInstanceId": {instanceA}})
 	require.Equal(t, instance.Page{Number: 1, Size: 20}, d.page)
+}
+
+func TestAChangeNamesOnlyWhatChanges(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	two, none := 2, ""
+	for name, c := range map[string]struct {
+		params object
+		want   modelservice.Change
+	}{
+		"nothing":    {object{}, modelservice.Change{}},
+		"replicas":   {object{"Replicas": 2}, modelservice.Change{Replicas: &two}},
+		"no note":    {object{"Description": ""}, modelservice.Change{Description: &none}},
+		"defaults":   {object{"ModelParams": object{}}, modelservice.Change{ModelParams: map[string]any{}}},
+		"nodes":      {object{"AiNodes": []any{"ai-1"}}, modelservice.Change{AINodes: []string{"ai-1"}}},
+		"may be out": {object{"AllowInterruption": true}, modelservice.Change{AllowInterruption: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.params["DBInstanceId"], c.params["ModelServiceId"] = instanceA, serviceID
+			changed := s.JSON(apitest.RootKey, "ModifyModelService", c.params)
+			require.Equal(t, 200, changed.Status, changed.Body)
+			require.Equal(t, serviceID, changed.Body["ModelServiceId"])
+			c.want.AccountID, c.want.DBInstanceID, c.want.ID = apitest.Account, instanceA, serviceID
+			require.Equal(t, c.want, d.modify)
+		})
+	}
+}
+
+func TestEventsAndLogsAreShown(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t)
+	events := s.JSON(apitest.RootKey, "ListModelServiceEvents", object{"DBInstanceId": instanceA, "ModelServiceId": serviceID, "PageSize": 50})
+	require.Equal(t, []any{object{"EventId": "17", "Time": "2026-03-01T09:30:00Z", "Kind": "state", "Message": "It is active."}}, events.Body["Events"])
+	require.Equal(t, instance.Page{Number: 1, Size: 50}, d.page)
+	require.Equal(t, 7.0, events.Body["TotalRecordCount"])
+
+	log := s.JSON(apitest.RootKey, "GetModelServiceLogs", object{"DBInstanceId": instanceA, "ModelServiceId": serviceID, "Replica": 1})
+	require.Equal(t, 1, *d.ordinal)
+	delete(log.Body, "RequestId")
+	require.Equal(t, object{
+		"Replica": 1.0, "AiNode": "ai-1", "EngineGeneration": "3", "LogOffset": "6", "PreviousLog": "", "Log": "hello\n", "Time": "2026-03-01T09:30:00Z",
+	}, log.Body)
 }
 
 func TestListsWrapAsTheOfficialClientsExpect(t *testing.T) {

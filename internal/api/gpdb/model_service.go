@@ -57,3 +57,30 @@ func (s *Server) ListSupportModels(ctx context.Context, _ gpdbapi.ListSupportMod
 	names := gpdbapi.SupportedModels{ModelNames: orEmpty(s.models())}
 	return gpdbapi.ListSupportModels200JSONResponse{RequestId: api.RequestID(ctx), ModelNames: names}, nil
 }
+
+// ModifyModelService changes a service.
+func (s *Server) ModifyModelService(ctx context.Context, req gpdbapi.ModifyModelServiceRequestObject) (gpdbapi.ModifyModelServiceResponseObject, error) {
+	if err := s.services.Modify(ctx, idempotency.KeyFrom(ctx), toChange(access.CallerFrom(ctx).AccountID, req.Body)); err != nil {
+		return nil, err
+	}
+	return gpdbapi.ModifyModelService200JSONResponse{RequestId: api.RequestID(ctx), ModelServiceId: req.Body.ModelServiceId}, nil
+}
+
+// ListModelServiceEvents shows one page of what happened to a service.
+func (s *Server) ListModelServiceEvents(ctx context.Context, req gpdbapi.ListModelServiceEventsRequestObject) (gpdbapi.ListModelServiceEventsResponseObject, error) {
+	page := toPage(req.Body.PageNumber, req.Body.PageSize)
+	events, total, err := s.services.Events(ctx, access.CallerFrom(ctx).AccountID, req.Body.DBInstanceId, req.Body.ModelServiceId, page)
+	if err != nil {
+		return nil, err
+	}
+	return gpdbapi.ListModelServiceEvents200JSONResponse(fromEvents(api.RequestID(ctx), events, page, total)), nil
+}
+
+// GetModelServiceLogs shows the end of an engine's log.
+func (s *Server) GetModelServiceLogs(ctx context.Context, req gpdbapi.GetModelServiceLogsRequestObject) (gpdbapi.GetModelServiceLogsResponseObject, error) {
+	log, err := s.services.Log(ctx, access.CallerFrom(ctx).AccountID, req.Body.DBInstanceId, req.Body.ModelServiceId, toInt(req.Body.Replica))
+	if err != nil {
+		return nil, err
+	}
+	return gpdbapi.GetModelServiceLogs200JSONResponse(fromLog(api.RequestID(ctx), log)), nil
+}

@@ -112,7 +112,7 @@ func TestAStrangersIDAnswersAsAnUnknownOne(t *testing.T) {
 		"all":  `{"Version":"1","Statement":[{"Effect":"Allow","Action":"gpdb:*","Resource":"*"}]}`,
 		"none": `{"Version":"1","Statement":[{"Effect":"Deny","Action":"gpdb:*","Resource":"*"}]}`,
 	})
-	covered := []string{"DBInstanceId", "ModelServiceId", "AINodePoolId"} // an id that is in neither list fails the test
+	covered := []string{"DBInstanceId", "ModelServiceId", "AINodePoolId", "ApiKeyId"} // an id that is in neither list fails the test
 	unused := []string{
 		"RegionId", "ResourceGroupId", "NewResourceGroupId", "OwnerId", "ResourceOwnerId", "BackupId", "ZoneId", "StandbyZoneId", "VPCId", "VpcId", "VSwitchId", "StandbyVSwitchId",
 	}

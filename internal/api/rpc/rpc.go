@@ -153,7 +153,7 @@ func decodeValue(schema *openapi3.Schema, name, text string) (any, error) {
 	case schema.Type.Is(openapi3.TypeInteger):
 		return decodeInteger(name, text)
 	case schema.Type.Is(openapi3.TypeArray) && schema.Extensions["x-rendering"] == simple:
-		return split(text), nil
+		return decodeList(schema.Items.Value, name, text)
 	}
 	value, err := strictjson.Decode([]byte(text))
 	if err != nil {
@@ -185,13 +185,18 @@ func decodeInteger(name, text string) (any, error) {
 	return n, nil
 }
 
-func split(text string) []any {
+// decodeList reads a comma list, whose items are words or numbers.
+func decodeList(item *openapi3.Schema, name, text string) (any, error) {
 	items := []any{}
 	if text == "" {
-		return items
+		return items, nil
 	}
-	for item := range strings.SplitSeq(text, ",") {
-		items = append(items, item)
+	for word := range strings.SplitSeq(text, ",") {
+		value, err := decodeValue(item, name, word)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, value)
 	}
-	return items
+	return items, nil
 }

@@ -80,6 +80,8 @@ func TestDecode(t *testing.T) {
 		"repeated, value and fields":  {"CreateDBInstance", "Tag.1={}&Tag.1.Key=a", nil, "Tag.1"},
 		"simple":                      {"DescribeDBInstances", "DBInstanceStatuses=a,b", object{"DBInstanceStatuses": []any{"a", "b"}}, ""},
 		"simple, empty":               {"DescribeDBInstances", "DBInstanceStatuses=", object{"DBInstanceStatuses": []any{}}, ""},
+		"simple, numbers":             {"DescribeModelOperatorUsage", "ApiKeyIds=1,2", object{"ApiKeyIds": []any{int64(1), int64(2)}}, ""},
+		"simple, no number":           {"DescribeModelOperatorUsage", "ApiKeyIds=1,two", nil, "ApiKeyIds"},
 		"simple, flattened":           {"DescribeDBInstances", "DBInstanceStatuses.1=a", object{"DBInstanceStatuses": []any{"a"}}, ""},
 		"the same parameter twice":    {"CreateModelService", "ModelName=a&ModelName=b", nil, "ModelName"},
 		"invalid UTF-8":               {"CreateModelService", "ModelName=%ff", nil, "ModelName"},
@@ -155,7 +157,7 @@ func value(schema *openapi3.Schema) *rapid.Generator[any] {
 		return rapid.Bool().AsAny()
 	case schema.Type.Is("integer"):
 		return rapid.Int64().AsAny()
-	case schema.Type.Is("array") && schema.Extensions["x-rendering"] == "simple":
+	case schema.Type.Is("array") && schema.Extensions["x-rendering"] == "simple" && schema.Items.Value.Type.Is("string"):
 		return items(rapid.StringMatching(`[^,\x00]+`).AsAny())
 	case schema.Type.Is("array"):
 		return items(value(schema.Items.Value))

@@ -37,7 +37,9 @@ func (b *builder) apply(log *slog.Logger, old *Config, ch change) *Config {
 		s.byKind[item.Kind] = append(s.byKind[item.Kind], item)
 	}
 	next.bad = s.bad
-	next.services, _ = replace(&s, snapshot.KindModelService, old.services, b.service)
+	var services, operators bool
+	next.services, services = replace(&s, snapshot.KindModelService, old.services, b.service)
+	next.operatorKeys, operators = replace(&s, snapshot.KindOperatorKey, old.operatorKeys, b.operatorKey)
 	next.upstreams, _ = replace(&s, snapshot.KindAIService, old.upstreams, b.upstream)
 	var apis, consumers, domains bool
 	next.apis, apis = replace(&s, snapshot.KindModelAPI, old.apis, b.api)
@@ -48,6 +50,9 @@ func (b *builder) apply(log *slog.Logger, old *Config, ch change) *Config {
 	}
 	if consumers {
 		next.indexConsumers()
+	}
+	if operators || services && len(next.operatorKeys) > 0 {
+		next.indexOperators()
 	}
 	return &next
 }
@@ -130,6 +135,7 @@ func (c *Config) items() []Item {
 	items = collect(items, snapshot.KindModelAPI, c.apis)
 	items = collect(items, snapshot.KindAIService, c.upstreams)
 	items = collect(items, snapshot.KindConsumer, c.consumers)
+	items = collect(items, snapshot.KindOperatorKey, c.operatorKeys)
 	return collect(items, snapshot.KindDomain, c.domains)
 }
 

@@ -28,6 +28,8 @@ type Config struct {
 	domains   map[string]*Domain
 	bad       map[place]int64 // whose newest item could not be used, and its revision
 
+	operatorKeys map[string]*OperatorKey
+
 	// What requests are looked up in, made of the above.
 	table       *route.Table
 	byKey       map[[sha256.Size]byte]*consumerKey
@@ -36,6 +38,8 @@ type Config struct {
 	algorithms  map[string][]jose.SignatureAlgorithm // of tokens, by account
 	ways        map[string]*Ways                     // by API
 	names       route.Hosts[*Domain]
+	operators   map[[sha256.Size]byte]*OperatorKey
+	opened      map[string]map[string][]*Service // by account and name
 }
 
 // place is where an item lies among all.

@@ -131,11 +131,105 @@ func anyValue(t *rapid.T, depth int) any {
 	return []any{object, anyValue(t, depth-1)}
 }
 
-// Every text that encoding/json takes for an object is taken, and what it refuses at the top is refused.
+// What is found in a document that is valid is what a whole parse finds.
+func FuzzReadJSON(f *testing.F) {
+	for _, body := range []string{
+		`{"model":"a","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"x"}]}`,
+		`{"messages":[{"role":"user","content":"\"model\":\"b\" \\\" {[ \\"}],"model":"a"}`,
+		`{"model":"a","model":"b"}`, `{"Model":"a"}`, `{"mod\u0065l":"a","MODEL":1}`, `{"stream":false,"stre\u0061m":true}`,
+		`{"model":"\ud83d\ude82","m\ud800":{},"\udc00":"\ud800"}`, `{"model":{"model":"inner"},"x":[{"model":"inner"}]}`,
+		"\ufeff{}", " \t\r\n{ \"model\" : null , \"a\" : -1.5e+3 } \n", "{\"model\":\"\xff\"}", `{"":"","\\":"\\\\"}`,
+		`{"a":` + strings.Repeat("[", 256) + strings.Repeat("]", 256) + `,"model":"a"}`,
+		`{"a":` + strings.Repeat(`{"a":`, 300) + "0" + strings.Repeat("}", 300) + `,"model":"a"}`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r, err := ReadJSON(body)
+		if !json.Valid(body) {
+			return // its service may know better, and no reader has to agree
+		}
+		if len(bytes.TrimSpace(body)) == 0 || bytes.TrimLeft(body, " \t\r\n")[0] != '{' {
+			require.ErrorIs(t, err, errNotObject)
+			return
+		}
+		want := parseWhole(t, body)
+		switch {
+		case errors.Is(err, errDeep):
+			require.Greater(t, want.depth, deepest)
+		case want.streams > 1 || want.options > 1:
+			require.ErrorIs(t, err, errAgain)
+		default:
+			require.NoError(t, err)
+			require.Equal(t, want.models > 0, r.NamesModel())
+			require.Equal(t, want.models > 1 || want.otherwise, r.CheckModel() != nil)
+			if r.CheckModel() == nil {
+				require.Equal(t, want.model, r.Model)
+			}
+			require.Equal(t, want.stream, r.Stream)
+			require.Equal(t, string(body), text(r.Splice(nil, false)))
+		}
+	})
+}
+
+// parsed is what a decoder of tokens finds at the top of an object.
+type parsed struct {
+	models, streams, options, depth int
+	otherwise                       bool // the model is named in other letters
+	model                           string
+	stream                          bool
+}
+
+func parseWhole(t *testing.T, body []byte) (p parsed) {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	_, err := decoder.Token()
+	require.NoError(t, err)
+	for decoder.More() {
+		key, err := decoder.Token()
+		require.NoError(t, err)
+		var raw json.RawMessage
+		require.NoError(t, decoder.Decode(&raw))
+		p.depth = max(p.depth, depthOf(raw))
+		switch name := key.(string); {
+		case name == "stream":
+			p.streams++
+			p.stream = string(raw) == "true"
+		case name == "stream_options":
+			p.options++
+		case strings.EqualFold(name, "model"):
+			p.models++
+			p.otherwise = p.otherwise || name != "model"
+			p.model = ""
+			_ = json.Unmarshal(raw, &p.model) // what is no string names no model
+		}
+	}
+	return p
+}
+
+// depthOf is how far a value is nested.
+func depthOf(raw []byte) (deepest int) {
+	depth := 0
+	for decoder := json.NewDecoder(bytes.NewReader(raw)); ; {
+		token, err := decoder.Token()
+		if err != nil {
+			return deepest
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+			deepest = max(deepest, depth)
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+	}
+}
+
+// Whatever is written is what a whole parse would have written.
 func FuzzWriteJSON(f *testing.F) {
 	f.Add(`{"model":"a","b":[{"c":"\\"}]}`)
 	f.Fuzz(func(t *testing.T, body string) {
-		s, err := writeJSON([]byte(body), "new")
+		s, err := writeJSON([]byte(body), "new") // FuzzReadJSON knows when it must succeed
 		var fields map[string]json.RawMessage
 		if err != nil || json.Unmarshal([]byte(body), &fields) != nil {
 			return

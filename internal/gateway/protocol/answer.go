@@ -261,10 +261,16 @@ func (a *Answer) takeFields() {
 }
 
 // textOf is a string as it is meant; "" for everything else.
-func textOf(value []byte) (s string) {
-	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' && bytes.IndexByte(value, '\\') < 0 {
+func textOf(value []byte) string {
+	if n := len(value); n == 0 {
+		return ""
+	} else if n >= 2 && value[0] == '"' && value[n-1] == '"' && bytes.IndexByte(value, '\\') < 0 {
 		return string(value[1 : n-1])
 	}
+	return decoded(value)
+}
+
+func decoded(value []byte) (s string) {
 	_ = json.Unmarshal(value, &s) // what is no string is not said
 	return s
 }

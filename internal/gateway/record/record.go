@@ -34,6 +34,7 @@ type Record struct {
 	Model        string // as it was served
 	Consumer     string
 	ConsumerName string
+	OperatorKey  int32 // the number of the key a model service was asked with; 0: in another way
 	EndState     EndState
 	Status       int
 	Streamed     bool

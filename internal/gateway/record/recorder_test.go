@@ -120,7 +120,8 @@ func TestRowIsEscaped(t *testing.T) {
 	row := string(appendRow(nil, "p\t\\", &Record{Route: "a\nb\rc", Total: 1500 * time.Millisecond}))
 	require.True(t, strings.HasPrefix(row, `p\t\\`+"\t"))
 	require.Contains(t, row, `a\nb\rc`)
-	require.True(t, strings.HasSuffix(row, "\t\\N\t1500\n"))
+	require.True(t, strings.HasSuffix(row, "\t\\N\t1500\t\\N\n"))
+	require.True(t, strings.HasSuffix(string(appendRow(nil, "p", &Record{OperatorKey: 7})), "\t0\t7\n"))
 }
 
 func TestLineIsJSONWhateverIsInIt(t *testing.T) {

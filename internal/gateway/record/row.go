@@ -26,6 +26,7 @@ func appendRow(row []byte, process string, r *Record) []byte {
 	}
 	row = appendNumber(row, r.FirstContent.Milliseconds(), r.FirstContent > 0)
 	row = appendNumber(row, r.Total.Milliseconds(), true)
+	row = appendNumber(row, int64(r.OperatorKey), r.OperatorKey != 0)
 	return append(row, '\n')
 }
 

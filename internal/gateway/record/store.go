@@ -214,7 +214,7 @@ func isAboutRows(err *pgconn.PgError) bool {
 
 const columns = `gateway_process, began_at, request_id, account_id, http_api_id, http_api_name, route,
 		service_id, service_name, model_asked, model, consumer_id, consumer_name, end_state, status, streamed,
-		input_tokens, output_tokens, total_tokens, cached_tokens, reasoning_tokens, first_content_ms, total_ms`
+		input_tokens, output_tokens, total_tokens, cached_tokens, reasoning_tokens, first_content_ms, total_ms, operator_key_id`
 
 const copyRecords = `COPY usage_record (` + columns + `) FROM STDIN`
 
@@ -224,7 +224,7 @@ const insertRecords = `
 	SELECT $1, * FROM unnest($2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
 		$8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::integer[],
 		$16::boolean[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[],
-		$23::bigint[])
+		$23::bigint[], $24::integer[])
 	ON CONFLICT DO NOTHING`
 
 func (s *store) insert(ctx context.Context, batch []*Record) error {
@@ -266,7 +266,13 @@ func (s *store) insert(ctx context.Context, batch []*Record) error {
 			ms := r.FirstContent.Milliseconds()
 			return &ms
 		}),
-		column(batch, func(r *Record) int64 { return r.Total.Milliseconds() }))
+		column(batch, func(r *Record) int64 { return r.Total.Milliseconds() }),
+		column(batch, func(r *Record) *int32 {
+			if r.OperatorKey == 0 {
+				return nil
+			}
+			return &r.OperatorKey
+		}))
 	return err
 }
 

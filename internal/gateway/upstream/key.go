@@ -32,22 +32,23 @@ func (k *Key) Header() []string { return k.header }
 // Answered takes note of how the service answered a request with the key, and reports whether the key is set aside for
 // that.
 func (k *Key) Answered(status int, header http.Header) (setAside bool) {
+	refused := status == http.StatusUnauthorized || status == http.StatusForbidden
+	if !refused && status != http.StatusTooManyRequests {
+		if status < http.StatusInternalServerError { // a service in trouble says nothing about its keys
+			k.health.Succeeded()
+		}
+		return false
+	}
 	before := k.health.trouble.Load()
 	after := new(trouble)
 	if before != nil {
 		after.failures = before.failures
 	}
-	switch {
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+	if refused {
 		after.failures++
 		after.until = time.Now().Add(refusedFor(after.failures))
-	case status == http.StatusTooManyRequests:
+	} else {
 		after.until = time.Now().Add(limitedFor(header.Get("Retry-After")))
-	case status < http.StatusInternalServerError:
-		k.health.Succeeded()
-		return false
-	default:
-		return false // a service in trouble says nothing about its keys
 	}
 	if before.isAside() && !before.probed {
 		return false // the request was sent before, or for want of another key

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -67,6 +68,7 @@ func Run(t *testing.T, newHost func(t *testing.T) Host) {
 		"another installation is left alone":                stranger,
 		"an engine that cannot be started is an error":      broken,
 		"the key is in no command line":                     keyHidden,
+		"what an engine prints can be read":                 logged,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -278,6 +280,36 @@ func keyHidden(t *testing.T, h Host) {
 	require.NotEmpty(t, line)
 	require.NotContains(t, line, spec.Key.Reveal())
 	require.NotContains(t, fmt.Sprintf("%+v", spec), spec.Key.Reveal())
+}
+
+func logged(t *testing.T, h Host) {
+	driver, spec := h.NewDriver(h.Installation), newSpec(t, h)
+	log, err := driver.Log(t.Context(), spec.ReplicaID, 1<<10)
+	require.NoError(t, err)
+	require.Equal(t, node.Log{}, log)
+
+	require.NoError(t, driver.Ensure(t.Context(), spec))
+	first := await(t, driver, spec, node.Healthy)
+	log, err = h.NewDriver(h.Installation).Log(t.Context(), spec.ReplicaID, 1<<10)
+	require.NoError(t, err)
+	require.Equal(t, spec.Generation, log.Generation)
+	require.NotEmpty(t, log.Text)
+	require.Empty(t, log.Previous)
+	require.GreaterOrEqual(t, log.Offset, int64(len(log.Text)))
+	end, err := driver.Log(t.Context(), spec.ReplicaID, 5)
+	require.NoError(t, err)
+	require.True(t, strings.HasSuffix(log.Text, end.Text))
+	require.LessOrEqual(t, len(end.Text), 5)
+
+	require.NoError(t, h.Crash(first.PID))
+	await(t, driver, spec, node.Exited)
+	spec.Generation++
+	require.NoError(t, driver.Ensure(t.Context(), spec))
+	await(t, driver, spec, node.Healthy)
+	again, err := driver.Log(t.Context(), spec.ReplicaID, 1<<10)
+	require.NoError(t, err)
+	require.Equal(t, spec.Generation, again.Generation)
+	require.Equal(t, log.Text, again.Previous)
 }
 
 // newSpec returns a spec of a new replica that is removed when the test ends.

@@ -164,16 +164,17 @@ func (f files) isLock(file *os.File) bool {
 	return err1 == nil && err2 == nil && os.SameFile(opened, named)
 }
 
-// obituary says for a person how the engine ended.
-func (f files) obituary(id identity) string {
+// obituary says for a person how the engine ended, with the last lines of its log.
+func (f files) obituary(id identity) (reason, log string) {
 	how := "ended; how is not known, because the worker that started it was gone"
 	var last ending
 	if ok, _ := f.read(exitFile, &last); ok && last.identity == id {
 		how = last.How
 	}
-	text := "The engine " + how + "."
-	if tail := logTail(f.path(logFile)); tail != "" {
-		text += " Its log ends:\n" + tail
+	log = logTail(f.path(logFile))
+	reason = "the engine " + how
+	if line := log[strings.LastIndexByte(log, '\n')+1:]; line != "" {
+		reason += ": " + strings.ToValidUTF8(line[:min(len(line), maxLine)], "")
 	}
-	return strings.TrimSpace(text)
+	return reason, log
 }

@@ -203,7 +203,8 @@ func (d *Driver) Observe(ctx context.Context, replicaID, addr string) (node.Obse
 	seen := node.Observation{Generation: e.Generation, StartedAt: e.StartedAt}
 	if !running {
 		d.awaitReport(ctx, e.identity)
-		seen.State, seen.Reason = node.Exited, f.obituary(e.identity)
+		seen.State = node.Exited
+		seen.Reason, seen.Log = f.obituary(e.identity)
 		return seen, nil
 	}
 	f.boundLog()
@@ -212,6 +213,20 @@ func (d *Driver) Observe(ctx context.Context, replicaID, addr string) (node.Obse
 		seen.State = node.Healthy
 	}
 	return seen, ctx.Err()
+}
+
+// Log returns the end of the logs in the replica's directory.
+func (d *Driver) Log(_ context.Context, replicaID string, limit int) (log node.Log, err error) {
+	if !plainName.MatchString(replicaID) {
+		return log, nil
+	}
+	f := d.files(replicaID)
+	e, _, err := f.engine()
+	log.Generation = e.Generation
+	text, end := readEnd(f.path(logFile), int64(limit))
+	previous, _ := readEnd(f.path(lastLogFile), int64(limit))
+	log.Text, log.Offset, log.Previous = legible(text), end, legible(previous)
+	return log, err
 }
 
 // Remove takes one step towards no engine.
@@ -256,6 +271,7 @@ func (d *Driver) end(f files, processes []process) error {
 	asked, ok := f.asked()
 	if !ok {
 		signalGroups(processes, syscall.SIGTERM)
+		signalGroups(processes, syscall.SIGCONT) // a stopped one could not do what it is asked for
 		return f.noteAsked(time.Now())
 	}
 	if waited := time.Since(asked); waited >= d.config.Grace || waited < 0 {
@@ -264,7 +280,7 @@ func (d *Driver) end(f files, processes []process) error {
 	return nil
 }
 
-// List returns the engines of this installation, one per replica: the engine itself, or what it left running.
+// List returns the engines of this installation, one per replica: the engine itself, what it left running, or its files.
 func (d *Driver) List(context.Context) ([]node.Found, error) {
 	processes, err := scan(d.config.Installation, "")
 	if err != nil {
@@ -276,9 +292,18 @@ func (d *Driver) List(context.Context) ([]node.Found, error) {
 			byReplica[p.replica] = p
 		}
 	}
+	entries, err := os.ReadDir(d.config.Dir)
+	if err != nil {
+		return nil, err
+	}
 	var found []node.Found
 	for _, p := range byReplica {
 		found = append(found, node.Found{ReplicaID: p.replica, Generation: p.generation, PID: p.pid})
+	}
+	for _, entry := range entries {
+		if _, runs := byReplica[entry.Name()]; !runs && entry.IsDir() && plainName.MatchString(entry.Name()) {
+			found = append(found, node.Found{ReplicaID: entry.Name()})
+		}
 	}
 	slices.SortFunc(found, func(a, b node.Found) int { return cmp.Compare(a.ReplicaID, b.ReplicaID) })
 	return found, nil

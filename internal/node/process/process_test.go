@@ -332,15 +332,35 @@ func TestEndOfAnEngineTellsStatusAndLog(t *testing.T) {
 	script := `echo first; printf 'bad \377 byte \033[31m\000\n'; for i in 1 2 3 4 5; do echo line $i; done; exit 3`
 	driver, spec := start(t, process.Config{Command: []string{"sh", "-c", script}}, nil)
 	seen := await(t, driver, spec, node.Exited)
-	require.Equal(t, "The engine ended with status 3. Its log ends:\nline 1\nline 2\nline 3\nline 4\nline 5", seen.Reason)
+	require.Equal(t, "the engine ended with status 3: line 5", seen.Reason)
+	require.Equal(t, "line 1\nline 2\nline 3\nline 4\nline 5", seen.Log)
 
 	driver, spec = start(t, process.Config{Command: []string{"sh", "-c", "kill -9 $$"}}, nil)
-	require.Equal(t, "The engine was ended by signal 9 (killed).", await(t, driver, spec, node.Exited).Reason)
+	require.Equal(t, "the engine was ended by signal 9 (killed)", await(t, driver, spec, node.Exited).Reason)
 
 	driver, spec = start(t, process.Config{Command: []string{"sh", "-c", `head -c 100000 /dev/zero | tr '\000' x; printf 'a \377\033[31m\000b\n'`}}, nil)
 	seen = await(t, driver, spec, node.Exited)
-	require.Less(t, len(seen.Reason), 2200)
-	require.True(t, strings.HasSuffix(seen.Reason, "xa [31mb"), seen.Reason[len(seen.Reason)-20:])
+	require.Less(t, len(seen.Reason), 400)
+	require.LessOrEqual(t, len(seen.Log), 2048)
+	require.True(t, strings.HasSuffix(seen.Log, "xa [31mb"), seen.Log[len(seen.Log)-20:])
+}
+
+func TestAStoppedEngineEndsWithoutTheGracePeriod(t *testing.T) {
+	t.Parallel()
+	driver, spec := start(t, process.Config{Grace: time.Hour}, nil)
+	engine := await(t, driver, spec, node.Healthy)
+	require.NoError(t, syscall.Kill(engine.PID, syscall.SIGSTOP))
+	remove(t, driver, spec.ReplicaID)
+}
+
+func TestALogIsLegibleAndKeepsItsLength(t *testing.T) {
+	t.Parallel()
+	driver, spec := start(t, process.Config{Command: []string{"sh", "-c", `printf 'bad \377 byte \033[31m\000 gr\303\274n\n'`}}, nil)
+	await(t, driver, spec, node.Exited)
+	log, err := driver.Log(t.Context(), spec.ReplicaID, 1<<10)
+	require.NoError(t, err)
+	require.Equal(t, "bad   byte  [31m  grün\n", log.Text)
+	require.Equal(t, int64(len(log.Text)), log.Offset)
 }
 
 func TestEngineThatRefusesItsFlagsTellsWhy(t *testing.T) {

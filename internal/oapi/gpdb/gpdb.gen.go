@@ -64,6 +64,174 @@ func (e DBInstanceStatus) Valid() bool {
 	}
 }
 
+// Defines values for DescribeModelOperatorUsageRequestGroupBy.
+const (
+	ByApiKey         DescribeModelOperatorUsageRequestGroupBy = "api_key"
+	ByApiKeyAndModel DescribeModelOperatorUsageRequestGroupBy = "api_key,model"
+	ByModel          DescribeModelOperatorUsageRequestGroupBy = "model"
+	ByModelAndApiKey DescribeModelOperatorUsageRequestGroupBy = "model,api_key"
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestGroupBy enum.
+func (e DescribeModelOperatorUsageRequestGroupBy) Valid() bool {
+	switch e {
+	case ByApiKey:
+		return true
+	case ByApiKeyAndModel:
+		return true
+	case ByModel:
+		return true
+	case ByModelAndApiKey:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DescribeModelOperatorUsageRequestKeys.
+const (
+	ErrorCount   DescribeModelOperatorUsageRequestKeys = "error_count"
+	InputToken   DescribeModelOperatorUsageRequestKeys = "input_token"
+	OutputToken  DescribeModelOperatorUsageRequestKeys = "output_token"
+	RequestCount DescribeModelOperatorUsageRequestKeys = "request_count"
+	SuccessCount DescribeModelOperatorUsageRequestKeys = "success_count"
+	SuccessRate  DescribeModelOperatorUsageRequestKeys = "success_rate"
+	TotalToken   DescribeModelOperatorUsageRequestKeys = "total_token"
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestKeys enum.
+func (e DescribeModelOperatorUsageRequestKeys) Valid() bool {
+	switch e {
+	case ErrorCount:
+		return true
+	case InputToken:
+		return true
+	case OutputToken:
+		return true
+	case RequestCount:
+		return true
+	case SuccessCount:
+		return true
+	case SuccessRate:
+		return true
+	case TotalToken:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DescribeModelOperatorUsageRequestPeriod.
+const (
+	N1    DescribeModelOperatorUsageRequestPeriod = 1
+	N15   DescribeModelOperatorUsageRequestPeriod = 15
+	N300  DescribeModelOperatorUsageRequestPeriod = 300
+	N3600 DescribeModelOperatorUsageRequestPeriod = 3600
+	N5    DescribeModelOperatorUsageRequestPeriod = 5
+	N60   DescribeModelOperatorUsageRequestPeriod = 60
+)
+
+// Valid indicates whether the value is a known member of the DescribeModelOperatorUsageRequestPeriod enum.
+func (e DescribeModelOperatorUsageRequestPeriod) Valid() bool {
+	switch e {
+	case N1:
+		return true
+	case N15:
+		return true
+	case N300:
+		return true
+	case N3600:
+		return true
+	case N5:
+		return true
+	case N60:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ModelOperatorUsageKeyUnit.
+const (
+	Percent  ModelOperatorUsageKeyUnit = "%"
+	Requests ModelOperatorUsageKeyUnit = "requests"
+	Tokens   ModelOperatorUsageKeyUnit = "tokens"
+)
+
+// Valid indicates whether the value is a known member of the ModelOperatorUsageKeyUnit enum.
+func (e ModelOperatorUsageKeyUnit) Valid() bool {
+	switch e {
+	case Percent:
+		return true
+	case Requests:
+		return true
+	case Tokens:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ModelServiceEventKind.
+const (
+	EventChange    ModelServiceEventKind = "change"
+	EventPlacement ModelServiceEventKind = "placement"
+	EventReplica   ModelServiceEventKind = "replica"
+	EventState     ModelServiceEventKind = "state"
+)
+
+// Valid indicates whether the value is a known member of the ModelServiceEventKind enum.
+func (e ModelServiceEventKind) Valid() bool {
+	switch e {
+	case EventChange:
+		return true
+	case EventPlacement:
+		return true
+	case EventReplica:
+		return true
+	case EventState:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ModelServiceReplicaStatus.
+const (
+	ReplicaActive   ModelServiceReplicaStatus = "active"
+	ReplicaDraining ModelServiceReplicaStatus = "draining"
+	ReplicaFailed   ModelServiceReplicaStatus = "failed"
+	ReplicaPending  ModelServiceReplicaStatus = "pending"
+	ReplicaRemoving ModelServiceReplicaStatus = "removing"
+	ReplicaSilent   ModelServiceReplicaStatus = "silent"
+	ReplicaStarting ModelServiceReplicaStatus = "starting"
+	ReplicaUnknown  ModelServiceReplicaStatus = "unknown"
+)
+
+// Valid indicates whether the value is a known member of the ModelServiceReplicaStatus enum.
+func (e ModelServiceReplicaStatus) Valid() bool {
+	switch e {
+	case ReplicaActive:
+		return true
+	case ReplicaDraining:
+		return true
+	case ReplicaFailed:
+		return true
+	case ReplicaPending:
+		return true
+	case ReplicaRemoving:
+		return true
+	case ReplicaSilent:
+		return true
+	case ReplicaStarting:
+		return true
+	case ReplicaUnknown:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ModelServiceStatus.
 const (
 	Active    ModelServiceStatus = "active"
@@ -93,12 +261,12 @@ func (e ModelServiceStatus) Valid() bool {
 
 // Defines values for ModifySecurityIpsRequestModifyMode.
 const (
-	Append ModifySecurityIpsRequestModifyMode = "Append"
-	Cover  ModifySecurityIpsRequestModifyMode = "Cover"
-	Delete ModifySecurityIpsRequestModifyMode = "Delete"
-	N0     ModifySecurityIpsRequestModifyMode = "0"
-	N1     ModifySecurityIpsRequestModifyMode = "1"
-	N2     ModifySecurityIpsRequestModifyMode = "2"
+	Append  ModifySecurityIpsRequestModifyMode = "Append"
+	Append1 ModifySecurityIpsRequestModifyMode = "1"
+	Cover   ModifySecurityIpsRequestModifyMode = "Cover"
+	Cover0  ModifySecurityIpsRequestModifyMode = "0"
+	Delete  ModifySecurityIpsRequestModifyMode = "Delete"
+	Delete2 ModifySecurityIpsRequestModifyMode = "2"
 )
 
 // Valid indicates whether the value is a known member of the ModifySecurityIpsRequestModifyMode enum.
@@ -106,15 +274,15 @@ func (e ModifySecurityIpsRequestModifyMode) Valid() bool {
 	switch e {
 	case Append:
 		return true
+	case Append1:
+		return true
 	case Cover:
+		return true
+	case Cover0:
 		return true
 	case Delete:
 		return true
-	case N0:
-		return true
-	case N1:
-		return true
-	case N2:
+	case Delete2:
 		return true
 	default:
 		return false
@@ -230,6 +398,11 @@ type AddedAINodeSpecInfo struct {
 	// Example: ADB.AILarge.1
 	NodeSpec string `json:"NodeSpec"`
 }
+
+// ApiKeyId The number of a ModelOperator key.
+//
+// Example: 1
+type ApiKeyId = int32
 
 // CreateDBInstanceRequest defines model for CreateDBInstanceRequest.
 type CreateDBInstanceRequest struct {
@@ -482,6 +655,27 @@ type CreateDBInstanceResponse struct {
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
+// CreateModelOperatorApiKeyRequest defines model for CreateModelOperatorApiKeyRequest.
+type CreateModelOperatorApiKeyRequest struct {
+	// Description A note for people.
+	//
+	// Example: notebooks
+	Description string `json:"Description"`
+}
+
+// CreateModelOperatorApiKeyResponse defines model for CreateModelOperatorApiKeyResponse.
+type CreateModelOperatorApiKeyResponse struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
 // CreateModelServiceRequest defines model for CreateModelServiceRequest.
 type CreateModelServiceRequest struct {
 	// AiNodes The nodes of this instance that the service binds. One node holds one replica; spare nodes are where a replica moves when its node fails.
@@ -715,6 +909,22 @@ type DeleteDBInstanceResponse struct {
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
+// DeleteModelOperatorApiKeyRequest defines model for DeleteModelOperatorApiKeyRequest.
+type DeleteModelOperatorApiKeyRequest struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+}
+
+// DeleteModelOperatorApiKeyResponse defines model for DeleteModelOperatorApiKeyResponse.
+type DeleteModelOperatorApiKeyResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
 // DeleteModelServiceRequest defines model for DeleteModelServiceRequest.
 type DeleteModelServiceRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -884,6 +1094,112 @@ type DescribeDBInstancesResponse struct {
 	TotalRecordCount int32 `json:"TotalRecordCount"`
 }
 
+// DescribeModelOperatorApiKeyRequest defines model for DescribeModelOperatorApiKeyRequest.
+type DescribeModelOperatorApiKeyRequest struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+}
+
+// DescribeModelOperatorApiKeyResponse defines model for DescribeModelOperatorApiKeyResponse.
+type DescribeModelOperatorApiKeyResponse struct {
+	// ApiKey The key the endpoint takes as Authorization: Bearer, or its mask.
+	ApiKey string `json:"ApiKey"`
+
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// CreateTime A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	CreateTime Time `json:"CreateTime"`
+
+	// Description A note for people.
+	Description string `json:"Description"`
+
+	// Endpoint Where the gateway takes it; the base URL for OpenAI clients.
+	Endpoint string `json:"Endpoint"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// DescribeModelOperatorUsageRequest defines model for DescribeModelOperatorUsageRequest.
+type DescribeModelOperatorUsageRequest struct {
+	// ApiKeyIds Only these keys, at most 50; absent is every key, those that are deleted among them.
+	//
+	// Example: [1]
+	ApiKeyIds *[]int32 `json:"ApiKeyIds,omitempty"`
+
+	// EndTime The minute after the last, in UTC, at most 7 days after StartTime. Absent is the minute to come.
+	//
+	// Example: 2026-03-01T10:00Z
+	EndTime *string `json:"EndTime,omitempty"`
+
+	// GroupBy What each series is for; the order does not matter.
+	//
+	// Example: model
+	GroupBy *DescribeModelOperatorUsageRequestGroupBy `json:"GroupBy,omitempty"`
+
+	// Keys What to show; absent is all.
+	//
+	// Example: ["request_count","total_token"]
+	Keys *[]DescribeModelOperatorUsageRequestKeys `json:"Keys,omitempty"`
+
+	// ModelNames Only these models.
+	//
+	// Example: ["Qwen3-0.6B"]
+	ModelNames *[]string `json:"ModelNames,omitempty"`
+
+	// Period The seconds that one point stands for. Absent is 1 for a time of at most an hour and 60 for a longer one; 1 is for a time of at most a day.
+	//
+	// Example: 60
+	Period *DescribeModelOperatorUsageRequestPeriod `json:"Period,omitempty"`
+
+	// StartTime The first minute, in UTC, of the last 30 days. Absent is an hour before EndTime.
+	//
+	// Example: 2026-03-01T09:00Z
+	StartTime *string `json:"StartTime,omitempty"`
+}
+
+// DescribeModelOperatorUsageRequestGroupBy What each series is for; the order does not matter.
+//
+// Example: model
+type DescribeModelOperatorUsageRequestGroupBy string
+
+// DescribeModelOperatorUsageRequestKeys defines model for DescribeModelOperatorUsageRequest.Keys.
+type DescribeModelOperatorUsageRequestKeys string
+
+// DescribeModelOperatorUsageRequestPeriod The seconds that one point stands for. Absent is 1 for a time of at most an hour and 60 for a longer one; 1 is for a time of at most a day.
+//
+// Example: 60
+type DescribeModelOperatorUsageRequestPeriod int32
+
+// DescribeModelOperatorUsageResponse defines model for DescribeModelOperatorUsageResponse.
+type DescribeModelOperatorUsageResponse struct {
+	// EndTime The minute after the last.
+	EndTime string `json:"EndTime"`
+
+	// Keys What was asked for.
+	Keys []ModelOperatorUsageKey `json:"Keys"`
+
+	// Period The seconds that one point stands for.
+	Period int32 `json:"Period"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+
+	// StartTime The first minute.
+	StartTime string `json:"StartTime"`
+}
+
 // DescribeModelServiceRequest defines model for DescribeModelServiceRequest.
 type DescribeModelServiceRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -916,7 +1232,7 @@ type DescribeModelServiceResponse struct {
 	// ModelName The model that is served.
 	ModelName string `json:"ModelName"`
 
-	// ModelParams The engine arguments it was created with.
+	// ModelParams The arguments of its engines.
 	ModelParams map[string]interface{} `json:"ModelParams"`
 
 	// ModelServiceId The id of a model service.
@@ -929,6 +1245,14 @@ type DescribeModelServiceResponse struct {
 
 	// PublicConnectUrl The same on the public listener; empty without a public connection.
 	PublicConnectUrl string `json:"PublicConnectUrl"`
+
+	// ReplicaCount How many replicas it should have.
+	//
+	// Example: 1
+	ReplicaCount int32 `json:"ReplicaCount"`
+
+	// Replicas Those it has, also the ones that come and go.
+	Replicas []ModelServiceReplica `json:"Replicas"`
 
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
 	//
@@ -965,6 +1289,67 @@ type DescribeRegionsResponse struct {
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// GetModelServiceLogsRequest defines model for GetModelServiceLogsRequest.
+type GetModelServiceLogsRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// Replica The replica's number; DescribeModelService shows them. Absent it is the lowest.
+	//
+	// Example: 0
+	Replica *int32 `json:"Replica,omitempty"`
+}
+
+// GetModelServiceLogsResponse defines model for GetModelServiceLogsResponse.
+type GetModelServiceLogsResponse struct {
+	// AiNode Where it runs.
+	//
+	// Example: ai-0123456789abcdefghij
+	AiNode string `json:"AiNode"`
+
+	// EngineGeneration Another one is another engine with a log of its own.
+	//
+	// Example: 3
+	EngineGeneration string `json:"EngineGeneration"`
+
+	// Log The end of the log.
+	//
+	// Example: INFO: the engine is ready.
+	Log string `json:"Log"`
+
+	// LogOffset How many bytes the log had when it was read. It begins anew when the log is cut.
+	//
+	// Example: 27
+	LogOffset string `json:"LogOffset"`
+
+	// PreviousLog The end of the log of the engine before.
+	//
+	// Example:
+	PreviousLog string `json:"PreviousLog"`
+
+	// Replica The replica's number.
+	//
+	// Example: 0
+	Replica int32 `json:"Replica"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+
+	// Time A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	Time Time `json:"Time"`
 }
 
 // IPArray defines model for IPArray.
@@ -1039,6 +1424,121 @@ type ListAINodePoolsResponse struct {
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
+// ListModelOperatorApiKeysRequest defines model for ListModelOperatorApiKeysRequest.
+type ListModelOperatorApiKeysRequest struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *externalRef0.PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *externalRef0.PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelOperatorApiKeysResponse defines model for ListModelOperatorApiKeysResponse.
+type ListModelOperatorApiKeysResponse struct {
+	// ApiKeys The keys of this page.
+	ApiKeys []ModelOperatorApiKey `json:"ApiKeys"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber externalRef0.PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
+// ListModelOperatorServicesRequest defines model for ListModelOperatorServicesRequest.
+type ListModelOperatorServicesRequest struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *externalRef0.PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *externalRef0.PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelOperatorServicesResponse defines model for ListModelOperatorServicesResponse.
+type ListModelOperatorServicesResponse struct {
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber externalRef0.PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+
+	// Services The services of this page.
+	Services []ModelOperatorService `json:"Services"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
+// ListModelServiceEventsRequest defines model for ListModelServiceEventsRequest.
+type ListModelServiceEventsRequest struct {
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber *externalRef0.PageNumber `json:"PageNumber,omitempty"`
+
+	// PageSize How many items a page holds.
+	//
+	// Example: 20
+	PageSize *externalRef0.PageSize `json:"PageSize,omitempty"`
+}
+
+// ListModelServiceEventsResponse defines model for ListModelServiceEventsResponse.
+type ListModelServiceEventsResponse struct {
+	// Events The events of this page.
+	Events []ModelServiceEvent `json:"Events"`
+
+	// PageNumber The page to answer, from 1.
+	//
+	// Example: 1
+	PageNumber externalRef0.PageNumber `json:"PageNumber"`
+
+	// PageRecordCount How many items this page holds.
+	PageRecordCount int32 `json:"PageRecordCount"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+
+	// TotalRecordCount How many there are in all.
+	TotalRecordCount int32 `json:"TotalRecordCount"`
+}
+
 // ListModelServicesRequest defines model for ListModelServicesRequest.
 type ListModelServicesRequest struct {
 	// DBInstanceId The id of a DB instance.
@@ -1102,10 +1602,137 @@ type ListSupportModelsResponse struct {
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
+// ModelOperatorApiKey defines model for ModelOperatorApiKey.
+type ModelOperatorApiKey struct {
+	// ApiKeyId The number of a ModelOperator key.
+	//
+	// Example: 1
+	ApiKeyId ApiKeyId `json:"ApiKeyId"`
+
+	// CreateTime A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	CreateTime Time `json:"CreateTime"`
+
+	// Description A note for people.
+	Description string `json:"Description"`
+
+	// Endpoint Where the gateway takes it; the base URL for OpenAI clients.
+	Endpoint string `json:"Endpoint"`
+}
+
+// ModelOperatorService defines model for ModelOperatorService.
+type ModelOperatorService struct {
+	// ModelName The model it serves.
+	ModelName string `json:"ModelName"`
+
+	// ServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ServiceId ModelServiceId `json:"ServiceId"`
+}
+
+// ModelOperatorUsageKey defines model for ModelOperatorUsageKey.
+type ModelOperatorUsageKey struct {
+	// Name What is shown.
+	Name string `json:"Name"`
+
+	// Series One for each model or key or both.
+	Series []ModelOperatorUsageSeries `json:"Series"`
+
+	// Unit Its unit.
+	Unit ModelOperatorUsageKeyUnit `json:"Unit"`
+}
+
+// ModelOperatorUsageKeyUnit Its unit.
+type ModelOperatorUsageKeyUnit string
+
+// ModelOperatorUsageSeries defines model for ModelOperatorUsageSeries.
+type ModelOperatorUsageSeries struct {
+	// ApiKeyId The key; absent when series are by model alone.
+	ApiKeyId *int32 `json:"ApiKeyId,omitempty"`
+
+	// Name The model; of series by key alone, the key's number.
+	Name string `json:"Name"`
+
+	// Role What the series are for: model, api_key or model,api_key.
+	Role string `json:"Role"`
+
+	// Values The points, in the order of their times.
+	Values []ModelOperatorUsageValue `json:"Values"`
+}
+
+// ModelOperatorUsageValue defines model for ModelOperatorUsageValue.
+type ModelOperatorUsageValue struct {
+	// Point When the period begins, in milliseconds since 1970, and the value.
+	Point []string `json:"Point"`
+}
+
+// ModelServiceEvent defines model for ModelServiceEvent.
+type ModelServiceEvent struct {
+	// EventId Grows with every event.
+	//
+	// Example: 17
+	EventId string `json:"EventId"`
+
+	// Kind state is of the service, replica of one engine, placement of where engines run, change of what was asked for.
+	//
+	// Example: state
+	Kind ModelServiceEventKind `json:"Kind"`
+
+	// Message What happened. After the first line come the last lines of an engine's log.
+	//
+	// Example: The service was deploying and is active.
+	Message string `json:"Message"`
+
+	// Time A time in UTC, to the second.
+	//
+	// Example: 2026-03-01T09:30:00Z
+	Time Time `json:"Time"`
+}
+
+// ModelServiceEventKind state is of the service, replica of one engine, placement of where engines run, change of what was asked for.
+//
+// Example: state
+type ModelServiceEventKind string
+
 // ModelServiceId The id of a model service.
 //
 // Example: ms-0123456789abcdefghij
 type ModelServiceId = string
+
+// ModelServiceReplica One engine of a service.
+type ModelServiceReplica struct {
+	// AiNode Where it runs.
+	//
+	// Example: ai-0123456789abcdefghij
+	AiNode string `json:"AiNode"`
+
+	// Replica Its number within the service.
+	//
+	// Example: 0
+	Replica int32 `json:"Replica"`
+
+	// Status unknown is what is shown of a host that is silent.
+	//
+	// Example: active
+	Status ModelServiceReplicaStatus `json:"Status"`
+
+	// StatusReason One sentence about the status for a person; empty when there is nothing to say.
+	//
+	// Example:
+	StatusReason StatusReason `json:"StatusReason"`
+
+	// UpToDate Whether it has the parameters of the service and its node stays.
+	//
+	// Example: true
+	UpToDate bool `json:"UpToDate"`
+}
+
+// ModelServiceReplicaStatus unknown is what is shown of a host that is silent.
+//
+// Example: active
+type ModelServiceReplicaStatus string
 
 // ModelServiceStatus deploying: not every replica has answered yet. active: every replica answers. degraded: some do, or their state is unknown. failed: none does. deleting: it is on its way out.
 //
@@ -1199,6 +1826,62 @@ type ModifyDBInstanceResourceGroupRequest struct {
 
 // ModifyDBInstanceResourceGroupResponse defines model for ModifyDBInstanceResourceGroupResponse.
 type ModifyDBInstanceResourceGroupResponse struct {
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// ModifyModelServiceRequest defines model for ModifyModelServiceRequest.
+type ModifyModelServiceRequest struct {
+	// AiNodes All the nodes that the service shall have. One that is not named any more is given back when its replica has moved.
+	//
+	// Example: ["ai-0123456789abcdefghij"]
+	AiNodes *[]string `json:"AiNodes,omitempty"`
+
+	// AllowInterruption Whether the only replica may end before its successor serves, where no spare node is there for it. Otherwise such a change is refused.
+	//
+	// Example: false
+	AllowInterruption *bool `json:"AllowInterruption,omitempty"`
+
+	// ClientToken Makes the call happen once. Sent again with the same parameters it answers the same resource; sent with other parameters it is refused with IdempotentParameterMismatch. Tokens are kept for at least 24 hours.
+	//
+	// Example: 0c593ea1-3bea-11e9-b96b-88e9fe637760
+	ClientToken *externalRef0.ClientToken `json:"ClientToken,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// Description A note for people.
+	//
+	// Example: answers questions about trains
+	Description *string `json:"Description,omitempty"`
+
+	// ModelParams All the arguments of the engine. One that is not named has its default again.
+	//
+	// Example: {"max-model-len":8192}
+	ModelParams *map[string]interface{} `json:"ModelParams,omitempty"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// Replicas How many engines serve the model. Of too many, those that do not answer go first, then the youngest; each finishes its requests.
+	//
+	// Example: 2
+	Replicas *int32 `json:"Replicas,omitempty"`
+}
+
+// ModifyModelServiceResponse defines model for ModifyModelServiceResponse.
+type ModifyModelServiceResponse struct {
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
@@ -1318,6 +2001,9 @@ type AddAINodeJSONRequestBody = AddAINodeRequest
 // CreateDBInstanceJSONRequestBody defines body for CreateDBInstance for application/json ContentType.
 type CreateDBInstanceJSONRequestBody = CreateDBInstanceRequest
 
+// CreateModelOperatorApiKeyJSONRequestBody defines body for CreateModelOperatorApiKey for application/json ContentType.
+type CreateModelOperatorApiKeyJSONRequestBody = CreateModelOperatorApiKeyRequest
+
 // CreateModelServiceJSONRequestBody defines body for CreateModelService for application/json ContentType.
 type CreateModelServiceJSONRequestBody = CreateModelServiceRequest
 
@@ -1326,6 +2012,9 @@ type DeleteAINodeJSONRequestBody = DeleteAINodeRequest
 
 // DeleteDBInstanceJSONRequestBody defines body for DeleteDBInstance for application/json ContentType.
 type DeleteDBInstanceJSONRequestBody = DeleteDBInstanceRequest
+
+// DeleteModelOperatorApiKeyJSONRequestBody defines body for DeleteModelOperatorApiKey for application/json ContentType.
+type DeleteModelOperatorApiKeyJSONRequestBody = DeleteModelOperatorApiKeyRequest
 
 // DeleteModelServiceJSONRequestBody defines body for DeleteModelService for application/json ContentType.
 type DeleteModelServiceJSONRequestBody = DeleteModelServiceRequest
@@ -1339,14 +2028,32 @@ type DescribeDBInstanceIPArrayListJSONRequestBody = DescribeDBInstanceIPArrayLis
 // DescribeDBInstancesJSONRequestBody defines body for DescribeDBInstances for application/json ContentType.
 type DescribeDBInstancesJSONRequestBody = DescribeDBInstancesRequest
 
+// DescribeModelOperatorApiKeyJSONRequestBody defines body for DescribeModelOperatorApiKey for application/json ContentType.
+type DescribeModelOperatorApiKeyJSONRequestBody = DescribeModelOperatorApiKeyRequest
+
+// DescribeModelOperatorUsageJSONRequestBody defines body for DescribeModelOperatorUsage for application/json ContentType.
+type DescribeModelOperatorUsageJSONRequestBody = DescribeModelOperatorUsageRequest
+
 // DescribeModelServiceJSONRequestBody defines body for DescribeModelService for application/json ContentType.
 type DescribeModelServiceJSONRequestBody = DescribeModelServiceRequest
 
 // DescribeRegionsJSONRequestBody defines body for DescribeRegions for application/json ContentType.
 type DescribeRegionsJSONRequestBody = DescribeRegionsRequest
 
+// GetModelServiceLogsJSONRequestBody defines body for GetModelServiceLogs for application/json ContentType.
+type GetModelServiceLogsJSONRequestBody = GetModelServiceLogsRequest
+
 // ListAINodePoolsJSONRequestBody defines body for ListAINodePools for application/json ContentType.
 type ListAINodePoolsJSONRequestBody = ListAINodePoolsRequest
+
+// ListModelOperatorApiKeysJSONRequestBody defines body for ListModelOperatorApiKeys for application/json ContentType.
+type ListModelOperatorApiKeysJSONRequestBody = ListModelOperatorApiKeysRequest
+
+// ListModelOperatorServicesJSONRequestBody defines body for ListModelOperatorServices for application/json ContentType.
+type ListModelOperatorServicesJSONRequestBody = ListModelOperatorServicesRequest
+
+// ListModelServiceEventsJSONRequestBody defines body for ListModelServiceEvents for application/json ContentType.
+type ListModelServiceEventsJSONRequestBody = ListModelServiceEventsRequest
 
 // ListModelServicesJSONRequestBody defines body for ListModelServices for application/json ContentType.
 type ListModelServicesJSONRequestBody = ListModelServicesRequest
@@ -1356,6 +2063,9 @@ type ListSupportModelsJSONRequestBody = ListSupportModelsRequest
 
 // ModifyDBInstanceResourceGroupJSONRequestBody defines body for ModifyDBInstanceResourceGroup for application/json ContentType.
 type ModifyDBInstanceResourceGroupJSONRequestBody = ModifyDBInstanceResourceGroupRequest
+
+// ModifyModelServiceJSONRequestBody defines body for ModifyModelService for application/json ContentType.
+type ModifyModelServiceJSONRequestBody = ModifyModelServiceRequest
 
 // ModifySecurityIpsJSONRequestBody defines body for ModifySecurityIps for application/json ContentType.
 type ModifySecurityIpsJSONRequestBody = ModifySecurityIpsRequest
@@ -1368,6 +2078,9 @@ type ServerInterface interface {
 	// CreateDBInstance Create a DB instance
 	// (POST /CreateDBInstance)
 	CreateDBInstance(w http.ResponseWriter, r *http.Request)
+	// CreateModelOperatorApiKey Make a key for every model service of the account
+	// (POST /CreateModelOperatorApiKey)
+	CreateModelOperatorApiKey(w http.ResponseWriter, r *http.Request)
 	// CreateModelService Deploy a model of the catalogue on AI nodes
 	// (POST /CreateModelService)
 	CreateModelService(w http.ResponseWriter, r *http.Request)
@@ -1377,6 +2090,9 @@ type ServerInterface interface {
 	// DeleteDBInstance Delete a DB instance with its AI nodes and IP arrays
 	// (POST /DeleteDBInstance)
 	DeleteDBInstance(w http.ResponseWriter, r *http.Request)
+	// DeleteModelOperatorApiKey Delete a ModelOperator key
+	// (POST /DeleteModelOperatorApiKey)
+	DeleteModelOperatorApiKey(w http.ResponseWriter, r *http.Request)
 	// DeleteModelService Delete a model service
 	// (POST /DeleteModelService)
 	DeleteModelService(w http.ResponseWriter, r *http.Request)
@@ -1389,15 +2105,33 @@ type ServerInterface interface {
 	// DescribeDBInstances List DB instances
 	// (POST /DescribeDBInstances)
 	DescribeDBInstances(w http.ResponseWriter, r *http.Request)
+	// DescribeModelOperatorApiKey Show one ModelOperator key
+	// (POST /DescribeModelOperatorApiKey)
+	DescribeModelOperatorApiKey(w http.ResponseWriter, r *http.Request)
+	// DescribeModelOperatorUsage Show what was used with ModelOperator keys
+	// (POST /DescribeModelOperatorUsage)
+	DescribeModelOperatorUsage(w http.ResponseWriter, r *http.Request)
 	// DescribeModelService Show one model service
 	// (POST /DescribeModelService)
 	DescribeModelService(w http.ResponseWriter, r *http.Request)
 	// DescribeRegions List the regions and zones
 	// (POST /DescribeRegions)
 	DescribeRegions(w http.ResponseWriter, r *http.Request)
+	// GetModelServiceLogs Show the end of an engine's log
+	// (POST /GetModelServiceLogs)
+	GetModelServiceLogs(w http.ResponseWriter, r *http.Request)
 	// ListAINodePools List the AI nodes of an instance by pool
 	// (POST /ListAINodePools)
 	ListAINodePools(w http.ResponseWriter, r *http.Request)
+	// ListModelOperatorApiKeys List the ModelOperator keys of the account
+	// (POST /ListModelOperatorApiKeys)
+	ListModelOperatorApiKeys(w http.ResponseWriter, r *http.Request)
+	// ListModelOperatorServices List what ModelOperator keys open
+	// (POST /ListModelOperatorServices)
+	ListModelOperatorServices(w http.ResponseWriter, r *http.Request)
+	// ListModelServiceEvents List what happened to a model service
+	// (POST /ListModelServiceEvents)
+	ListModelServiceEvents(w http.ResponseWriter, r *http.Request)
 	// ListModelServices List the model services of an instance
 	// (POST /ListModelServices)
 	ListModelServices(w http.ResponseWriter, r *http.Request)
@@ -1407,6 +2141,9 @@ type ServerInterface interface {
 	// ModifyDBInstanceResourceGroup Move a DB instance to another resource group
 	// (POST /ModifyDBInstanceResourceGroup)
 	ModifyDBInstanceResourceGroup(w http.ResponseWriter, r *http.Request)
+	// ModifyModelService Change a model service
+	// (POST /ModifyModelService)
+	ModifyModelService(w http.ResponseWriter, r *http.Request)
 	// ModifySecurityIps Change who may call model services
 	// (POST /ModifySecurityIps)
 	ModifySecurityIps(w http.ResponseWriter, r *http.Request)
@@ -1449,6 +2186,20 @@ func (siw *ServerInterfaceWrapper) CreateDBInstance(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// CreateModelOperatorApiKey operation middleware
+func (siw *ServerInterfaceWrapper) CreateModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateModelOperatorApiKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // CreateModelService operation middleware
 func (siw *ServerInterfaceWrapper) CreateModelService(w http.ResponseWriter, r *http.Request) {
 
@@ -1482,6 +2233,20 @@ func (siw *ServerInterfaceWrapper) DeleteDBInstance(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.DeleteDBInstance(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DeleteModelOperatorApiKey operation middleware
+func (siw *ServerInterfaceWrapper) DeleteModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DeleteModelOperatorApiKey(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1547,6 +2312,34 @@ func (siw *ServerInterfaceWrapper) DescribeDBInstances(w http.ResponseWriter, r 
 	handler.ServeHTTP(w, r)
 }
 
+// DescribeModelOperatorApiKey operation middleware
+func (siw *ServerInterfaceWrapper) DescribeModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DescribeModelOperatorApiKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DescribeModelOperatorUsage operation middleware
+func (siw *ServerInterfaceWrapper) DescribeModelOperatorUsage(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DescribeModelOperatorUsage(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // DescribeModelService operation middleware
 func (siw *ServerInterfaceWrapper) DescribeModelService(w http.ResponseWriter, r *http.Request) {
 
@@ -1575,11 +2368,67 @@ func (siw *ServerInterfaceWrapper) DescribeRegions(w http.ResponseWriter, r *htt
 	handler.ServeHTTP(w, r)
 }
 
+// GetModelServiceLogs operation middleware
+func (siw *ServerInterfaceWrapper) GetModelServiceLogs(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetModelServiceLogs(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // ListAINodePools operation middleware
 func (siw *ServerInterfaceWrapper) ListAINodePools(w http.ResponseWriter, r *http.Request) {
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ListAINodePools(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListModelOperatorApiKeys operation middleware
+func (siw *ServerInterfaceWrapper) ListModelOperatorApiKeys(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListModelOperatorApiKeys(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListModelOperatorServices operation middleware
+func (siw *ServerInterfaceWrapper) ListModelOperatorServices(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListModelOperatorServices(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListModelServiceEvents operation middleware
+func (siw *ServerInterfaceWrapper) ListModelServiceEvents(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListModelServiceEvents(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1622,6 +2471,20 @@ func (siw *ServerInterfaceWrapper) ModifyDBInstanceResourceGroup(w http.Response
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.ModifyDBInstanceResourceGroup(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ModifyModelService operation middleware
+func (siw *ServerInterfaceWrapper) ModifyModelService(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ModifyModelService(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -1770,6 +2633,9 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListModelServices", wrapper.ListModelServices)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DeleteModelService", wrapper.DeleteModelService)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListSupportModels", wrapper.ListSupportModels)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ModifyModelService", wrapper.ModifyModelService)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListModelServiceEvents", wrapper.ListModelServiceEvents)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/GetModelServiceLogs", wrapper.GetModelServiceLogs)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListAINodePools", wrapper.ListAINodePools)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/AddAINode", wrapper.AddAINode)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DeleteAINode", wrapper.DeleteAINode)
@@ -1781,6 +2647,12 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeRegions", wrapper.DescribeRegions)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ModifySecurityIps", wrapper.ModifySecurityIps)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeDBInstanceIPArrayList", wrapper.DescribeDBInstanceIPArrayList)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/CreateModelOperatorApiKey", wrapper.CreateModelOperatorApiKey)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListModelOperatorApiKeys", wrapper.ListModelOperatorApiKeys)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeModelOperatorApiKey", wrapper.DescribeModelOperatorApiKey)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DeleteModelOperatorApiKey", wrapper.DeleteModelOperatorApiKey)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListModelOperatorServices", wrapper.ListModelOperatorServices)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DescribeModelOperatorUsage", wrapper.DescribeModelOperatorUsage)
 
 	return m
 }
@@ -1852,6 +2724,45 @@ type CreateDBInstancedefaultJSONResponse struct {
 }
 
 func (response CreateDBInstancedefaultJSONResponse) VisitCreateDBInstanceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateModelOperatorApiKeyRequestObject struct {
+	Body *CreateModelOperatorApiKeyJSONRequestBody
+}
+
+type CreateModelOperatorApiKeyResponseObject interface {
+	VisitCreateModelOperatorApiKeyResponse(w http.ResponseWriter) error
+}
+
+type CreateModelOperatorApiKey200JSONResponse CreateModelOperatorApiKeyResponse
+
+func (response CreateModelOperatorApiKey200JSONResponse) VisitCreateModelOperatorApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateModelOperatorApiKeydefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response CreateModelOperatorApiKeydefaultJSONResponse) VisitCreateModelOperatorApiKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -1969,6 +2880,45 @@ type DeleteDBInstancedefaultJSONResponse struct {
 }
 
 func (response DeleteDBInstancedefaultJSONResponse) VisitDeleteDBInstanceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteModelOperatorApiKeyRequestObject struct {
+	Body *DeleteModelOperatorApiKeyJSONRequestBody
+}
+
+type DeleteModelOperatorApiKeyResponseObject interface {
+	VisitDeleteModelOperatorApiKeyResponse(w http.ResponseWriter) error
+}
+
+type DeleteModelOperatorApiKey200JSONResponse DeleteModelOperatorApiKeyResponse
+
+func (response DeleteModelOperatorApiKey200JSONResponse) VisitDeleteModelOperatorApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteModelOperatorApiKeydefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DeleteModelOperatorApiKeydefaultJSONResponse) VisitDeleteModelOperatorApiKeyResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2136,6 +3086,84 @@ func (response DescribeDBInstancesdefaultJSONResponse) VisitDescribeDBInstancesR
 	return err
 }
 
+type DescribeModelOperatorApiKeyRequestObject struct {
+	Body *DescribeModelOperatorApiKeyJSONRequestBody
+}
+
+type DescribeModelOperatorApiKeyResponseObject interface {
+	VisitDescribeModelOperatorApiKeyResponse(w http.ResponseWriter) error
+}
+
+type DescribeModelOperatorApiKey200JSONResponse DescribeModelOperatorApiKeyResponse
+
+func (response DescribeModelOperatorApiKey200JSONResponse) VisitDescribeModelOperatorApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeModelOperatorApiKeydefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DescribeModelOperatorApiKeydefaultJSONResponse) VisitDescribeModelOperatorApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeModelOperatorUsageRequestObject struct {
+	Body *DescribeModelOperatorUsageJSONRequestBody
+}
+
+type DescribeModelOperatorUsageResponseObject interface {
+	VisitDescribeModelOperatorUsageResponse(w http.ResponseWriter) error
+}
+
+type DescribeModelOperatorUsage200JSONResponse DescribeModelOperatorUsageResponse
+
+func (response DescribeModelOperatorUsage200JSONResponse) VisitDescribeModelOperatorUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DescribeModelOperatorUsagedefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DescribeModelOperatorUsagedefaultJSONResponse) VisitDescribeModelOperatorUsageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DescribeModelServiceRequestObject struct {
 	Body *DescribeModelServiceJSONRequestBody
 }
@@ -2214,6 +3242,45 @@ func (response DescribeRegionsdefaultJSONResponse) VisitDescribeRegionsResponse(
 	return err
 }
 
+type GetModelServiceLogsRequestObject struct {
+	Body *GetModelServiceLogsJSONRequestBody
+}
+
+type GetModelServiceLogsResponseObject interface {
+	VisitGetModelServiceLogsResponse(w http.ResponseWriter) error
+}
+
+type GetModelServiceLogs200JSONResponse GetModelServiceLogsResponse
+
+func (response GetModelServiceLogs200JSONResponse) VisitGetModelServiceLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetModelServiceLogsdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response GetModelServiceLogsdefaultJSONResponse) VisitGetModelServiceLogsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListAINodePoolsRequestObject struct {
 	Body *ListAINodePoolsJSONRequestBody
 }
@@ -2242,6 +3309,123 @@ type ListAINodePoolsdefaultJSONResponse struct {
 }
 
 func (response ListAINodePoolsdefaultJSONResponse) VisitListAINodePoolsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelOperatorApiKeysRequestObject struct {
+	Body *ListModelOperatorApiKeysJSONRequestBody
+}
+
+type ListModelOperatorApiKeysResponseObject interface {
+	VisitListModelOperatorApiKeysResponse(w http.ResponseWriter) error
+}
+
+type ListModelOperatorApiKeys200JSONResponse ListModelOperatorApiKeysResponse
+
+func (response ListModelOperatorApiKeys200JSONResponse) VisitListModelOperatorApiKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelOperatorApiKeysdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ListModelOperatorApiKeysdefaultJSONResponse) VisitListModelOperatorApiKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelOperatorServicesRequestObject struct {
+	Body *ListModelOperatorServicesJSONRequestBody
+}
+
+type ListModelOperatorServicesResponseObject interface {
+	VisitListModelOperatorServicesResponse(w http.ResponseWriter) error
+}
+
+type ListModelOperatorServices200JSONResponse ListModelOperatorServicesResponse
+
+func (response ListModelOperatorServices200JSONResponse) VisitListModelOperatorServicesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelOperatorServicesdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ListModelOperatorServicesdefaultJSONResponse) VisitListModelOperatorServicesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelServiceEventsRequestObject struct {
+	Body *ListModelServiceEventsJSONRequestBody
+}
+
+type ListModelServiceEventsResponseObject interface {
+	VisitListModelServiceEventsResponse(w http.ResponseWriter) error
+}
+
+type ListModelServiceEvents200JSONResponse ListModelServiceEventsResponse
+
+func (response ListModelServiceEvents200JSONResponse) VisitListModelServiceEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListModelServiceEventsdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ListModelServiceEventsdefaultJSONResponse) VisitListModelServiceEventsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -2370,6 +3554,45 @@ func (response ModifyDBInstanceResourceGroupdefaultJSONResponse) VisitModifyDBIn
 	return err
 }
 
+type ModifyModelServiceRequestObject struct {
+	Body *ModifyModelServiceJSONRequestBody
+}
+
+type ModifyModelServiceResponseObject interface {
+	VisitModifyModelServiceResponse(w http.ResponseWriter) error
+}
+
+type ModifyModelService200JSONResponse ModifyModelServiceResponse
+
+func (response ModifyModelService200JSONResponse) VisitModifyModelServiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ModifyModelServicedefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ModifyModelServicedefaultJSONResponse) VisitModifyModelServiceResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ModifySecurityIpsRequestObject struct {
 	Body *ModifySecurityIpsJSONRequestBody
 }
@@ -2417,6 +3640,9 @@ type StrictServerInterface interface {
 	// CreateDBInstance Create a DB instance
 	// (POST /CreateDBInstance)
 	CreateDBInstance(ctx context.Context, request CreateDBInstanceRequestObject) (CreateDBInstanceResponseObject, error)
+	// CreateModelOperatorApiKey Make a key for every model service of the account
+	// (POST /CreateModelOperatorApiKey)
+	CreateModelOperatorApiKey(ctx context.Context, request CreateModelOperatorApiKeyRequestObject) (CreateModelOperatorApiKeyResponseObject, error)
 	// CreateModelService Deploy a model of the catalogue on AI nodes
 	// (POST /CreateModelService)
 	CreateModelService(ctx context.Context, request CreateModelServiceRequestObject) (CreateModelServiceResponseObject, error)
@@ -2426,6 +3652,9 @@ type StrictServerInterface interface {
 	// DeleteDBInstance Delete a DB instance with its AI nodes and IP arrays
 	// (POST /DeleteDBInstance)
 	DeleteDBInstance(ctx context.Context, request DeleteDBInstanceRequestObject) (DeleteDBInstanceResponseObject, error)
+	// DeleteModelOperatorApiKey Delete a ModelOperator key
+	// (POST /DeleteModelOperatorApiKey)
+	DeleteModelOperatorApiKey(ctx context.Context, request DeleteModelOperatorApiKeyRequestObject) (DeleteModelOperatorApiKeyResponseObject, error)
 	// DeleteModelService Delete a model service
 	// (POST /DeleteModelService)
 	DeleteModelService(ctx context.Context, request DeleteModelServiceRequestObject) (DeleteModelServiceResponseObject, error)
@@ -2438,15 +3667,33 @@ type StrictServerInterface interface {
 	// DescribeDBInstances List DB instances
 	// (POST /DescribeDBInstances)
 	DescribeDBInstances(ctx context.Context, request DescribeDBInstancesRequestObject) (DescribeDBInstancesResponseObject, error)
+	// DescribeModelOperatorApiKey Show one ModelOperator key
+	// (POST /DescribeModelOperatorApiKey)
+	DescribeModelOperatorApiKey(ctx context.Context, request DescribeModelOperatorApiKeyRequestObject) (DescribeModelOperatorApiKeyResponseObject, error)
+	// DescribeModelOperatorUsage Show what was used with ModelOperator keys
+	// (POST /DescribeModelOperatorUsage)
+	DescribeModelOperatorUsage(ctx context.Context, request DescribeModelOperatorUsageRequestObject) (DescribeModelOperatorUsageResponseObject, error)
 	// DescribeModelService Show one model service
 	// (POST /DescribeModelService)
 	DescribeModelService(ctx context.Context, request DescribeModelServiceRequestObject) (DescribeModelServiceResponseObject, error)
 	// DescribeRegions List the regions and zones
 	// (POST /DescribeRegions)
 	DescribeRegions(ctx context.Context, request DescribeRegionsRequestObject) (DescribeRegionsResponseObject, error)
+	// GetModelServiceLogs Show the end of an engine's log
+	// (POST /GetModelServiceLogs)
+	GetModelServiceLogs(ctx context.Context, request GetModelServiceLogsRequestObject) (GetModelServiceLogsResponseObject, error)
 	// ListAINodePools List the AI nodes of an instance by pool
 	// (POST /ListAINodePools)
 	ListAINodePools(ctx context.Context, request ListAINodePoolsRequestObject) (ListAINodePoolsResponseObject, error)
+	// ListModelOperatorApiKeys List the ModelOperator keys of the account
+	// (POST /ListModelOperatorApiKeys)
+	ListModelOperatorApiKeys(ctx context.Context, request ListModelOperatorApiKeysRequestObject) (ListModelOperatorApiKeysResponseObject, error)
+	// ListModelOperatorServices List what ModelOperator keys open
+	// (POST /ListModelOperatorServices)
+	ListModelOperatorServices(ctx context.Context, request ListModelOperatorServicesRequestObject) (ListModelOperatorServicesResponseObject, error)
+	// ListModelServiceEvents List what happened to a model service
+	// (POST /ListModelServiceEvents)
+	ListModelServiceEvents(ctx context.Context, request ListModelServiceEventsRequestObject) (ListModelServiceEventsResponseObject, error)
 	// ListModelServices List the model services of an instance
 	// (POST /ListModelServices)
 	ListModelServices(ctx context.Context, request ListModelServicesRequestObject) (ListModelServicesResponseObject, error)
@@ -2456,6 +3703,9 @@ type StrictServerInterface interface {
 	// ModifyDBInstanceResourceGroup Move a DB instance to another resource group
 	// (POST /ModifyDBInstanceResourceGroup)
 	ModifyDBInstanceResourceGroup(ctx context.Context, request ModifyDBInstanceResourceGroupRequestObject) (ModifyDBInstanceResourceGroupResponseObject, error)
+	// ModifyModelService Change a model service
+	// (POST /ModifyModelService)
+	ModifyModelService(ctx context.Context, request ModifyModelServiceRequestObject) (ModifyModelServiceResponseObject, error)
 	// ModifySecurityIps Change who may call model services
 	// (POST /ModifySecurityIps)
 	ModifySecurityIps(ctx context.Context, request ModifySecurityIpsRequestObject) (ModifySecurityIpsResponseObject, error)
@@ -2562,6 +3812,37 @@ func (sh *strictHandler) CreateDBInstance(w http.ResponseWriter, r *http.Request
 	}
 }
 
+// CreateModelOperatorApiKey operation middleware
+func (sh *strictHandler) CreateModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+	var request CreateModelOperatorApiKeyRequestObject
+
+	var body CreateModelOperatorApiKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateModelOperatorApiKey(ctx, request.(CreateModelOperatorApiKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateModelOperatorApiKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateModelOperatorApiKeyResponseObject); ok {
+		if err := validResponse.VisitCreateModelOperatorApiKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // CreateModelService operation middleware
 func (sh *strictHandler) CreateModelService(w http.ResponseWriter, r *http.Request) {
 	var request CreateModelServiceRequestObject
@@ -2648,6 +3929,37 @@ func (sh *strictHandler) DeleteDBInstance(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(DeleteDBInstanceResponseObject); ok {
 		if err := validResponse.VisitDeleteDBInstanceResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DeleteModelOperatorApiKey operation middleware
+func (sh *strictHandler) DeleteModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+	var request DeleteModelOperatorApiKeyRequestObject
+
+	var body DeleteModelOperatorApiKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteModelOperatorApiKey(ctx, request.(DeleteModelOperatorApiKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteModelOperatorApiKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DeleteModelOperatorApiKeyResponseObject); ok {
+		if err := validResponse.VisitDeleteModelOperatorApiKeyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -2779,6 +4091,68 @@ func (sh *strictHandler) DescribeDBInstances(w http.ResponseWriter, r *http.Requ
 	}
 }
 
+// DescribeModelOperatorApiKey operation middleware
+func (sh *strictHandler) DescribeModelOperatorApiKey(w http.ResponseWriter, r *http.Request) {
+	var request DescribeModelOperatorApiKeyRequestObject
+
+	var body DescribeModelOperatorApiKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DescribeModelOperatorApiKey(ctx, request.(DescribeModelOperatorApiKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DescribeModelOperatorApiKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DescribeModelOperatorApiKeyResponseObject); ok {
+		if err := validResponse.VisitDescribeModelOperatorApiKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DescribeModelOperatorUsage operation middleware
+func (sh *strictHandler) DescribeModelOperatorUsage(w http.ResponseWriter, r *http.Request) {
+	var request DescribeModelOperatorUsageRequestObject
+
+	var body DescribeModelOperatorUsageJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DescribeModelOperatorUsage(ctx, request.(DescribeModelOperatorUsageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DescribeModelOperatorUsage")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DescribeModelOperatorUsageResponseObject); ok {
+		if err := validResponse.VisitDescribeModelOperatorUsageResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // DescribeModelService operation middleware
 func (sh *strictHandler) DescribeModelService(w http.ResponseWriter, r *http.Request) {
 	var request DescribeModelServiceRequestObject
@@ -2841,6 +4215,37 @@ func (sh *strictHandler) DescribeRegions(w http.ResponseWriter, r *http.Request)
 	}
 }
 
+// GetModelServiceLogs operation middleware
+func (sh *strictHandler) GetModelServiceLogs(w http.ResponseWriter, r *http.Request) {
+	var request GetModelServiceLogsRequestObject
+
+	var body GetModelServiceLogsJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetModelServiceLogs(ctx, request.(GetModelServiceLogsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetModelServiceLogs")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetModelServiceLogsResponseObject); ok {
+		if err := validResponse.VisitGetModelServiceLogsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // ListAINodePools operation middleware
 func (sh *strictHandler) ListAINodePools(w http.ResponseWriter, r *http.Request) {
 	var request ListAINodePoolsRequestObject
@@ -2865,6 +4270,99 @@ func (sh *strictHandler) ListAINodePools(w http.ResponseWriter, r *http.Request)
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ListAINodePoolsResponseObject); ok {
 		if err := validResponse.VisitListAINodePoolsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListModelOperatorApiKeys operation middleware
+func (sh *strictHandler) ListModelOperatorApiKeys(w http.ResponseWriter, r *http.Request) {
+	var request ListModelOperatorApiKeysRequestObject
+
+	var body ListModelOperatorApiKeysJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListModelOperatorApiKeys(ctx, request.(ListModelOperatorApiKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListModelOperatorApiKeys")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListModelOperatorApiKeysResponseObject); ok {
+		if err := validResponse.VisitListModelOperatorApiKeysResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListModelOperatorServices operation middleware
+func (sh *strictHandler) ListModelOperatorServices(w http.ResponseWriter, r *http.Request) {
+	var request ListModelOperatorServicesRequestObject
+
+	var body ListModelOperatorServicesJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListModelOperatorServices(ctx, request.(ListModelOperatorServicesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListModelOperatorServices")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListModelOperatorServicesResponseObject); ok {
+		if err := validResponse.VisitListModelOperatorServicesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListModelServiceEvents operation middleware
+func (sh *strictHandler) ListModelServiceEvents(w http.ResponseWriter, r *http.Request) {
+	var request ListModelServiceEventsRequestObject
+
+	var body ListModelServiceEventsJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListModelServiceEvents(ctx, request.(ListModelServiceEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListModelServiceEvents")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListModelServiceEventsResponseObject); ok {
+		if err := validResponse.VisitListModelServiceEventsResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
@@ -2958,6 +4456,37 @@ func (sh *strictHandler) ModifyDBInstanceResourceGroup(w http.ResponseWriter, r 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ModifyDBInstanceResourceGroupResponseObject); ok {
 		if err := validResponse.VisitModifyDBInstanceResourceGroupResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ModifyModelService operation middleware
+func (sh *strictHandler) ModifyModelService(w http.ResponseWriter, r *http.Request) {
+	var request ModifyModelServiceRequestObject
+
+	var body ModifyModelServiceJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ModifyModelService(ctx, request.(ModifyModelServiceRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ModifyModelService")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ModifyModelServiceResponseObject); ok {
+		if err := validResponse.VisitModifyModelServiceResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {
