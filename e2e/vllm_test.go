@@ -203,6 +203,8 @@ func TestRealVLLMDoesTheMainJob(t *testing.T) {
 	_, metrics := d.sendTo(url+vllm.MetricsPath, "", http.MethodGet, nil)
 	require.Contains(t, metrics, vllm.MetricGenerationTokens+`{engine="0",model_name="Qwen3-8B"} 48.0`)
 	watch.step("metrics count what was answered")
+	d.compareSurface()
+	watch.step("every route and metric of vllm-sim is one of vLLM's")
 
 	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
 	ids := map[string]string{"DBInstanceId": d.instance, "ModelServiceId": d.service}
@@ -218,4 +220,54 @@ func TestRealVLLMDoesTheMainJob(t *testing.T) {
 
 	d.remove()
 	watch.step("DeleteModelService until nothing is left")
+}
+
+func TestRealVLLMEmbeds(t *testing.T) {
+	watch := newStopwatch()
+	d := newServed(t, "Qwen3-Embedding-0.6B", `{"max-model-len": 512, "enforce-eager": true}`)
+	watch.step("CreateModelService of an embedding model until the gateway answers")
+	status, text := d.send(http.MethodPost, "/embeddings", map[string]any{"model": "Qwen3-Embedding-0.6B", "input": []string{"engine", "shed"}})
+	require.Equal(t, http.StatusOK, status, text)
+	var answer struct {
+		Data []struct {
+			Object    string
+			Embedding []float64
+		}
+		Usage map[string]any
+	}
+	require.NoError(t, json.Unmarshal([]byte(text), &answer))
+	require.Len(t, answer.Data, 2)
+	for _, one := range answer.Data {
+		var squares float64
+		for _, x := range one.Embedding {
+			squares += x * x
+		}
+		require.InDelta(t, 1, squares, 1e-3)
+		require.Equal(t, "embedding", one.Object)
+	}
+	require.Positive(t, answer.Usage["prompt_tokens"])
+	d.compareSurface("--runner=pooling")
+	d.remove()
+	watch.step("embeddings, the routes of vllm-sim, and DeleteModelService")
+}
+
+func TestRealVLLMReranks(t *testing.T) {
+	watch := newStopwatch()
+	d := newServed(t, "bge-reranker-v2-m3", `{"enforce-eager": true}`)
+	watch.step("CreateModelService of a reranking model until the gateway answers")
+	status, text := d.send(http.MethodPost, "/rerank", map[string]any{
+		"model": "bge-reranker-v2-m3", "query": "Where do engines sleep?", "documents": []string{"In the shed.", "A recipe for soup."},
+	})
+	require.Equal(t, http.StatusOK, status, text)
+	var answer struct {
+		Results []struct {
+			Index int
+			Score float64 `json:"relevance_score"`
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(text), &answer))
+	require.Len(t, answer.Results, 2)
+	require.GreaterOrEqual(t, answer.Results[0].Score, answer.Results[1].Score)
+	d.remove()
+	watch.step("rerank and DeleteModelService")
 }

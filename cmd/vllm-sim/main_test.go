@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -46,6 +47,20 @@ func launch(t *testing.T, args ...string) program {
 	go func() { _, _ = io.Copy(io.Discard, out) }()
 	require.NotEmpty(t, p.addr, "it does not listen")
 	return p
+}
+
+// health is nil when the program says within the time that it is healthy.
+func (p program) health(limit time.Duration) error {
+	client := &http.Client{Timeout: limit}
+	response, err := client.Get("http://" + p.addr + "/health")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	return nil
 }
 
 // ends returns the status that the program ends with, which it must within a second.
@@ -165,9 +180,7 @@ func TestCrashWithTheLastWordsAtTheRequestThatIsOneTooMany(t *testing.T) {
 func TestEngineThatHangsAnswersNothing(t *testing.T) {
 	t.Parallel()
 	p := launch(t, "--sim-hang-after=1ns", "serve", "m")
-	client := &http.Client{Timeout: 100 * time.Millisecond}
-	_, err := client.Get("http://" + p.addr + "/health")
-	require.ErrorContains(t, err, "deadline exceeded")
+	require.ErrorContains(t, p.health(100*time.Millisecond), "deadline exceeded")
 	p.stop()
 	require.Zero(t, p.ends(t))
 }
@@ -175,13 +188,8 @@ func TestEngineThatHangsAnswersNothing(t *testing.T) {
 func TestHealthTakesItsTime(t *testing.T) {
 	t.Parallel()
 	p := launch(t, "--sim-health-delay=150ms", "serve", "m")
-	client := &http.Client{Timeout: 50 * time.Millisecond}
-	_, err := client.Get("http://" + p.addr + "/health")
-	require.ErrorContains(t, err, "deadline exceeded")
-	response, err := http.Get("http://" + p.addr + "/health")
-	require.NoError(t, err)
-	response.Body.Close()
-	require.Equal(t, http.StatusOK, response.StatusCode)
+	require.ErrorContains(t, p.health(50*time.Millisecond), "deadline exceeded")
+	require.NoError(t, p.health(10*time.Second))
 	p.stop()
 	require.Zero(t, p.ends(t))
 }

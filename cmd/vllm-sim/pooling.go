@@ -87,7 +87,7 @@ func (e *engine) pool(ctx context.Context, inputs []string) (vectors [][]float64
 // embed is a unit vector: the same for the same tokens, and the closer to another's the more tokens they share.
 func embed(pieces []string) []float64 {
 	vector := make([]float64, dimensions)
-	vector[0] = 1 // something is in every text, also in an empty one
+	vector[0] = 1 // of every text, so that also an empty one has a direction
 	for _, piece := range pieces {
 		digest := fnv.New64a()
 		_, _ = digest.Write([]byte(strings.ToLower(strings.TrimSpace(piece))))
@@ -96,7 +96,7 @@ func embed(pieces []string) []float64 {
 			if sum&(1<<15) != 0 {
 				sign = -1
 			}
-			vector[sum%dimensions] += sign
+			vector[1+sum%(dimensions-1)] += sign
 		}
 	}
 	length := math.Sqrt(dot(vector, vector))
@@ -121,14 +121,14 @@ func (e *engine) embeddings(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case len(p.Input) == 0:
-		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", "input must hold at least one text", "input")
+		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", "You must pass at least one prompt", nil)
 		return
-	case p.Dimensions != nil && *p.Dimensions != dimensions:
-		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", fmt.Sprintf("Model %q does not support matryoshka representation, "+
-			"changing output dimensions will lead to poor results.", e.names[0]), "dimensions")
+	case p.Dimensions != nil:
+		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", fmt.Sprintf("Model '%s' does not support Matryoshka embeddings; "+
+			"dimensions must be unset (received dimensions=%d).", e.names[0], *p.Dimensions), nil)
 		return
 	case !slices.Contains([]string{"", "float", "base64"}, p.Format):
-		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", "encoding_format must be float or base64", "encoding_format")
+		refuseHTTP(w, http.StatusBadRequest, "BadRequestError", "encoding_format must be float or base64", nil)
 		return
 	}
 	vectors, counts, ok := e.poolOrRefuse(w, r, p.Input)

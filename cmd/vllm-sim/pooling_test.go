@@ -136,7 +136,6 @@ func TestPoolingRequestsItRefuses(t *testing.T) {
 		"no documents":           {"/rerank", map[string]any{"query": "a"}, 400},
 		"no query":               {"/rerank", map[string]any{"documents": []string{"a"}}, 400},
 		"uneven pairs":           {"/score", map[string]any{"text_1": []string{"a", "b"}, "text_2": []string{"a", "b", "c"}}, 400},
-		"no chat":                {"/v1/chat/completions", map[string]any{"messages": []any{}}, 404},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -147,10 +146,14 @@ func TestPoolingRequestsItRefuses(t *testing.T) {
 	}
 }
 
-func TestAGenerationModelDoesNotEmbed(t *testing.T) {
+func TestAModelDoesWhatItIsForOnly(t *testing.T) {
 	t.Parallel()
 	server := newServer(t, knobs{}, nil)
-	status, _ := decoded[reply](t, server.URL+"/v1/embeddings", map[string]any{"input": "a"})
+	status, answer := decoded[fields](t, server.URL+"/v1/embeddings", map[string]any{"input": "a"})
+	require.Equal(t, http.StatusNotFound, status)
+	require.Equal(t, fields{"detail": "Not Found"}, answer)
+	server = newServer(t, knobs{}, pooling)
+	status, _ = decoded[fields](t, server.URL+"/v1/chat/completions", map[string]any{"messages": []any{}})
 	require.Equal(t, http.StatusNotFound, status)
 }
 

@@ -51,7 +51,7 @@ func (e *engine) handler() http.Handler {
 		handle("POST", "/v1/completions", func(w http.ResponseWriter, r *http.Request) { e.complete(w, r, textForm{}) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		refuseHTTP(w, http.StatusNotFound, "Not Found", "Not Found", nil)
+		writeJSON(w, http.StatusNotFound, fields{"detail": "Not Found"})
 	})
 	return e.authenticated(mux)
 }
@@ -97,7 +97,7 @@ type asked interface{ model() string }
 // It answers itself what cannot be read.
 func (e *engine) read(w http.ResponseWriter, r *http.Request, into asked) bool {
 	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
-		refuseHTTP(w, http.StatusUnsupportedMediaType, "Unsupported Media Type", "Unsupported Media Type: Only 'application/json' is allowed", nil)
+		refuseHTTP(w, http.StatusBadRequest, "Bad Request", "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed", nil)
 		return false
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -114,7 +114,7 @@ func (e *engine) read(w http.ResponseWriter, r *http.Request, into asked) bool {
 		return false
 	}
 	if name := into.model(); name != "" && !slices.Contains(e.names, name) {
-		refuseHTTP(w, http.StatusNotFound, "NotFoundError", fmt.Sprintf("The model `%s` does not exist.", name), "model")
+		refuseHTTP(w, http.StatusNotFound, "NotFoundError", fmt.Sprintf("The model `%s` does not exist.", name), nil)
 		return false
 	}
 	return true

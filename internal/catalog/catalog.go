@@ -15,16 +15,29 @@ var ErrNotFound = fault.New(fault.NotFound, "InvalidModelName.NotFound",
 type Model struct {
 	Name   string // the API's ModelName, and what clients send as "model"
 	Source string // what the engine is told to load: a hub name
+	Task   Task
 }
 
-// models are generation models with open weights whose hub names are fixed by their publishers.
+// Task is what a model is for.
+type Task string
+
+// The tasks of models.
+const (
+	Generate Task = "generate" // chats and completions
+	Embed    Task = "embed"    // embeddings
+	Rerank   Task = "rerank"   // rerank and score
+)
+
+// models are models with open weights whose hub names are fixed by their publishers.
 var models = []Model{
-	{"DeepSeek-R1-Distill-Qwen-7B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"},
-	{"Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct"},
-	{"Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct"},
-	{"Qwen3-0.6B", "Qwen/Qwen3-0.6B"},
-	{"Qwen3-8B", "Qwen/Qwen3-8B"},
-	{"Qwen3-32B", "Qwen/Qwen3-32B"},
+	{"DeepSeek-R1-Distill-Qwen-7B", "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", Generate},
+	{"Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct", Generate},
+	{"Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct", Generate},
+	{"Qwen3-0.6B", "Qwen/Qwen3-0.6B", Generate},
+	{"Qwen3-8B", "Qwen/Qwen3-8B", Generate},
+	{"Qwen3-32B", "Qwen/Qwen3-32B", Generate},
+	{"Qwen3-Embedding-0.6B", "Qwen/Qwen3-Embedding-0.6B", Embed},
+	{"bge-reranker-v2-m3", "BAAI/bge-reranker-v2-m3", Rerank},
 }
 
 // Names returns the names of all models, in the order of the catalogue.

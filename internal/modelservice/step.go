@@ -192,7 +192,7 @@ func (s *Stepper) spec(r replicaState) (node.Spec, error) {
 func engine(model catalog.Model, addr string, r replicaState) vllm.Serve {
 	serve := vllm.Serve{
 		Model: model.Source, Names: []string{model.Name, r.ServiceID}, Addr: addr, Params: r.modelParams,
-		TensorParallel: len(r.accelerators),
+		Pooling: model.Task != catalog.Generate, TensorParallel: len(r.accelerators),
 	}
 	if len(r.accelerators) > 0 {
 		serve.MemoryFraction = r.fraction

@@ -25,7 +25,7 @@ type Argument struct {
 // the engine run code, read a file, open a connection or leave its accelerators.
 var arguments = []Argument{
 	{Name: "block-size", Type: Choice, Choices: []string{"1", "8", "16", "32", "64", "128", "256"}, Description: "Tokens in one block of the KV cache."},
-	{Name: "calculate-kv-scales", Type: Boolean, Description: "Work out the scales of an fp8 KV cache while running."},
+	{Name: "calculate-kv-scales", Type: Boolean, Description: "Work out the scales of an fp8 KV cache while running; only older versions of vLLM know it."},
 	{Name: "cpu-offload-gb", Type: Number, Min: 0, Max: 1024, Description: "GiB of weights kept in the host's memory, per accelerator."},
 	{Name: "dtype", Type: Choice, Choices: []string{"auto", "half", "float16", "bfloat16", "float", "float32"}, Description: "Data type of weights and activations."},
 	{Name: "enable-auto-tool-choice", Type: Boolean, Description: "Let the model decide to call a tool; needs tool-call-parser."},
@@ -41,7 +41,7 @@ var arguments = []Argument{
 	{Name: "quantization", Type: Choice, Choices: []string{
 		"awq", "awq_marlin", "bitsandbytes", "compressed-tensors", "experts_int8", "fp8", "gptq", "gptq_marlin", "modelopt", "modelopt_fp4", "moe_wna16", "mxfp4",
 	}, Description: "How the weights are quantized; unset: as the model's own configuration says."},
-	{Name: "reasoning-parser", Type: Choice, Choices: []string{"deepseek_r1", "glm45", "gpt_oss", "granite", "hunyuan_a13b", "mistral", "qwen3"}, Description: "How the model marks its reasoning."},
+	{Name: "reasoning-parser", Type: Choice, Choices: []string{"deepseek_r1", "glm45", "granite", "hunyuan_a13b", "mistral", "openai_gptoss", "qwen3"}, Description: "How the model marks its reasoning."},
 	{Name: "scheduling-policy", Type: Choice, Choices: []string{"fcfs", "priority"}, Description: "Which waiting request comes first."},
 	{Name: "seed", Type: Integer, Min: 0, Max: 4_294_967_295, Description: "Seed of the sampling."},
 	{Name: "swap-space", Type: Number, Min: 0, Max: 1024, Description: "GiB of the host's memory to swap to, per accelerator; only older versions of vLLM know it."},

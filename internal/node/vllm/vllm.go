@@ -46,6 +46,7 @@ type Serve struct {
 	Model          string         // the model's name or directory
 	Names          []string       // the names clients may call it by; empty: Model alone
 	Addr           string         // host:port to listen on
+	Pooling        bool           // it embeds, scores or reranks, and does not generate
 	TensorParallel int            // accelerators the replica runs on; 0 or 1: one, or none
 	MemoryFraction float64        // share of each accelerator's memory; 0: no accelerator, the flag is left out
 	Params         map[string]any // ModelParams, checked again
@@ -69,6 +70,9 @@ func (s Serve) Args() ([]string, error) {
 	}
 	args := []string{"serve", s.Model, "--host=" + host, "--port=" + port}
 	args = append(args, servedNames(s.Names)...)
+	if s.Pooling {
+		args = append(args, "--runner=pooling")
+	}
 	args = append(args, "--tensor-parallel-size="+strconv.Itoa(max(1, s.TensorParallel)))
 	if s.MemoryFraction > 0 {
 		share := min(s.MemoryFraction, 1) * usable

@@ -37,6 +37,9 @@ func TestArgsOfAPlainReplica(t *testing.T) {
 	args, err := vllm.Serve{Model: "m", Names: []string{"n"}, Addr: "[::1]:80"}.Args()
 	require.NoError(t, err)
 	require.Equal(t, []string{"serve", "m", "--host=::1", "--port=80", "--served-model-name=n", "--tensor-parallel-size=1"}, args)
+	args, err = vllm.Serve{Model: "m", Addr: "[::1]:80", Pooling: true}.Args()
+	require.NoError(t, err)
+	require.Equal(t, []string{"serve", "m", "--host=::1", "--port=80", "--runner=pooling", "--tensor-parallel-size=1"}, args)
 }
 
 func TestArgsRefuseWhatTheCommandLineWouldMisread(t *testing.T) {
