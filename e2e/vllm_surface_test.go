@@ -141,7 +141,7 @@ func TestRealVLLMKnowsEveryFlagOfOurs(t *testing.T) {
 var typed = regexp.MustCompile(`(?m)^# TYPE (vllm:\S+) (\S+)$`)
 
 // compareSurface holds the stand-in's routes and metrics, and the names our own code reads, against those of the engine.
-func (d *served) compareSurface(simFlags ...string) {
+func (d *realService) compareSurface(simFlags ...string) {
 	d.t.Helper()
 	_, real := d.engine()
 	addr := freeAddr(d.t)

@@ -42,8 +42,8 @@ func (s *stopwatch) step(what string) {
 
 func newStopwatch() *stopwatch { return &stopwatch{time.Now()} }
 
-// served is a model service whose engine is a real vLLM.
-type served struct {
+// realService is a model service whose engine is a real vLLM.
+type realService struct {
 	*shed
 	caller   caller
 	instance string
@@ -51,8 +51,8 @@ type served struct {
 	url, key string // of the gateway
 }
 
-// newServed deploys the model with the ModelParams and waits until it answers over the gateway.
-func newServed(t *testing.T, model, modelParams string) *served {
+// newRealService deploys the model with the ModelParams and waits until it answers over the gateway.
+func newRealService(t *testing.T, model, modelParams string) *realService {
 	t.Helper()
 	s := newShed(t, pgtest.New(t))
 	// Engines share this machine with whatever else it does.
@@ -65,7 +65,7 @@ func newServed(t *testing.T, model, modelParams string) *served {
 	params["ModelName"], params["ModelParams"] = model, modelParams
 	made, err := c.call("CreateModelService", params)
 	require.NoError(t, err)
-	d := &served{shed: s, caller: c, instance: instance, service: made.text("ModelServiceId")}
+	d := &realService{shed: s, caller: c, instance: instance, service: made.text("ModelServiceId")}
 	t.Cleanup(func() {
 		if t.Failed() {
 			d.showLogs()
@@ -80,7 +80,7 @@ func newServed(t *testing.T, model, modelParams string) *served {
 	return d
 }
 
-func (d *served) showLogs() {
+func (d *realService) showLogs() {
 	logs, _ := filepath.Glob(d.path("worker") + "/replicas/*/*.log")
 	for _, path := range logs {
 		text, _ := os.ReadFile(path)
@@ -89,12 +89,12 @@ func (d *served) showLogs() {
 }
 
 // send asks the service over the gateway; path is below its URL.
-func (d *served) send(method, path string, body any) (status int, text string) {
+func (d *realService) send(method, path string, body any) (status int, text string) {
 	d.t.Helper()
 	return d.sendTo(d.url+path, d.key, method, body)
 }
 
-func (d *served) sendTo(url, key, method string, body any) (status int, text string) {
+func (d *realService) sendTo(url, key, method string, body any) (status int, text string) {
 	d.t.Helper()
 	data, err := json.Marshal(body)
 	require.NoError(d.t, err)
@@ -110,8 +110,8 @@ func (d *served) sendTo(url, key, method string, body any) (status int, text str
 	return response.StatusCode, string(all)
 }
 
-// completion is what chat completions and their chunks have in common.
-type completion struct {
+// chatAnswer is what chat completions and their chunks have in common.
+type chatAnswer struct {
 	Choices []struct {
 		Message, Delta struct{ Content string }
 		FinishReason   string `json:"finish_reason"`
@@ -134,11 +134,11 @@ func question(stream bool) map[string]any {
 }
 
 // chatBothWays asks whole and streamed, and asserts that both say the same and count the same.
-func (d *served) chatBothWays() {
+func (d *realService) chatBothWays() {
 	d.t.Helper()
 	status, text := d.send(http.MethodPost, "/chat/completions", question(false))
 	require.Equal(d.t, http.StatusOK, status, text)
-	var whole completion
+	var whole chatAnswer
 	require.NoError(d.t, json.Unmarshal([]byte(text), &whole))
 	require.Equal(d.t, 24, whole.Usage.CompletionTokens)
 	require.Positive(d.t, whole.Usage.PromptTokens)
@@ -150,13 +150,13 @@ func (d *served) chatBothWays() {
 	require.NoError(d.t, err)
 	require.Equal(d.t, whole.Choices[0].Message.Content, said)
 	events := strings.Split(strings.TrimSpace(text), "\n\n")
-	var last completion
+	var last chatAnswer
 	require.NoError(d.t, json.Unmarshal([]byte(strings.TrimPrefix(events[len(events)-2], "data: ")), &last))
 	require.Equal(d.t, whole.Usage, last.Usage)
 }
 
 // engine returns the process that the worker started, and the URL it listens on.
-func (d *served) engine() (pid int, url string) {
+func (d *realService) engine() (pid int, url string) {
 	d.t.Helper()
 	for pid := range d.pids() {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
@@ -171,7 +171,7 @@ func (d *served) engine() (pid int, url string) {
 }
 
 // remove deletes the service and waits until nothing of its engine is left.
-func (d *served) remove() {
+func (d *realService) remove() {
 	d.t.Helper()
 	ids := map[string]string{"DBInstanceId": d.instance, "ModelServiceId": d.service}
 	_, err := d.caller.call("DeleteModelService", ids)
@@ -188,7 +188,7 @@ func (d *served) remove() {
 
 func TestRealVLLMDoesTheMainJob(t *testing.T) {
 	watch := newStopwatch()
-	d := newServed(t, "Qwen3-8B", `{"max-model-len": 512, "max-num-seqs": 8, "enforce-eager": true}`)
+	d := newRealService(t, "Qwen3-8B", `{"max-model-len": 512, "max-num-seqs": 8, "enforce-eager": true}`)
 	watch.step("CreateModelService until the gateway answers")
 
 	d.chatBothWays()
@@ -224,7 +224,7 @@ func TestRealVLLMDoesTheMainJob(t *testing.T) {
 
 func TestRealVLLMEmbeds(t *testing.T) {
 	watch := newStopwatch()
-	d := newServed(t, "Qwen3-Embedding-0.6B", `{"max-model-len": 512, "enforce-eager": true}`)
+	d := newRealService(t, "Qwen3-Embedding-0.6B", `{"max-model-len": 512, "enforce-eager": true}`)
 	watch.step("CreateModelService of an embedding model until the gateway answers")
 	status, text := d.send(http.MethodPost, "/embeddings", map[string]any{"model": "Qwen3-Embedding-0.6B", "input": []string{"engine", "shed"}})
 	require.Equal(t, http.StatusOK, status, text)
@@ -253,7 +253,7 @@ func TestRealVLLMEmbeds(t *testing.T) {
 
 func TestRealVLLMReranks(t *testing.T) {
 	watch := newStopwatch()
-	d := newServed(t, "bge-reranker-v2-m3", `{"enforce-eager": true}`)
+	d := newRealService(t, "bge-reranker-v2-m3", `{"enforce-eager": true}`)
 	watch.step("CreateModelService of a reranking model until the gateway answers")
 	status, text := d.send(http.MethodPost, "/rerank", map[string]any{
 		"model": "bge-reranker-v2-m3", "query": "Where do engines sleep?", "documents": []string{"In the shed.", "A recipe for soup."},
