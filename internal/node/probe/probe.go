@@ -44,35 +44,46 @@ func (c *Client) Load(ctx context.Context, addr string) (vllm.Load, error) {
 // maxAnswer is how much of an answer is read; a trial's is a few hundred bytes.
 const maxAnswer = 64 << 10
 
-// Try sends the engine at addr a chat completion of one token, with its key, as a gateway would. It returns nil when the
-// engine answers with a choice.
+// Try sends the engine at addr a chat completion of one token, with its key, as a gateway would; one that does not generate
+// is asked how alike two texts are, which all that embed and rerank can tell. It returns nil when the engine answers that.
 func (c *Client) Try(ctx context.Context, addr, model string, key secret.Secret) error {
-	body, err := json.Marshal(map[string]any{
+	status, answer, err := c.post(ctx, "http://"+addr+"/v1/chat/completions", key, map[string]any{
 		"model": model, "max_tokens": 1, "messages": []map[string]string{{"role": "user", "content": "Hello"}},
 	})
+	if err == nil && status == http.StatusNotFound {
+		status, answer, err = c.post(ctx, "http://"+addr+"/v1/score", key, map[string]any{
+			"model": model, "queries": "Hello", "documents": []string{"Hello"},
+		})
+	}
 	if err != nil {
 		return err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/v1/chat/completions", bytes.NewReader(body))
+	var said struct {
+		Choices []json.RawMessage `json:"choices"`
+		Data    []json.RawMessage `json:"data"`
+	}
+	if status != http.StatusOK || json.Unmarshal(answer, &said) != nil || len(said.Choices)+len(said.Data) == 0 {
+		return fmt.Errorf("the engine answers %d %s to a short request: %.200q", status, http.StatusText(status), answer)
+	}
+	return nil
+}
+
+func (c *Client) post(ctx context.Context, url string, key secret.Secret, body any) (status int, answer []byte, err error) {
+	data, err := json.Marshal(body)
 	if err != nil {
-		return err
+		return 0, nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(data))
+	if err != nil {
+		return 0, nil, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Authorization", "Bearer "+key.Reveal())
 	response, err := c.http.Do(request)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
-		return err
-	}
-	var completion struct {
-		Choices []json.RawMessage `json:"choices"`
-	}
-	if response.StatusCode != http.StatusOK || json.Unmarshal(answer, &completion) != nil || len(completion.Choices) == 0 {
-		return fmt.Errorf("the engine answers %s to a chat completion of one token: %.200q", response.Status, answer)
-	}
-	return nil
+	answer, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	return response.StatusCode, answer, err
 }
