@@ -18,7 +18,7 @@ import (
 )
 
 // engine starts a stand-in engine that asks for the key.
-func engine(t *testing.T, key string, knobs ...string) (addr string) {
+func engine(t *testing.T, key string, flags ...string) (addr string) {
 	t.Helper()
 	sim, err := nodetest.BuildSim(t.Context(), t.TempDir())
 	require.NoError(t, err)
@@ -28,7 +28,7 @@ func engine(t *testing.T, key string, knobs ...string) (addr string) {
 	require.NoError(t, listener.Close())
 	_, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), sim, append(knobs, "serve", "m", "--port="+port, "--served-model-name", "m", "ms-x")...)
+	cmd := exec.CommandContext(t.Context(), sim, append([]string{"serve", "m", "--port=" + port, "--served-model-name", "m", "ms-x"}, flags...)...)
 	cmd.Env = append(os.Environ(), vllm.KeyVariable+"="+key)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Wait() })
@@ -89,4 +89,11 @@ func TestAnEngineThatDoesNotAnswerIsAnError(t *testing.T) {
 	defer cancel()
 	_, err = probe.New().Load(ctx, listener.Addr().String())
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+func TestAnEngineThatEmbedsIsTriedByScoring(t *testing.T) {
+	t.Parallel()
+	addr := engine(t, "k", "--runner=pooling")
+	require.NoError(t, probe.New().Try(t.Context(), addr, "ms-x", secret.New("k")))
+	require.ErrorContains(t, probe.New().Try(t.Context(), addr, "another", secret.New("k")), "404 Not Found")
 }
