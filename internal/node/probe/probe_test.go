@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 	"github.com/engineshed/engineshed/internal/secret"
 )
 
-// engine starts a stand-in engine that asks for the key.
-func engine(t *testing.T, key string, flags ...string) (addr string) {
+// engine starts a stand-in engine that asks for the key, with flags of vLLM and knobs of its own.
+func engine(t *testing.T, key string, knobs []string, flags ...string) (addr string) {
 	t.Helper()
 	sim, err := nodetest.BuildSim(t.Context(), t.TempDir())
 	require.NoError(t, err)
@@ -28,7 +29,7 @@ func engine(t *testing.T, key string, flags ...string) (addr string) {
 	require.NoError(t, listener.Close())
 	_, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), sim, append([]string{"serve", "m", "--port=" + port, "--served-model-name", "m", "ms-x"}, flags...)...)
+	cmd := exec.CommandContext(t.Context(), sim, slices.Concat(knobs, []string{"serve", "m", "--port=" + port, "--served-model-name", "m", "ms-x"}, flags)...)
 	cmd.Env = append(os.Environ(), vllm.KeyVariable+"="+key)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Wait() })
@@ -44,7 +45,7 @@ func engine(t *testing.T, key string, flags ...string) (addr string) {
 
 func TestAnEngineSaysWhatItHasUnderWay(t *testing.T) {
 	t.Parallel()
-	addr := engine(t, "k", "--sim-time-to-first-token=1h")
+	addr := engine(t, "k", []string{"--sim-time-to-first-token=1h"})
 	c := probe.New()
 	load, err := c.Load(t.Context(), addr)
 	require.NoError(t, err)
@@ -68,7 +69,7 @@ func TestAnEngineSaysWhatItHasUnderWay(t *testing.T) {
 
 func TestATrialNeedsTheKeyAndTheModel(t *testing.T) {
 	t.Parallel()
-	addr := engine(t, "k")
+	addr := engine(t, "k", nil)
 	c := probe.New()
 	before, err := c.Load(t.Context(), addr)
 	require.NoError(t, err)
@@ -93,7 +94,7 @@ func TestAnEngineThatDoesNotAnswerIsAnError(t *testing.T) {
 
 func TestAnEngineThatEmbedsIsTriedByScoring(t *testing.T) {
 	t.Parallel()
-	addr := engine(t, "k", "--runner=pooling")
+	addr := engine(t, "k", nil, "--runner=pooling")
 	require.NoError(t, probe.New().Try(t.Context(), addr, "ms-x", secret.New("k")))
 	require.ErrorContains(t, probe.New().Try(t.Context(), addr, "another", secret.New("k")), "404 Not Found")
 }
