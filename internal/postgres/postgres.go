@@ -17,6 +17,10 @@ import (
 // connections wait for locks or for the disk.
 const defaultConns = 16
 
+// boundIdleTransactions ends a transaction that nothing is said in for ten seconds: its process has stopped, and others wait
+// for its locks. It is said by a statement, because a pooler in between may know no such parameter.
+const boundIdleTransactions = `SET idle_in_transaction_session_timeout = '10s'`
+
 // Open returns a pool for url. Nothing is connected yet: a database that is away shows at the first query, and a pool
 // outlives any number of its restarts.
 func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
@@ -36,6 +40,10 @@ func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	config.HealthCheckPeriod = 10 * time.Second
 	if config.ConnConfig.RuntimeParams["application_name"] == "" {
 		config.ConnConfig.RuntimeParams["application_name"] = filepath.Base(os.Args[0])
+	}
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, boundIdleTransactions)
+		return err
 	}
 	return pgxpool.NewWithConfig(ctx, config)
 }

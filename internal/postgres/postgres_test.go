@@ -29,6 +29,16 @@ func TestInTxCommitsOrRollsBack(t *testing.T) {
 	}
 }
 
+func TestATransactionThatStandsStillIsEnded(t *testing.T) {
+	t.Parallel()
+	pool, err := postgres.Open(t.Context(), pgtest.New(t).ControlURL)
+	require.NoError(t, err)
+	defer pool.Close()
+	var limit string
+	require.NoError(t, pool.QueryRow(t.Context(), `SHOW idle_in_transaction_session_timeout`).Scan(&limit))
+	require.Equal(t, "10s", limit)
+}
+
 func TestErrorsHaveAMeaning(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
