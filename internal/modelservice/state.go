@@ -33,14 +33,6 @@ var transitions = map[string][]string{
 // serves reports whether gateways are told of a replica in this state.
 func serves(status string) bool { return status == active || status == silent }
 
-// leaving is the state by which a replica goes: what gateways are told of drains first.
-func leaving(status string) string {
-	if serves(status) || status == draining {
-		return draining
-	}
-	return removing
-}
-
 // action is the one thing a step does.
 type action string
 

@@ -131,3 +131,11 @@ func TestBackoffGrowsToItsCap(t *testing.T) {
 	require.Equal(t, time.Minute, backoff(7))
 	require.Equal(t, time.Minute, backoff(1_000_000))
 }
+
+// leaving is the state by which a replica goes: what gateways are told of drains first.
+func leaving(status string) string {
+	if serves(status) || status == draining {
+		return draining
+	}
+	return removing
+}

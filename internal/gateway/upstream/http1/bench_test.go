@@ -26,7 +26,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 			b.ReportAllocs()
 			answer := make([]byte, 4<<10)
 			for b.Loop() {
-				r, err := http.NewRequestWithContext(b.Context(), http.MethodPost, s.URL+"/v1/chat/completions", http1.NewBytes(kilobyte))
+				r, err := http.NewRequestWithContext(b.Context(), http.MethodPost, s.URL+"/v1/chat/completions", http1.Lent(nil, kilobyte))
 				require.NoError(b, err)
 				if name != "ours" {
 					r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(kilobyte)), int64(len(kilobyte))

@@ -20,10 +20,8 @@ type Bytes struct {
 // Owner is who lends the memory of a body.
 type Owner interface{ Release() }
 
-// NewBytes returns a body that consists of pieces.
-func NewBytes(pieces ...[]byte) *Bytes { return &Bytes{pieces: pieces} }
-
-// Lent returns a body that consists of pieces and releases them when it is closed: then nobody reads them any more.
+// Lent returns a body that consists of pieces and releases them when it is closed: then nobody reads them any more. Pieces
+// without an owner (nil) are the caller's.
 func Lent(owner Owner, pieces ...[]byte) *Bytes { return &Bytes{pieces: pieces, owner: owner} }
 
 // Len is how many bytes the body has.

@@ -119,8 +119,8 @@ func TestRequestsReachTheServerAsTheyAre(t *testing.T) {
 		want   string
 	}{
 		"nothing":                    {func() io.Reader { return nil }, 0, ""},
-		"bytes":                      {func() io.Reader { return http1.NewBytes([]byte("one "), nil, []byte("two")) }, 7, "one two"},
-		"many bytes":                 {func() io.Reader { return http1.NewBytes([]byte(long), []byte(long)) }, int64(2 * len(long)), long + long},
+		"bytes":                      {func() io.Reader { return http1.Lent(nil, []byte("one "), nil, []byte("two")) }, 7, "one two"},
+		"many bytes":                 {func() io.Reader { return http1.Lent(nil, []byte(long), []byte(long)) }, int64(2 * len(long)), long + long},
 		"a stream of a known length": {func() io.Reader { return io.LimitReader(strings.NewReader(long), 100) }, 100, long[:100]},
 		"a stream":                   {func() io.Reader { return io.MultiReader(strings.NewReader(long), strings.NewReader("!")) }, -1, long + "!"},
 	} {
@@ -241,7 +241,7 @@ func TestAConnectionThatTheServerClosedIsNotUsed(t *testing.T) {
 		closed <- struct{}{}
 	})
 	for range 3 {
-		r := request(t, "POST", "/", http1.NewBytes([]byte("x")))
+		r := request(t, "POST", "/", http1.Lent(nil, []byte("x")))
 		require.Equal(t, "ok", send(t, c, r).body)
 		<-closed
 	}
@@ -291,10 +291,10 @@ func TestWhatFailsOnAUsedConnectionIsRepeatedOnlyIfHarmless(t *testing.T) {
 		send(t, c, request(t, "GET", "/", nil))
 		r := request(t, test.method, "/", nil)
 		if test.body {
-			r.Body = http1.NewBytes([]byte("x"))
+			r.Body = http1.Lent(nil, []byte("x"))
 		}
 		if test.readable {
-			r.GetBody = func() (io.ReadCloser, error) { return http1.NewBytes([]byte("x")), nil }
+			r.GetBody = func() (io.ReadCloser, error) { return http1.Lent(nil, []byte("x")), nil }
 		}
 		if test.again {
 			send(t, c, r)
@@ -366,7 +366,7 @@ func TestClosingABodyEndsTheRequest(t *testing.T) {
 func TestAServerThatRefusesALongRequestIsHeard(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]func() (io.Reader, int64){
-		"bytes":    func() (io.Reader, int64) { return http1.NewBytes(bytes.Repeat([]byte("x"), 32<<20)), 32 << 20 },
+		"bytes":    func() (io.Reader, int64) { return http1.Lent(nil, bytes.Repeat([]byte("x"), 32<<20)), 32 << 20 },
 		"a stream": func() (io.Reader, int64) { return io.LimitReader(endless{}, 32<<20), -1 },
 	} {
 		for _, closes := range []bool{true, false} {
@@ -538,7 +538,7 @@ func TestManyAtOnceShareThePool(t *testing.T) {
 		all.Go(func() {
 			want := strings.Repeat(string(rune('a'+i)), 100)
 			for range calls {
-				r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://engine.example/", http1.NewBytes([]byte(want)))
+				r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://engine.example/", http1.Lent(nil, []byte(want)))
 				response, err := c.RoundTrip(r)
 				if err != nil {
 					wrong.Add(1)
@@ -559,7 +559,7 @@ func TestManyAtOnceShareThePool(t *testing.T) {
 func TestBytesAreReadOnceByAnybody(t *testing.T) {
 	t.Parallel()
 	pieces := [][]byte{[]byte("one "), nil, []byte("two"), {}}
-	require.EqualValues(t, 7, http1.NewBytes(pieces...).Len())
-	require.NoError(t, iotest.TestReader(http1.NewBytes(pieces...), []byte("one two")))
-	require.NoError(t, iotest.TestReader(http1.NewBytes(), nil))
+	require.EqualValues(t, 7, http1.Lent(nil, pieces...).Len())
+	require.NoError(t, iotest.TestReader(http1.Lent(nil, pieces...), []byte("one two")))
+	require.NoError(t, iotest.TestReader(http1.Lent(nil), nil))
 }
