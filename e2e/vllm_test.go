@@ -82,7 +82,7 @@ func newRealService(t *testing.T, model, modelParams string) *realService {
 }
 
 func (d *realService) showLogs() {
-	logs, _ := filepath.Glob(d.path("worker") + "/replicas/*/*.log")
+	logs, _ := filepath.Glob(d.path("worker-host-a") + "/replicas/*/*.log")
 	for _, path := range logs {
 		text, _ := os.ReadFile(path)
 		d.t.Logf("--- %s:\n%s", path, text[max(0, len(text)-shownOutput):])
@@ -212,7 +212,7 @@ func (d *realService) remove() {
 		_, err := d.caller.call("DescribeModelService", ids)
 		return err != nil
 	})
-	left, err := filepath.Glob(d.path("worker") + "/replicas/*")
+	left, err := filepath.Glob(d.path("worker-host-a") + "/replicas/*")
 	require.NoError(d.t, err)
 	require.Empty(d.t, left)
 }
