@@ -30,11 +30,11 @@ type attachments struct {
 	err    error
 }
 
-func (a *attachments) PoliciesOf(_ context.Context, accountID, userID string) ([]access.AttachedPolicy, error) {
+func (a *attachments) PoliciesOf(_ context.Context, caller access.Caller) (access.Attachments, error) {
 	a.reads.Add(1)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.byUser[accountID+"/"+userID], a.err
+	return access.Attachments{Account: a.byUser[caller.AccountID+"/"+caller.UserID]}, a.err
 }
 
 // attach gives the user these policies and no others.
@@ -81,7 +81,7 @@ func statement(effect, action, resource string) string {
 }
 
 func ann(epoch int64) access.Caller {
-	return access.Caller{AccountID: account, UserID: user, UserName: "ann", PolicyEpoch: epoch}
+	return access.Caller{Identity: access.User, AccountID: account, UserID: user, UserName: "ann", PolicyEpoch: epoch}
 }
 
 func instance(id string) []string {
@@ -94,12 +94,12 @@ func TestAPolicyForOneInstanceAllowsThatInstanceOnly(t *testing.T) {
 		a := authorizerFor(t, document(statement("Allow", "gpdb:*", resource)))
 		decision, err := a.Authorize(t.Context(), ann(1), access.Request{Action: "gpdb:CreateModelService", Resources: instance("gp-a")})
 		require.NoError(t, err)
-		require.Equal(t, access.Decision{Allowed: true, PolicyName: "policy-0", PolicyType: "Custom", Statement: "Statement[0]"}, decision)
+		require.Equal(t, access.Decision{Allowed: true, Stage: access.AccountStage, PolicyName: "policy-0", PolicyType: "Custom", Statement: "Statement[0]"}, decision)
 
 		for _, other := range [][]string{instance("gp-b"), {"*"}} {
 			decision, err = a.Authorize(t.Context(), ann(1), access.Request{Action: "gpdb:CreateModelService", Resources: other})
 			require.NoError(t, err)
-			require.Equal(t, access.Decision{NoPermissionType: access.ImplicitDeny}, decision)
+			require.Equal(t, access.Decision{NoPermissionType: access.ImplicitDeny, Stage: access.AccountStage}, decision)
 		}
 	}
 }
@@ -122,13 +122,13 @@ func TestWithoutPoliciesNothingIsAllowed(t *testing.T) {
 	t.Parallel()
 	decision, err := authorizerFor(t).Authorize(t.Context(), ann(1), access.Request{Action: "gpdb:ListSupportModels", Resources: []string{"*"}})
 	require.NoError(t, err)
-	require.Equal(t, access.Decision{NoPermissionType: access.ImplicitDeny}, decision)
+	require.Equal(t, access.Decision{NoPermissionType: access.ImplicitDeny, Stage: access.AccountStage}, decision)
 }
 
 func TestRootIsAllowedWithoutPolicies(t *testing.T) {
 	t.Parallel()
 	policies := &attachments{err: errors.New("nobody asks")}
-	decision, err := newAuthorizer(t, policies).Authorize(t.Context(), access.Caller{AccountID: account}, access.Request{Action: "gpdb:X", Resources: []string{"*"}})
+	decision, err := newAuthorizer(t, policies).Authorize(t.Context(), access.Caller{Identity: access.Root, AccountID: account}, access.Request{Action: "gpdb:X", Resources: []string{"*"}})
 	require.NoError(t, err)
 	require.True(t, decision.Allowed)
 	require.Zero(t, policies.reads.Load())
@@ -142,6 +142,11 @@ func TestWithoutACallerOrARequestThereIsNoDecision(t *testing.T) {
 		request access.Request
 	}{
 		{access.Caller{}, access.Request{Action: "gpdb:X", Resources: []string{"*"}}},
+		{access.Caller{AccountID: account}, access.Request{Action: "gpdb:X", Resources: []string{"*"}}},
+		{access.Caller{Identity: access.User, AccountID: account}, access.Request{Action: "gpdb:X", Resources: []string{"*"}}},
+		{access.Caller{Identity: access.Root, AccountID: account, RoleID: "3"}, access.Request{Action: "gpdb:X", Resources: []string{"*"}}},
+		{access.Caller{Identity: access.Session, AccountID: account, UserID: user}, access.Request{Action: "gpdb:X", Resources: []string{"*"}}},
+		{access.Caller{Identity: access.User, AccountID: account, UserID: user, SessionPolicy: "{}"}, access.Request{Action: "gpdb:X", Resources: []string{"*"}}},
 		{ann(1), access.Request{Resources: []string{"*"}}},
 		{ann(1), access.Request{Action: "gpdb:X"}},
 	} {
@@ -233,8 +238,8 @@ func TestOneUsersPoliciesAreNotAnothers(t *testing.T) {
 	request := access.Request{Action: "gpdb:ListSupportModels", Resources: []string{"*"}}
 	require.NoError(t, a.Require(t.Context(), ann(1), request))
 	for _, other := range []access.Caller{
-		{AccountID: account, UserID: "200000000000000002", PolicyEpoch: 1},
-		{AccountID: "1000000000000002", UserID: user, PolicyEpoch: 1},
+		{Identity: access.User, AccountID: account, UserID: "200000000000000002", PolicyEpoch: 1},
+		{Identity: access.User, AccountID: "1000000000000002", UserID: user, PolicyEpoch: 1},
 	} {
 		require.ErrorIs(t, a.Require(t.Context(), other, request), access.ErrForbiddenRAM)
 	}

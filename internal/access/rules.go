@@ -89,7 +89,7 @@ func (s *ruleSet) decide(request Request) (Decision, error) {
 		return Decision{}, fmt.Errorf("ask Casbin: %w", err)
 	}
 	if len(row) == 0 {
-		return Decision{NoPermissionType: ImplicitDeny}, nil
+		return Decision{NoPermissionType: ImplicitDeny, Stage: AccountStage}, nil
 	}
 	decisive, err := s.rule(row[0])
 	if err != nil {
@@ -97,6 +97,7 @@ func (s *ruleSet) decide(request Request) (Decision, error) {
 	}
 	decision := Decision{
 		Allowed:    allowed,
+		Stage:      AccountStage,
 		PolicyName: decisive.policy.Name,
 		PolicyType: decisive.policy.Type,
 		Statement:  decisive.place,
