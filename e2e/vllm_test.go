@@ -74,11 +74,17 @@ func newRealService(t *testing.T, model, modelParams string) *realService {
 	})
 	described := waitActive(t, c, instance, d.service, loads)
 	d.url, d.key = described.text("PrivateConnectUrl"), described.text("ApiKey")
-	eventually(t, 10*time.Second, "the gateway knows the service", func() bool {
+	d.waitServed()
+	return d
+}
+
+// waitServed waits until the gateway knows an engine that answers; a service is active a moment before.
+func (d *realService) waitServed() {
+	d.t.Helper()
+	eventually(d.t.(*testing.T), 10*time.Second, "the gateway knows the engine", func() bool {
 		status, _ := d.send(http.MethodGet, "/models", nil)
 		return status == http.StatusOK
 	})
-	return d
 }
 
 func (d *realService) showLogs() {
@@ -243,6 +249,7 @@ func TestRealVLLMDoesTheMainJob(t *testing.T) {
 		return err == nil && now.text("Status") == "degraded" && now.text("StatusReason") != ""
 	})
 	waitActive(t, d.caller, d.instance, d.service, loads)
+	d.waitServed()
 	again, _ := d.engine()
 	require.NotEqual(t, pid, again)
 	d.chatBothWays()
