@@ -165,4 +165,5 @@ DROP FUNCTION maintain_audit_partitions;
 DROP TABLE audit_head, audit_seal, audit_key, sign_in_failure, audit_event;
 DROP FUNCTION next_audit_event_id;
 ALTER TABLE audit_event_after RENAME TO audit_event;
+ALTER TABLE audit_event RENAME CONSTRAINT audit_event_after_pkey TO audit_event_pkey;
 CREATE INDEX audit_event_account ON audit_event (account_id, at);
