@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -139,12 +138,6 @@ func onlyChild(pid int) int {
 	first, _, _ := strings.Cut(string(children), " ")
 	child, _ := strconv.Atoi(first)
 	return child
-}
-
-// signalWorker sends the worker a signal, past the nsenter that waits for it.
-func (m *machine) signalWorker(s syscall.Signal) {
-	m.t.Helper()
-	require.NoError(m.t, syscall.Kill(onlyChild(m.worker.cmd.Process.Pid), s))
 }
 
 // cutOff pulls the machine's cable: whatever is sent to it or by it is lost, and nobody is told.
