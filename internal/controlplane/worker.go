@@ -189,8 +189,12 @@ func (w *worker) beat(ctx context.Context) error {
 			return nil
 		}
 	}
+	beat := w.instances.BeatAgain
+	if silent {
+		beat = w.instances.Beat
+	}
 	began := time.Now()
-	err := w.instances.Beat(ctx, w.host, silent)
+	err := beat(ctx, w.host)
 	switch {
 	case errors.Is(err, instance.ErrHostSilent):
 		w.beatAt = time.Time{}

@@ -35,10 +35,14 @@ var (
 	ErrHostSilent = errors.New("the host was silent for longer than it is believed")
 )
 
-// Beat writes the host's heartbeat: one of the few rows that change while nothing happens. clean says that nothing runs on
-// the host that it should not run: a host that was silent for longer than HostLease is refused without it, so that a
-// heartbeat that arrives late revives nobody.
-func (i *Instances) Beat(ctx context.Context, h Host, clean bool) error {
+// Beat writes the heartbeat of a host that was silent until now, and on which nothing runs that nobody knows.
+func (i *Instances) Beat(ctx context.Context, h Host) error { return i.beat(ctx, h, true) }
+
+// BeatAgain writes the next heartbeat: one of the few rows that change while nothing happens. A host that was silent for
+// longer than HostLease is refused, so that a heartbeat that arrives late revives nobody.
+func (i *Instances) BeatAgain(ctx context.Context, h Host) error { return i.beat(ctx, h, false) }
+
+func (i *Instances) beat(ctx context.Context, h Host, clean bool) error {
 	if h.Accelerators == nil {
 		h.Accelerators = []Accelerator{}
 	}

@@ -22,15 +22,15 @@ func TestAHeartbeatThatArrivesLateRevivesNobody(t *testing.T) {
 	t.Parallel()
 	instances, db := newInstances(t)
 	h := instance.Host{Name: "gpu-a", Machine: "m1", EngineAddr: "10.0.0.1", StartedAt: time.Now()}
-	require.ErrorIs(t, instances.Beat(t.Context(), h, false), instance.ErrHostSilent, "nobody knows it yet")
-	require.NoError(t, instances.Beat(t.Context(), h, true))
-	require.NoError(t, instances.Beat(t.Context(), h, false))
+	require.ErrorIs(t, instances.BeatAgain(t.Context(), h), instance.ErrHostSilent, "nobody knows it yet")
+	require.NoError(t, instances.Beat(t.Context(), h))
+	require.NoError(t, instances.BeatAgain(t.Context(), h))
 	lapse(t, db, "gpu-a")
-	require.ErrorIs(t, instances.Beat(t.Context(), h, false), instance.ErrHostSilent)
+	require.ErrorIs(t, instances.BeatAgain(t.Context(), h), instance.ErrHostSilent)
 	zones, err := instances.Zones(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, zones)
-	require.NoError(t, instances.Beat(t.Context(), h, true), "it was cleaned")
+	require.NoError(t, instances.Beat(t.Context(), h), "it was cleaned")
 }
 
 func TestTwoMachinesCannotBeOneHost(t *testing.T) {
@@ -38,21 +38,21 @@ func TestTwoMachinesCannotBeOneHost(t *testing.T) {
 	instances, db := newInstances(t)
 	first := instance.Host{Name: "gpu-a", Machine: "m1", EngineAddr: "10.0.0.1", StartedAt: time.Now()}
 	second := instance.Host{Name: "gpu-a", Machine: "m2", EngineAddr: "10.0.0.2", StartedAt: time.Now()}
-	require.NoError(t, instances.Beat(t.Context(), first, true))
-	err := instances.Beat(t.Context(), second, true)
+	require.NoError(t, instances.Beat(t.Context(), first))
+	err := instances.Beat(t.Context(), second)
 	require.ErrorIs(t, err, instance.ErrHostTaken)
 	require.ErrorContains(t, err, "engines listen on 10.0.0.1")
-	require.NoError(t, instances.Beat(t.Context(), first, true), "a machine may start again")
+	require.NoError(t, instances.Beat(t.Context(), first), "a machine may start again")
 
 	lapse(t, db, "gpu-a")
-	require.NoError(t, instances.Beat(t.Context(), second, true), "its place was free")
-	require.ErrorIs(t, instances.Beat(t.Context(), first, false), instance.ErrHostTaken)
-	require.ErrorIs(t, instances.Beat(t.Context(), first, true), instance.ErrHostTaken)
+	require.NoError(t, instances.Beat(t.Context(), second), "its place was free")
+	require.ErrorIs(t, instances.BeatAgain(t.Context(), first), instance.ErrHostTaken)
+	require.ErrorIs(t, instances.Beat(t.Context(), first), instance.ErrHostTaken)
 
 	require.NoError(t, instances.Leave(t.Context(), first))
-	require.ErrorIs(t, instances.Beat(t.Context(), first, true), instance.ErrHostTaken, "only its own place can be left")
+	require.ErrorIs(t, instances.Beat(t.Context(), first), instance.ErrHostTaken, "only its own place can be left")
 	require.NoError(t, instances.Leave(t.Context(), second))
-	require.NoError(t, instances.Beat(t.Context(), first, true))
+	require.NoError(t, instances.Beat(t.Context(), first))
 }
 
 func TestAINodesAreSpreadOverTheHostsAndPartsAreNot(t *testing.T) {

@@ -34,7 +34,7 @@ func beat(t *testing.T, instances *instance.Instances, name string, accelerators
 	for i := range accelerators {
 		h.Accelerators = append(h.Accelerators, instance.Accelerator{Index: i, Name: "GPU", MemoryMiB: 80 << 10})
 	}
-	require.NoError(t, instances.Beat(t.Context(), h, true))
+	require.NoError(t, instances.Beat(t.Context(), h))
 }
 
 func spec(nodeSpec string, count int) instance.Spec {
@@ -202,7 +202,7 @@ func TestSeedMakesOneInstanceOnce(t *testing.T) {
 	t.Parallel()
 	instances, _ := newInstances(t)
 	host := instance.Host{Name: "laptop", EngineAddr: "127.0.0.1", StartedAt: time.Now()}
-	require.NoError(t, instances.Beat(t.Context(), host, true))
+	require.NoError(t, instances.Beat(t.Context(), host))
 	require.NoError(t, instances.Seed(t.Context(), account, host, 4))
 	require.NoError(t, instances.Seed(t.Context(), account, host, 4))
 	found, total, err := instances.List(t.Context(), account, instance.Filter{Page: instance.Page{Number: 1, Size: 10}})

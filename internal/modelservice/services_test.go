@@ -63,7 +63,7 @@ func newWorld(t *testing.T) *world {
 		HostLostAfter: 30 * time.Second, Catalog: models,
 	})}
 	instances := instance.New(db.Control, region)
-	require.NoError(t, instances.Beat(ctx, instance.Host{Name: host, EngineAddr: "127.0.0.1", StartedAt: time.Now()}, true))
+	require.NoError(t, instances.Beat(ctx, instance.Host{Name: host, EngineAddr: "127.0.0.1", StartedAt: time.Now()}))
 	made, err := instances.Create(ctx, idempotency.Key{}, instance.Spec{
 		AccountID: account, RegionID: region, Nodes: []instance.NodeSpec{{Spec: instance.DefaultNodeSpec, Count: 4}},
 	})
