@@ -67,16 +67,12 @@ func (b *body) readFixed(p []byte) (int, error) {
 
 // failed says what is wrong with a body. A client that breaks off, or breaks the rules, has no use for an answer.
 func (b *body) failed(err error) error {
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // as io.Reader says
 		return err
 	}
-	for _, wrong := range []error{
-		wire.ErrChunkSize, wire.ErrChunkEnd, wire.ErrExtension, wire.ErrTrailer, wire.ErrLineEnd, wire.ErrLongHead, errTrailerName,
-	} {
-		if errors.Is(err, wrong) {
-			b.ex.conn.server.refused(err)
-			err = fmt.Errorf("%w: %w", ErrRefused, err)
-		}
+	if wire.IsMalformed(err) || errors.Is(err, errTrailerName) {
+		b.ex.conn.server.refused(err)
+		err = fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	b.ex.end()
 	return err
@@ -108,6 +104,9 @@ func (b *body) leavesMuch() bool {
 	return b.left > maxUnread
 }
 
+// ended reports whether all of it has been read.
+func (b *body) ended() bool { return errors.Is(b.err, io.EOF) }
+
 // finish ends the reading, whoever does it still, and reports whether the next request may follow.
 func (b *body) finish() bool {
 	if !b.mu.TryLock() {
@@ -118,7 +117,7 @@ func (b *body) finish() bool {
 	defer b.mu.Unlock()
 	b.closed = true
 	if b.err != nil || b.ex.response.closes {
-		return b.err == io.EOF
+		return b.ended()
 	}
 	return b.ex.response.expects.Load() == nothing && b.left <= maxUnread && b.discard()
 }
@@ -132,5 +131,5 @@ func (b *body) discard() bool {
 		n, _ := b.read(nowhere[:])
 		read += n
 	}
-	return b.err == io.EOF
+	return b.ended()
 }

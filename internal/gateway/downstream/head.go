@@ -274,6 +274,3 @@ func (h *head) end() error {
 	}
 	return nil
 }
-
-// reset makes it ready for the next head, with the memory of this one.
-func (h *head) reset() { *h = head{fields: h.fields[:0]} }

@@ -103,7 +103,8 @@ func (s *Server) begin(l net.Listener) error {
 		BaseContext:                  func(net.Listener) context.Context { return s.BaseContext },
 		DisableGeneralOptionsHandler: true, // OPTIONS * is a path like any other
 	}
-	s.running.Go(s.count)
+	stop := s.stop
+	s.running.Go(func() { s.count(stop) })
 	s.running.Go(watcher.run)
 	if s.TLS != nil {
 		s.handover = &handover{addr: l.Addr(), handed: make(chan net.Conn), closed: make(chan struct{})}
@@ -113,23 +114,24 @@ func (s *Server) begin(l net.Listener) error {
 }
 
 // count lets time pass, and wakes connections whose time it is.
-func (s *Server) count() {
+func (s *Server) count(stop <-chan struct{}) {
 	ticker := time.NewTicker(tickTime)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-s.stop:
+		case <-stop:
 			return
 		case <-ticker.C:
+			s.mu.Lock()
 			s.tick.Add(1)
-			s.sweep()
+			s.wake()
+			s.mu.Unlock()
 		}
 	}
 }
 
-func (s *Server) sweep() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// wake wakes connections whose time it is. The lock is held.
+func (s *Server) wake() {
 	for _, c := range s.conns {
 		c.wake(s.tick.Load(), s.closing.Load())
 	}
@@ -210,9 +212,9 @@ func (s *Server) isDraining() bool {
 // Shutdown accepts no more, closes connections on which nothing is asked, and waits until all have ended, or ctx. It may be
 // called again.
 func (s *Server) Shutdown(ctx context.Context) error {
-	emptied := s.drain()
+	emptied, server := s.drain()
 	http2 := make(chan error, 1)
-	go func() { http2 <- s.shutdownHTTP2(ctx) }()
+	go func() { http2 <- server.Shutdown(ctx) }()
 	var err error
 	select {
 	case <-emptied:
@@ -227,27 +229,23 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // drain has connections end when they have nothing to do, and returns what tells when all have.
-func (s *Server) drain() <-chan struct{} {
+func (s *Server) drain() (emptied <-chan struct{}, http2 *http.Server) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.closing.Store(true)
+	if s.http2 == nil { // it never served
+		s.http2 = new(http.Server)
+	}
 	if s.listener != nil {
 		_ = s.listener.Close()
 	}
 	if s.emptied == nil {
 		s.emptied = make(chan struct{})
 	}
-	emptied := s.emptied
+	emptied = s.emptied
 	s.tellIfEmpty()
-	s.mu.Unlock()
-	s.sweep()
-	return emptied
-}
-
-func (s *Server) shutdownHTTP2(ctx context.Context) error {
-	if s.http2 == nil {
-		return nil
-	}
-	return s.http2.Shutdown(ctx)
+	s.wake()
+	return emptied, s.http2
 }
 
 // Close ends all connections at once, but those that handlers took over.
@@ -262,9 +260,10 @@ func (s *Server) Close() error {
 		_ = c.under.Close()
 		c.left()
 	}
+	http2 := s.http2
 	s.mu.Unlock()
-	if s.http2 != nil {
-		_ = s.http2.Close()
+	if http2 != nil {
+		_ = http2.Close()
 	}
 	s.halt()
 	return err

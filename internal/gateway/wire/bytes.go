@@ -91,6 +91,14 @@ func Canonical(name string) string {
 	return textproto.CanonicalMIMEHeaderKey(name)
 }
 
+// CanonicalOf is Canonical of what is no string yet.
+func CanonicalOf(name []byte) string {
+	if known, ok := names[string(name)]; ok {
+		return known
+	}
+	return textproto.CanonicalMIMEHeaderKey(string(name))
+}
+
 // HasOption reports whether a Connection header says this.
 func HasOption(connection []string, option string) bool {
 	for _, value := range connection {

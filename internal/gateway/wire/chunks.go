@@ -20,6 +20,16 @@ var (
 	ErrTrailer   = errors.New("a trailer is not a name, a colon and a value")
 )
 
+// IsMalformed reports whether an error of reading says that what came is not HTTP/1.1.
+func IsMalformed(err error) bool {
+	for _, one := range []error{ErrLineEnd, ErrLongHead, ErrChunkSize, ErrChunkEnd, ErrExtension, ErrTrailer} {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	return false
+}
+
 // Chunks is a body in chunks. Extensions and trailers are read and dropped. The zero value but for From is ready.
 type Chunks struct {
 	From    *Reader

@@ -146,15 +146,15 @@ func (b *Reader) tryRead(fd uintptr) bool {
 	b.makeRoom()
 	for {
 		b.got, b.err = syscall.Read(int(fd), b.buf) //nolint:gosec // descriptors are small
-		switch b.err {
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			b.Release()
-			return false
+		if b.err != syscall.EINTR {                 //nolint:errorlint // it comes from the system
+			break
 		}
-		return true
 	}
+	if b.err == syscall.EAGAIN { //nolint:errorlint // the same
+		b.Release()
+		return false
+	}
+	return true
 }
 
 // Read returns what is buffered. If that is nothing, it reads a long piece past the buffer.
