@@ -506,6 +506,11 @@ func TestBodyIsReadWhileItIsAnswered(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, word, string(got))
 	}
+	_, err = io.WriteString(c, "0\r\n\r\n")
+	require.NoError(t, err)
+	rest, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Empty(t, rest)
 }
 
 // flusher flushes an answer after each piece.
