@@ -59,10 +59,7 @@ var errClosed = errors.New("the worker stops")
 // Look says how it stands with the files of the source, and lets a download know that somebody waits for it.
 func (s *Store) Look(source hub.Source) Supply {
 	if source.Kind == hub.Directory {
-		if info, err := os.Stat(source.Name); err != nil || !info.IsDir() {
-			return Supply{Err: fmt.Errorf("the directory %s is not on this host: put the model's files there", source.Name)}
-		}
-		return Supply{Dir: source.Name}
+		return LookAtDirectory(source)
 	}
 	s.mu.Lock()
 	f := s.fetches[source]
@@ -76,6 +73,14 @@ func (s *Store) Look(source hub.Source) Supply {
 		return Supply{}
 	}
 	return f.supply(time.Now())
+}
+
+// LookAtDirectory is Look for a source that is a directory of this host, which needs no store.
+func LookAtDirectory(source hub.Source) Supply {
+	if info, err := os.Stat(source.Name); err != nil || !info.IsDir() {
+		return Supply{Err: fmt.Errorf("the directory %s is not on this host: put the model's files there", source.Name)}
+	}
+	return Supply{Dir: source.Name}
 }
 
 // Fetch begins to fetch the files of the source, beside the caller, unless that is under way. It is how a failed download is

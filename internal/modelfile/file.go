@@ -96,7 +96,7 @@ func (s *Store) attempt(ctx context.Context, f *fetch, commit string, file *hub.
 	if err != nil {
 		return false, err
 	}
-	defer p.Close()
+	defer p.file.Close()
 	begun := p.size
 	if file.Size < 0 || p.size < file.Size || p.size == 0 {
 		if err := s.more(ctx, f, commit, file, p); err != nil {
@@ -112,7 +112,7 @@ func (s *Store) attempt(ctx context.Context, f *fetch, commit string, file *hub.
 	default:
 		file.Size, file.SHA256 = p.size, sum
 	}
-	return true, p.Sync()
+	return true, p.file.Sync()
 }
 
 // more appends to the part what the hub sends.
@@ -176,7 +176,7 @@ func (s *Store) copy(f *fetch, file *hub.File, p *part, body io.Reader, guard *t
 
 // part is a file that is on its way.
 type part struct {
-	*os.File
+	file *os.File
 	size int64
 	sum  hash.Hash // of the size bytes that are there
 }
@@ -187,7 +187,7 @@ func openPart(path string, size int64) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &part{File: file, sum: sha256.New()}
+	p := &part{file: file, sum: sha256.New()}
 	if err = file.Chmod(0o644); err == nil { // whatever the umask says: engines read it
 		p.size, err = io.Copy(p.sum, file)
 	}
@@ -202,7 +202,7 @@ func openPart(path string, size int64) (*part, error) {
 }
 
 func (p *part) write(data []byte) error {
-	n, err := p.File.Write(data)
+	n, err := p.file.Write(data)
 	p.sum.Write(data[:n])
 	p.size += int64(n)
 	return err
@@ -211,6 +211,6 @@ func (p *part) write(data []byte) error {
 // restart throws away what there is.
 func (p *part) restart() error {
 	p.size, p.sum = 0, sha256.New()
-	_, err := p.Seek(0, io.SeekStart)
-	return errors.Join(p.Truncate(0), err)
+	_, err := p.file.Seek(0, io.SeekStart)
+	return errors.Join(p.file.Truncate(0), err)
 }

@@ -332,10 +332,15 @@ func TestNoTwoSourcesShareADirectory(t *testing.T) {
 	s := open(t, t.TempDir(), h, nil)
 	seen := map[string]hub.Source{}
 	for _, source := range []hub.Source{
-		{Kind: hub.HuggingFace, Name: "a/b", Revision: "main"}, {Kind: hub.HuggingFace, Name: "a/b", Revision: "x/main"},
-		{Kind: hub.HuggingFace, Name: "a", Revision: "b"}, {Kind: hub.HuggingFace, Name: "a", Revision: "b/main"},
-		{Kind: hub.ModelScope, Name: "a/b", Revision: "main"}, {Kind: hub.URL, Name: "https://a/b"}, {Kind: hub.URL, Name: "https://a/b/c"},
-		{Kind: hub.URL, Name: "https://a:1/b"}, {Kind: hub.URL, Name: "https://a/@/b"},
+		{Kind: hub.HuggingFace, Name: "a/b", Revision: "main"},
+		{Kind: hub.HuggingFace, Name: "a/b", Revision: "x/main"},
+		{Kind: hub.HuggingFace, Name: "a", Revision: "b"},
+		{Kind: hub.HuggingFace, Name: "a", Revision: "b/main"},
+		{Kind: hub.ModelScope, Name: "a/b", Revision: "main"},
+		{Kind: hub.URL, Name: "https://a/b"},
+		{Kind: hub.URL, Name: "https://a/b/c"},
+		{Kind: hub.URL, Name: "https://a:1/b"},
+		{Kind: hub.URL, Name: "https://a/@/b"},
 	} {
 		require.NoError(t, source.Check())
 		dir := s.Dir(source)

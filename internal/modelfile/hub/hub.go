@@ -273,17 +273,17 @@ func (h *site) open(ctx context.Context, address string, offset int64) (*Body, e
 // refusal is what an answer that is not 200 says.
 func refusal(response *http.Response) error {
 	host := response.Request.URL.Host // without its path: that of a CDN can be a secret
-	switch code := response.StatusCode; {
-	case code == http.StatusOK:
+	switch code := response.StatusCode; code {
+	case http.StatusOK:
 		return nil
-	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("%w: %s answers %d; a private or gated model needs a token of somebody who may read it, in the file of --model-sources",
 			ErrDenied, host, code)
-	case code == http.StatusNotFound || code == http.StatusGone:
+	case http.StatusNotFound, http.StatusGone:
 		return fmt.Errorf("%w: %s answers %d", ErrNotFound, host, code)
-	case code == http.StatusRequestedRangeNotSatisfiable:
+	case http.StatusRequestedRangeNotSatisfiable:
 		return ErrRange
-	case code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable:
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return &Busy{host, retryAfter(response.Header.Get("Retry-After"), time.Now())}
 	default:
 		return fmt.Errorf("%s answers %d", host, code)
