@@ -234,7 +234,7 @@ func (s *Store) checkRoom(f *fetch) error {
 	free := int64(disk.Bavail) * disk.Bsize
 	if missing := f.total.Load() - f.bytes.Load(); missing > free {
 		return fmt.Errorf("the disk of %s has %s free and %s needs another %s: make room, or give --models a larger disk",
-			s.config.Dir, gibibytes(free), f.source, gibibytes(missing))
+			s.config.Dir, Size(free), f.source, Size(missing))
 	}
 	return nil
 }

@@ -66,7 +66,7 @@ func (f *fetch) describe(now time.Time) string {
 	case f.say != "":
 		note += f.say
 	case total < 0:
-		note += gibibytes(there) + " so far"
+		note += Size(there) + " so far"
 	default:
 		note += amount(there, total)
 	}
@@ -91,7 +91,8 @@ func unitOf(bytes int64) (size float64, name string) {
 	return 1, "B"
 }
 
-func gibibytes(bytes int64) string {
+// Size is a number of bytes as people say it, such as 14.2 GiB.
+func Size(bytes int64) string {
 	size, name := unitOf(bytes)
 	return fmt.Sprintf("%.1f %s", float64(bytes)/size, name)
 }
