@@ -161,20 +161,3 @@ func TestSystemPoliciesAllowWhatTheirNamesSay(t *testing.T) {
 		}
 	}
 }
-
-func FuzzParse(f *testing.F) {
-	f.Add(`{"Version":"1","Statement":[{"Effect":"Allow","Action":["gpdb:*"],"Resource":"*"}]}`)
-	f.Add(`{"Version":"1","Statement":{"Effect":"Deny","NotAction":"ram:*","Resource":["acs:a"]}}`)
-	f.Fuzz(func(t *testing.T, document string) {
-		parsed, err := ram.Parse(document)
-		if err != nil {
-			require.ErrorIs(t, err, ram.ErrMalformed)
-			return
-		}
-		for _, s := range parsed.Statements {
-			require.NotEqual(t, len(s.Actions) == 0, len(s.NotActions) == 0)
-			require.NotEmpty(t, s.Resources)
-			require.Contains(t, []ram.Effect{ram.Allow, ram.Deny}, s.Effect)
-		}
-	})
-}
