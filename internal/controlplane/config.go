@@ -27,6 +27,7 @@ type Config struct {
 	MasterKeyFile     string
 	SnapshotKeyFile   string
 	PolicyDir         string
+	CatalogDir        string // "": only the models that come with the program
 	RootKeyFile       string // JSON: accountId, accessKeyId, accessKeySecret
 	Region            string
 	GatewayURL        string
@@ -73,6 +74,7 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.StringVar(&c.MasterKeyFile, "master-key-file", "", "key file that seals secrets in the database")
 	flags.StringVar(&c.SnapshotKeyFile, "snapshot-key-file", "", "key file that control plane and gateways share")
 	flags.StringVar(&c.PolicyDir, "policy-dir", "", "directory of policy files, applied at start and on SIGHUP")
+	flags.StringVar(&c.CatalogDir, "catalog", "", "directory of your own models' files, read at start and on SIGHUP; the same for every control plane and worker")
 	flags.StringVar(&c.RootKeyFile, "root-key-file", "", "JSON file with the first account and its root key: accountId, accessKeyId, accessKeySecret")
 	flags.StringVar(&c.Region, "region", "cn-hangzhou", "region this endpoint serves")
 	flags.StringVar(&c.GatewayURL, "gateway-url", "http://127.0.0.1:8090", "base URL of the gateway's private listener")

@@ -64,6 +64,7 @@ type program struct {
 	publisher *publish.Publisher
 	usage     *usage.Usage
 	jobs      *jobs.Client
+	catalog   *catalog.Catalog
 }
 
 // simulatedNodes is how many AI nodes a host without accelerators is seeded with.
@@ -116,6 +117,9 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	if p.snapshot, err = secret.Load(cfg.SnapshotKeyFile); err != nil {
 		return nil, fmt.Errorf("--snapshot-key-file: %w", err)
 	}
+	if p.catalog, err = catalog.Open(cfg.CatalogDir); err != nil {
+		return nil, fmt.Errorf("--catalog: %w", err)
+	}
 	if p.db, err = postgres.Open(ctx, cfg.DatabaseURL); err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
@@ -135,7 +139,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
 		GatewayURL: cfg.GatewayURL, PublicGatewayURL: cfg.PublicGatewayURL,
-		HostLostAfter: cfg.HostLostAfter,
+		HostLostAfter: cfg.HostLostAfter, Catalog: p.catalog,
 	})
 	p.operators = operator.New(p.db, p.master, cfg.GatewayURL)
 	return p, p.assembleModelAPIs()
@@ -212,7 +216,7 @@ func (p *program) applyPolicies(ctx context.Context) error {
 	return nil
 }
 
-// reloadOnHangup applies the policy files again on SIGHUP. Files that are refused change nothing.
+// reloadOnHangup applies the policy files and reads the catalogue again on SIGHUP. Files that are refused change nothing.
 func (p *program) reloadOnHangup(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -224,6 +228,9 @@ func (p *program) reloadOnHangup(ctx context.Context) error {
 		case <-hangup:
 			if err := p.applyPolicies(ctx); err != nil {
 				p.log.ErrorContext(ctx, "policy files are refused; what was in force stays", slog.Any("error", err))
+			}
+			if err := p.catalog.Reload(); err != nil {
+				p.log.ErrorContext(ctx, "the catalogue is refused; what was in force stays", slog.Any("error", err))
 			}
 		}
 	}
@@ -267,7 +274,7 @@ func (p *program) serve(ctx context.Context, server *http.Server, listener net.L
 
 func (p *program) handler() (http.Handler, error) {
 	modelServices, err := gpdb.Product(gpdb.Config{
-		Services: p.services, Instances: p.instances, Operators: p.operators, Usage: p.usage, Models: catalog.Names, Region: p.cfg.Region,
+		Services: p.services, Instances: p.instances, Operators: p.operators, Usage: p.usage, Models: p.catalog.Names, Region: p.cfg.Region,
 	})
 	if err != nil {
 		return nil, err
