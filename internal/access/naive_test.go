@@ -139,7 +139,8 @@ func naiveCompare(operator, got, want string) bool {
 	case "StringEquals":
 		return got == want
 	case "StringEqualsIgnoreCase":
-		return strings.ToUpper(got) == strings.ToUpper(want)
+		upperGot, upperWant := strings.ToUpper(got), strings.ToUpper(want)
+		return upperGot == upperWant
 	case "StringLike":
 		return wildcard(want, got)
 	case "Bool":

@@ -50,9 +50,12 @@ type Config struct {
 	Products   []Product
 	Verifier   Verifier
 	Authorizer Authorizer
+	Facts      Facts        // nil: resources have no groups and no tags
 	Audit      audit.Execer // takes the rows of calls that changed nothing
 	Log        *slog.Logger
 	Timeout    time.Duration // of one call; 0: 30 s
+	// TrustedProxies are the addresses whose X-Forwarded-For and X-Forwarded-Proto are believed.
+	TrustedProxies []netip.Prefix
 }
 
 type server struct {
@@ -91,7 +94,7 @@ type answer struct {
 // ServeHTTP takes one request through all steps.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
-	c := &call{requestID: strings.ToUpper(uuid.NewString()), region: s.Region, authorize: s.Authorizer}
+	c := &call{requestID: strings.ToUpper(uuid.NewString()), region: s.Region, authorize: s.Authorizer, facts: s.Facts, from: s.source(r)}
 	c.client, c.writer = r.Context(), w
 	ctx, cancel := context.WithTimeout(withCall(r.Context(), c), s.Timeout)
 	defer cancel()
@@ -120,7 +123,7 @@ func (s *server) logAccess(r *http.Request, c *call, a answer, took time.Duratio
 	s.log.LogAttrs(r.Context(), slog.LevelInfo, "call",
 		slog.String("requestId", c.requestID), slog.String("action", action), slog.Int("status", a.status),
 		slog.String("code", a.code), slog.Duration("took", took), slog.String("accountId", c.caller.AccountID),
-		slog.String("accessKeyId", c.caller.AccessKeyID), slog.String("sourceIp", sourceIP(r).String()))
+		slog.String("accessKeyId", c.caller.AccessKeyID), slog.String("sourceIp", c.from.ip.String()))
 }
 
 func (s *server) answer(w http.ResponseWriter, r *http.Request, c *call) answer {
@@ -156,7 +159,7 @@ func (s *server) steps(w http.ResponseWriter, r *http.Request, c *call) ([]byte,
 		return nil, err
 	}
 	c.caller = verified.Caller
-	c.caller.SourceIP, c.caller.Secure = sourceIP(r), r.TLS != nil
+	c.caller.SourceIP, c.caller.Secure, c.caller.Time = c.from.ip, c.from.secure, time.Now()
 	if c.operation, err = s.find(r, verified); err != nil {
 		return nil, err
 	}
@@ -168,12 +171,4 @@ func (s *server) steps(w http.ResponseWriter, r *http.Request, c *call) ([]byte,
 		return nil, err
 	}
 	return s.perform(access.WithCaller(r.Context(), c.caller), c, params)
-}
-
-func sourceIP(r *http.Request) netip.Addr {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return peer.Addr().Unmap().WithZone("")
 }
