@@ -26,6 +26,7 @@ import (
 	"github.com/engineshed/engineshed/internal/api"
 	"github.com/engineshed/engineshed/internal/api/apig"
 	"github.com/engineshed/engineshed/internal/api/gpdb"
+	"github.com/engineshed/engineshed/internal/audit"
 	"github.com/engineshed/engineshed/internal/catalog"
 	"github.com/engineshed/engineshed/internal/consumer"
 	"github.com/engineshed/engineshed/internal/iam"
@@ -63,9 +64,13 @@ type program struct {
 	apis      *modelapi.APIs
 	publisher *publish.Publisher
 	usage     *usage.Usage
+	trail     *audit.Trail
 	jobs      *jobs.Client
 	catalog   *catalog.Catalog
 }
+
+// sealInterval is how long a row of the audit trail waits for its seal, where no transaction holds it up.
+const sealInterval = 3 * time.Second
 
 // simulatedNodes is how many AI nodes a host without accelerators is seeded with.
 const simulatedNodes = 4
@@ -100,6 +105,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		group.Go(func() error { return p.serve(ctx, server, listener) })
 	}
 	group.Go(func() error { return p.every(ctx, time.Minute, "housekeeping", p.housekeeping) })
+	group.Go(func() error { return p.every(ctx, sealInterval, "seal the audit trail", p.seal) })
 	group.Go(func() error { return p.reloadOnHangup(ctx) })
 	group.Go(func() error { return p.admin(ctx) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
@@ -135,6 +141,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	}
 	p.iam = iam.New(p.db, p.master)
 	p.usage = usage.New(p.db, time.Now)
+	p.trail = audit.NewTrail(p.db, p.master, time.Now)
 	p.instances = instance.New(p.db, cfg.Region)
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
@@ -163,7 +170,7 @@ func (p *program) assembleModelAPIs() error {
 
 // prepare brings what the database must hold before the first call, and returns the root account's id.
 func (p *program) prepare(ctx context.Context) (account string, err error) {
-	if err := p.iam.MaintainNonces(ctx); err != nil {
+	if err := errors.Join(p.iam.MaintainNonces(ctx), p.trail.Maintain(ctx, p.cfg.AuditRetention)); err != nil {
 		return "", err
 	}
 	if p.cfg.RootKeyFile != "" {
@@ -335,5 +342,10 @@ func (p *program) every(ctx context.Context, interval time.Duration, name string
 // housekeeping drops what is kept for a limited time only.
 func (p *program) housekeeping(ctx context.Context) error {
 	return errors.Join(p.iam.MaintainNonces(ctx), publish.Forget(ctx, p.db), idempotency.Forget(ctx, p.db), p.services.Forget(ctx),
-		p.usage.Maintain(ctx, p.cfg.UsageRetention))
+		p.usage.Maintain(ctx, p.cfg.UsageRetention), p.trail.Maintain(ctx, p.cfg.AuditRetention))
+}
+
+func (p *program) seal(ctx context.Context) error {
+	_, err := p.trail.Seal(ctx)
+	return err
 }
