@@ -225,27 +225,31 @@ func checkNodeNames(names []string) error {
 
 // lockedNodes are the nodes of a plan as the database has them.
 type lockedNodes struct {
-	group string // of the instance; "" when there is no such instance
-	hosts map[string]string
-	bound map[string]bool
-	rooms []instance.Room
+	group  string // of the instance; "" when there is no such instance
+	hosts  map[string]string
+	bound  map[string]bool
+	closed map[string]int // 1 for nodes on hosts that are silent or drained: these come last
+	rooms  []instance.Room
 }
 
 // queueLock locks the instance's named nodes in the order of their names, so that two calls cannot wait for each other,
 // and looks up their hosts.
 func queueLock(batch *pgx.Batch, p *plan) *lockedNodes {
-	locked := &lockedNodes{hosts: make(map[string]string, len(p.AINodes)), bound: map[string]bool{}}
+	locked := &lockedNodes{hosts: make(map[string]string, len(p.AINodes)), bound: map[string]bool{}, closed: map[string]int{}}
 	batch.Queue(`
-		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''), n.model_service_id IS NOT NULL, `+instance.SelectRoom+`
+		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''), n.model_service_id IS NOT NULL,
+			CASE WHEN EXISTS (SELECT FROM host h WHERE h.name = n.host AND h.heartbeat_at > now() - $4::interval AND NOT h.draining) THEN 0 ELSE 1 END,
+			`+instance.SelectRoom+`
 		FROM db_instance i LEFT JOIN LATERAL (
 			SELECT name, host, model_service_id, node_spec, accelerators, memory_fraction FROM ai_node
 			WHERE db_instance_id = i.id AND name = ANY ($3) ORDER BY name FOR UPDATE) n ON true
-		WHERE i.id = $1 AND i.account_id = $2`, p.DBInstanceID, p.AccountID, p.AINodes).Query(func(rows pgx.Rows) error {
+		WHERE i.id = $1 AND i.account_id = $2`, p.DBInstanceID, p.AccountID, p.AINodes, hostLease).Query(func(rows pgx.Rows) error {
 		var host string
 		var isBound bool
+		var closed int
 		var room instance.Room
-		_, err := pgx.ForEachRow(rows, append([]any{&locked.group, &room.Node, &host, &isBound}, room.Columns()...), func() error {
-			locked.hosts[room.Node], locked.bound[room.Node] = host, isBound
+		_, err := pgx.ForEachRow(rows, append([]any{&locked.group, &room.Node, &host, &isBound, &closed}, room.Columns()...), func() error {
+			locked.hosts[room.Node], locked.bound[room.Node], locked.closed[room.Node] = host, isBound, closed
 			locked.rooms = append(locked.rooms, room)
 			return nil
 		})
@@ -273,8 +277,10 @@ func (p *plan) place(locked *lockedNodes) error {
 			return nodeBound(name)
 		}
 	}
+	inOrder := slices.Clone(p.AINodes)
+	slices.SortStableFunc(inOrder, func(a, b string) int { return locked.closed[a] - locked.closed[b] })
 	for n := range p.replicas {
-		p.replicas[n].host = hosts[p.replicas[n].node]
+		p.replicas[n].node, p.replicas[n].host = inOrder[n], hosts[inOrder[n]]
 	}
 	return fits(p.model, p.ModelParams, locked.rooms)
 }
