@@ -73,6 +73,23 @@ func TestADrainedHostIsEmptiedAndNothingIsInterrupted(t *testing.T) {
 	require.Equal(t, [3]int{5, 2, 2}, [3]int{listed[1].AINodes, listed[1].Bound, listed[1].Replicas})
 }
 
+func TestAMachineThatLostItsNameTakesNoStep(t *testing.T) {
+	t.Parallel()
+	w, f, s, id := running(t, 1, 1)
+	ctx := t.Context()
+	_, err := w.Owner.Exec(ctx, `UPDATE host SET machine = 'new'`)
+	require.NoError(t, err)
+	f.become(node.Exited, "ended")
+	s.Machine = "old"
+	_, err = s.Step(ctx, w.replica(t, id))
+	require.NoError(t, err)
+	require.Equal(t, Active, w.describe(t, id).Status)
+	s.Machine = "new"
+	_, err = s.Step(ctx, w.replica(t, id))
+	require.NoError(t, err)
+	require.Equal(t, Degraded, w.describe(t, id).Status)
+}
+
 func TestANewServiceBeginsOnHostsThatTakeIt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

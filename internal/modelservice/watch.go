@@ -28,6 +28,7 @@ type Host struct {
 	Driver     node.Driver
 	Engines    Engines
 	Name       string
+	Machine    string                 // that speaks for the host; "": whichever does
 	FreeAddr   func() (string, error) // finds an address for a new engine
 	DrainLimit time.Duration          // how long a replica that goes may finish its requests
 	HungAfter  time.Duration          // how long an engine may be silent
