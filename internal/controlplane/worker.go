@@ -59,7 +59,7 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 		return nil, err
 	}
 	host := modelservice.Host{
-		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host, Files: w.files,
+		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host, Machine: machine, Files: w.files,
 		FreeAddr:   func() (string, error) { return process.FreeAddr(p.cfg.EngineAddr) },
 		DrainLimit: p.cfg.DrainLimit, HungAfter: p.cfg.HungAfter, Log: p.log,
 	}
