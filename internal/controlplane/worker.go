@@ -67,7 +67,7 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 	workers := river.NewWorkers()
 	p.publisher.AddWorker(workers)
 	modelservice.AddWorkers(workers, p.services, modelservice.NewStepper(host, w.watcher))
-	if w.client, err = jobs.NewWorker(p.db, p.cfg.Host, workers, p.log); err != nil {
+	if w.client, err = jobs.NewWorker(p.db, workers, p.log, p.cfg.Host); err != nil {
 		return nil, err
 	}
 	// The host is known before the first call can ask for room on it.
@@ -177,7 +177,12 @@ func (w *worker) run(ctx context.Context) error {
 	return err
 }
 
+// reconcile puts right what differs, anywhere, if it is this host's turn.
 func (w *worker) reconcile(ctx context.Context) error {
+	mine, err := w.instances.Turn(ctx, w.host.Name, reconcileInterval)
+	if err != nil || !mine {
+		return err
+	}
 	return errors.Join(w.services.Reconcile(ctx), w.publisher.Reconcile(ctx))
 }
 
