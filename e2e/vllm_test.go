@@ -74,15 +74,21 @@ func newRealService(t *testing.T, model, modelParams string) *realService {
 	})
 	described := waitActive(t, c, instance, d.service, loads)
 	d.url, d.key = described.text("PrivateConnectUrl"), described.text("ApiKey")
-	eventually(t, 10*time.Second, "the gateway knows the service", func() bool {
-		status, _ := d.send(http.MethodGet, "/models", nil)
-		return status == http.StatusOK
-	})
+	d.waitServed()
 	return d
 }
 
+// waitServed waits until the gateway knows an engine that answers; a service is active a moment before.
+func (d *realService) waitServed() {
+	d.t.Helper()
+	eventually(d.t.(*testing.T), 10*time.Second, "the gateway knows the engine", func() bool {
+		status, _ := d.send(http.MethodGet, "/models", nil)
+		return status == http.StatusOK
+	})
+}
+
 func (d *realService) showLogs() {
-	logs, _ := filepath.Glob(d.path("worker") + "/replicas/*/*.log")
+	logs, _ := filepath.Glob(d.path("worker-host-a") + "/replicas/*/*.log")
 	for _, path := range logs {
 		text, _ := os.ReadFile(path)
 		d.t.Logf("--- %s:\n%s", path, text[max(0, len(text)-shownOutput):])
@@ -212,7 +218,7 @@ func (d *realService) remove() {
 		_, err := d.caller.call("DescribeModelService", ids)
 		return err != nil
 	})
-	left, err := filepath.Glob(d.path("worker") + "/replicas/*")
+	left, err := filepath.Glob(d.path("worker-host-a") + "/replicas/*")
 	require.NoError(d.t, err)
 	require.Empty(d.t, left)
 }
@@ -243,6 +249,7 @@ func TestRealVLLMDoesTheMainJob(t *testing.T) {
 		return err == nil && now.text("Status") == "degraded" && now.text("StatusReason") != ""
 	})
 	waitActive(t, d.caller, d.instance, d.service, loads)
+	d.waitServed()
 	again, _ := d.engine()
 	require.NotEqual(t, pid, again)
 	d.chatBothWays()

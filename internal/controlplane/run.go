@@ -68,6 +68,7 @@ type program struct {
 	trail     *audit.Trail
 	signIns   *audit.SignIns
 	jobs      *jobs.Client
+	catalog   *catalog.Catalog
 }
 
 // sealInterval is how long a row of the audit trail waits for its seal, where no transaction holds it up.
@@ -128,6 +129,9 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	if p.snapshot, err = secret.Load(cfg.SnapshotKeyFile); err != nil {
 		return nil, fmt.Errorf("--snapshot-key-file: %w", err)
 	}
+	if p.catalog, err = catalog.Open(cfg.CatalogDir); err != nil {
+		return nil, fmt.Errorf("--catalog: %w", err)
+	}
 	if p.db, err = postgres.Open(ctx, cfg.DatabaseURL); err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
@@ -149,7 +153,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
 		GatewayURL: cfg.GatewayURL, PublicGatewayURL: cfg.PublicGatewayURL,
-		HostLostAfter: cfg.HostLostAfter,
+		HostLostAfter: cfg.HostLostAfter, Catalog: p.catalog,
 	})
 	p.operators = operator.New(p.db, p.master, cfg.GatewayURL)
 	return p, p.assembleModelAPIs()
@@ -226,7 +230,7 @@ func (p *program) applyPolicies(ctx context.Context) error {
 	return nil
 }
 
-// reloadOnHangup applies the policy files again on SIGHUP. Files that are refused change nothing.
+// reloadOnHangup applies the policy files and reads the catalogue again on SIGHUP. Files that are refused change nothing.
 func (p *program) reloadOnHangup(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -238,6 +242,9 @@ func (p *program) reloadOnHangup(ctx context.Context) error {
 		case <-hangup:
 			if err := p.applyPolicies(ctx); err != nil {
 				p.log.ErrorContext(ctx, "policy files are refused; what was in force stays", slog.Any("error", err))
+			}
+			if err := p.catalog.Reload(); err != nil {
+				p.log.ErrorContext(ctx, "the catalogue is refused; what was in force stays", slog.Any("error", err))
 			}
 		}
 	}
@@ -281,15 +288,16 @@ func (p *program) serve(ctx context.Context, server *http.Server, listener net.L
 
 func (p *program) handler() (http.Handler, error) {
 	modelServices, err := gpdb.Product(gpdb.Config{
-		Services: p.services, Instances: p.instances, Operators: p.operators, Usage: p.usage, Models: catalog.Names, Region: p.cfg.Region,
+		Services: p.services, Instances: p.instances, Operators: p.operators, Usage: p.usage, Models: p.catalog.Names, Region: p.cfg.Region,
 	})
 	if err != nil {
 		return nil, err
 	}
+	resources := resource.New(p.db, slices.Concat(ingress.Kinds, consumer.Kinds, []resource.Kind{aiservice.Kind, modelapi.Kind})...)
 	modelAPIs, err := apig.Product(apig.Config{
 		APIs: p.apis, Routes: p.apis, Gateways: p.ingress, Environments: p.ingress, Domains: p.ingress,
 		Services: p.upstreams, Consumers: p.consumers, Groups: p.consumers, Rules: p.consumers,
-		Resources: resource.New(p.db, slices.Concat(ingress.Kinds, consumer.Kinds, []resource.Kind{aiservice.Kind, modelapi.Kind})...),
+		Resources: resources,
 		Trials: trial.New(trial.Config{
 			APIs: p.apis, Consumers: p.consumers, Audit: p.db, Gateway: cmp.Or(p.cfg.DebugGatewayURL, p.cfg.GatewayURL),
 		}),
@@ -302,9 +310,14 @@ func (p *program) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	proxies, err := p.cfg.trustedProxies()
+	if err != nil {
+		return nil, err
+	}
 	return api.New(api.Config{
 		Region: p.cfg.Region, Products: []api.Product{modelServices, modelAPIs, trail}, Verifier: signature.New(p.iam, p.iam, time.Now),
-		Authorizer: access.NewAuthorizer(p.iam, p.master, p.log), Audit: p.db, SignIns: p.signIns, Log: p.log,
+		Authorizer: access.NewAuthorizer(p.iam, p.master, p.log), Facts: resources, Audit: p.db, SignIns: p.signIns, Log: p.log,
+		TrustedProxies: proxies,
 	})
 }
 
