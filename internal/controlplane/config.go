@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -25,6 +26,8 @@ type Config struct {
 	EngineAddr        string // the address engines listen on
 	EngineUser        string // "": an unprivileged default when running as root
 	DataDir           string // of the engines
+	Models            string // "": engines fetch their models themselves
+	ModelSources      string // file: how hubs are reached; "": directly
 	MasterKeyFile     string
 	SnapshotKeyFile   string
 	PolicyDir         string
@@ -37,6 +40,7 @@ type Config struct {
 	BaseDomain        string   // environments answer at env-….BaseDomain
 	CertDir           string   // NAME.crt and NAME.key of the certificates that domains name
 	AllowUpstream     []string // CIDR blocks and ip:port pairs that services may have although they are not public
+	TrustedProxy      []string // CIDR blocks and addresses of proxies in front of the OpenAPI endpoint
 	TLSCert           string
 	TLSKey            string
 	Insecure          bool
@@ -73,6 +77,8 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.StringVar(&c.EngineAddr, "engine-addr", "127.0.0.1", "address the engines of this host listen on")
 	flags.StringVar(&c.EngineUser, "engine-user", "", "user that runs engines when this process is root; empty: engineshed or nobody")
 	flags.StringVar(&c.DataDir, "data-dir", "", "directory of the engines' files (worker)")
+	flags.StringVar(&c.Models, "models", "", "directory where the worker keeps the files of models, fetched once for all engines; empty: engines fetch them themselves")
+	flags.StringVar(&c.ModelSources, "model-sources", "", "file that says how hubs are reached: endpoints, proxies, token files")
 	flags.StringVar(&c.MasterKeyFile, "master-key-file", "", "key file that seals secrets in the database")
 	flags.StringVar(&c.SnapshotKeyFile, "snapshot-key-file", "", "key file that control plane and gateways share")
 	flags.StringVar(&c.PolicyDir, "policy-dir", "", "directory of policy files, applied at start and on SIGHUP")
@@ -87,6 +93,8 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.StringVar(&c.CertDir, "cert-dir", "", "directory of the certificates that domains name: NAME.crt and NAME.key")
 	flags.StringSliceVar(&c.AllowUpstream, "allow-upstream", nil,
 		"address that a service may have although it is not public: CIDR or ip:port, repeat for more; the gateway needs the same")
+	flags.StringSliceVar(&c.TrustedProxy, "trusted-proxy", nil,
+		"proxy in front of the OpenAPI endpoint whose X-Forwarded-For and X-Forwarded-Proto are believed: CIDR or IP address, repeat for more")
 	flags.StringVar(&c.TLSCert, "tls-cert", "", "certificate file of the OpenAPI endpoint")
 	flags.StringVar(&c.TLSKey, "tls-key", "", "key file of the certificate")
 	flags.BoolVar(&c.Insecure, "insecure", false, "allow plain HTTP on an address that is not loopback")
@@ -117,6 +125,7 @@ func (c *Config) check() error {
 	complain(c.MasterKeyFile == "", "--master-key-file is required")
 	complain(c.SnapshotKeyFile == "", "--snapshot-key-file is required")
 	complain(c.worker() && c.DataDir == "", "--data-dir is required for a worker")
+	complain(c.ModelSources != "" && c.Models == "", "--model-sources is of no use without --models: engines reach hubs by HF_ENDPOINT and their own settings")
 	complain((c.TLSCert == "") != (c.TLSKey == ""), "--tls-cert and --tls-key belong together")
 	complain(c.DrainLimit < 0, "--drain-limit %s: must not be negative", c.DrainLimit)
 	complain(c.HungAfter < 2*time.Second, "--hung-after %s: give engines 2s at least", c.HungAfter)
@@ -126,7 +135,22 @@ func (c *Config) check() error {
 	complain(c.Seed && c.RootKeyFile == "", "--seed needs --root-key-file: it makes the instance of that account")
 	complain(c.api() && c.TLSCert == "" && !c.Insecure && !loopback(c.Addr),
 		"--addr %s is not loopback and there is no certificate: give --tls-cert and --tls-key, or --insecure", c.Addr)
-	return errors.Join(complaints...)
+	_, err := c.trustedProxies()
+	return errors.Join(append(complaints, err)...)
+}
+
+func (c *Config) trustedProxies() (blocks []netip.Prefix, err error) {
+	for _, text := range c.TrustedProxy {
+		block, parseErr := netip.ParsePrefix(text)
+		if address, addrErr := netip.ParseAddr(text); addrErr == nil && address.Zone() == "" {
+			block, parseErr = netip.PrefixFrom(address, address.BitLen()), nil
+		}
+		if parseErr != nil || block.Addr().Is4In6() {
+			err = errors.Join(err, fmt.Errorf("--trusted-proxy %s: give a CIDR block or an IP address, such as 10.0.0.0/8 or 192.0.2.1", text))
+		}
+		blocks = append(blocks, block)
+	}
+	return blocks, err
 }
 
 func loopback(addr string) bool {

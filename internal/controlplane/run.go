@@ -293,10 +293,11 @@ func (p *program) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	resources := resource.New(p.db, slices.Concat(ingress.Kinds, consumer.Kinds, []resource.Kind{aiservice.Kind, modelapi.Kind})...)
 	modelAPIs, err := apig.Product(apig.Config{
 		APIs: p.apis, Routes: p.apis, Gateways: p.ingress, Environments: p.ingress, Domains: p.ingress,
 		Services: p.upstreams, Consumers: p.consumers, Groups: p.consumers, Rules: p.consumers,
-		Resources: resource.New(p.db, slices.Concat(ingress.Kinds, consumer.Kinds, []resource.Kind{aiservice.Kind, modelapi.Kind})...),
+		Resources: resources,
 		Trials: trial.New(trial.Config{
 			APIs: p.apis, Consumers: p.consumers, Audit: p.db, Gateway: cmp.Or(p.cfg.DebugGatewayURL, p.cfg.GatewayURL),
 		}),
@@ -309,9 +310,14 @@ func (p *program) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	proxies, err := p.cfg.trustedProxies()
+	if err != nil {
+		return nil, err
+	}
 	return api.New(api.Config{
 		Region: p.cfg.Region, Products: []api.Product{modelServices, modelAPIs, trail}, Verifier: signature.New(p.iam, p.iam, time.Now),
-		Authorizer: access.NewAuthorizer(p.iam, p.master, p.log), Audit: p.db, SignIns: p.signIns, Log: p.log,
+		Authorizer: access.NewAuthorizer(p.iam, p.master, p.log), Facts: resources, Audit: p.db, SignIns: p.signIns, Log: p.log,
+		TrustedProxies: proxies,
 	})
 }
 

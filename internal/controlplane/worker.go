@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
+	"github.com/engineshed/engineshed/internal/modelfile"
+	"github.com/engineshed/engineshed/internal/modelfile/hub"
 	"github.com/engineshed/engineshed/internal/modelservice"
 	"github.com/engineshed/engineshed/internal/node"
 	"github.com/engineshed/engineshed/internal/node/probe"
@@ -33,7 +36,8 @@ type worker struct {
 	driver  node.Driver
 	watcher *modelservice.Watcher
 	client  *jobs.Client
-	beatAt  time.Time // when the host last said that it is alive
+	files   *modelfile.Store // nil: engines fetch their models themselves
+	beatAt  time.Time        // when the host last said that it is alive
 }
 
 func (p *program) newWorker(ctx context.Context) (*worker, error) {
@@ -51,8 +55,11 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 	if w.driver, err = p.newDriver(ctx); err != nil {
 		return nil, err
 	}
+	if w.files, err = p.openModels(); err != nil {
+		return nil, err
+	}
 	host := modelservice.Host{
-		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host,
+		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host, Files: w.files,
 		FreeAddr:   func() (string, error) { return process.FreeAddr(p.cfg.EngineAddr) },
 		DrainLimit: p.cfg.DrainLimit, HungAfter: p.cfg.HungAfter, Log: p.log,
 	}
@@ -105,6 +112,33 @@ func (p *program) newDriver(ctx context.Context) (node.Driver, error) {
 	})
 }
 
+// openModels opens the directory of the models' files, where the worker keeps them.
+func (p *program) openModels() (*modelfile.Store, error) {
+	if p.cfg.Models == "" {
+		return nil, nil
+	}
+	dir, err := filepath.Abs(p.cfg.Models)
+	if err != nil {
+		return nil, fmt.Errorf("--models: %w", err)
+	}
+	reached, err := hub.Load(p.cfg.ModelSources, os.Getenv)
+	if err != nil {
+		return nil, fmt.Errorf("--model-sources: %w", err)
+	}
+	hubs, err := hub.New(reached)
+	if err != nil {
+		return nil, fmt.Errorf("--model-sources: %w", err)
+	}
+	if err := process.CheckDir(dir, p.cfg.EngineUser); err != nil {
+		return nil, fmt.Errorf("--models: engines could not read %s: %w", dir, err)
+	}
+	files, err := modelfile.Open(modelfile.Config{Dir: dir, Hubs: hubs, Log: p.log})
+	if err != nil {
+		return nil, fmt.Errorf("--models: %w", err)
+	}
+	return files, nil
+}
+
 // engineCommand is VLLM_COMMAND split into words, or vllm where it is on the PATH.
 func engineCommand(command string) ([]string, error) {
 	if command != "" {
@@ -130,6 +164,9 @@ func (w *worker) run(ctx context.Context) error {
 	group.Go(func() error { return w.watcher.CopyLogs(ctx) })
 	group.Go(func() error { return w.work(ctx) })
 	err := group.Wait()
+	if w.files != nil {
+		w.files.Close()
+	}
 	if leaveErr := w.leave(context.WithoutCancel(ctx)); leaveErr != nil {
 		w.log.WarnContext(ctx, "host cannot be left", slog.Any("error", leaveErr))
 	}

@@ -98,6 +98,7 @@ func (s *Stepper) take(ctx context.Context, r replicaState) (again time.Duration
 		return 0, fmt.Errorf("observe replica %s: %w", r.ID, err)
 	}
 	p := s.prognosis(r.ID, r.EngineGeneration)
+	p.files = s.supplyOf(r.modelName)
 	next := decide(r, seen, p, r.Now)
 	s.Log.DebugContext(ctx, "step", slog.String("replica", r.ID), slog.String("action", string(next)), slog.String("seen", string(seen.State)))
 	switch next {
@@ -113,6 +114,10 @@ func (s *Stepper) take(ctx context.Context, r replicaState) (again time.Duration
 		return s.hang(ctx, r, p.reason)
 	case markFailed:
 		return s.fail(ctx, r, seen.Reason, seen.Log)
+	case markMissing:
+		return s.fail(ctx, r, p.files.problem, "")
+	case fetch:
+		return 0, s.fetch(ctx, r)
 	case drain:
 		return 0, s.drain(ctx, r, seen)
 	case waitRestart:
@@ -197,17 +202,21 @@ func (s *Stepper) spec(r replicaState) (node.Spec, error) {
 	if err != nil {
 		return node.Spec{}, err
 	}
-	args, err := engine(model, addr, r).Args()
+	serve, variables := engine(model, addr, r), environment(model, r.accelerators)
+	if err := s.engineSource(model, &serve, variables); err != nil {
+		return node.Spec{}, noSpec(err)
+	}
+	args, err := serve.Args()
 	if err != nil {
 		return node.Spec{}, noSpec(err)
 	}
-	return node.Spec{ReplicaID: r.ID, Generation: r.Generation, Addr: addr, Key: key, Env: environment(model, r.accelerators), Args: args}, nil
+	return node.Spec{ReplicaID: r.ID, Generation: r.Generation, Addr: addr, Key: key, Env: variables, Args: args}, nil
 }
 
-// engine is what the replica's engine is told to serve. Clients may name the model or the service.
+// engine is what the replica's engine is told to serve, but for where the model is. Clients may name the model or the service.
 func engine(model catalog.Model, addr string, r replicaState) vllm.Serve {
 	serve := vllm.Serve{
-		Model: model.Source.Name, Names: []string{model.Name, r.ServiceID}, Addr: addr, Params: r.modelParams, Arguments: model.Arguments,
+		Names: []string{model.Name, r.ServiceID}, Addr: addr, Params: r.modelParams, Arguments: model.Arguments,
 		Pooling: model.Task != catalog.Generate, TensorParallel: len(r.accelerators),
 	}
 	if len(r.accelerators) > 0 {
