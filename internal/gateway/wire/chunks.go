@@ -65,14 +65,14 @@ func (c *Chunks) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// nextIsHere reports whether the size of the next chunk can be read without waiting, and is not the last.
+// nextIsHere reports whether the beginning of the next chunk can be read without waiting, and that is not the last.
 func (c *Chunks) nextIsHere() bool {
 	here, behind := c.From.Buffered(), true
 	if c.between {
 		here, behind = bytes.CutPrefix(here, []byte("\r\n"))
 	}
 	end := bytes.IndexByte(here, '\n')
-	return behind && end > 0 && here[0] != '0'
+	return behind && end > 0 && end+1 < len(here) && here[0] != '0'
 }
 
 // Ready reports whether a Read would return something at once.
