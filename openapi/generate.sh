@@ -13,3 +13,7 @@ generate common.sdk common
 generate gpdb.sdk gpdb
 generate common.apig common
 generate apig.sdk apig
+mkdir -p internal/oapi/audit sdk/audit
+generate audit.server audit
+generate common.audit common
+generate audit.sdk audit

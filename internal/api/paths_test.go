@@ -267,7 +267,7 @@ func TestAPathStyleMutationIsAudited(t *testing.T) {
 	require.Len(t, found, 1)
 	require.Equal(t, []string{"paths:DeletePart", "acs:paths:" + apitest.Region + ":" + apitest.Account + ":thing/" + thing, "NotFound.Thing"},
 		[]string{found[0].Action, found[0].Resource, found[0].Code})
-	require.Equal(t, access.Caller{AccountID: apitest.Account}.ARN(), found[0].Principal)
+	require.Equal(t, access.Caller{Identity: access.Root, AccountID: apitest.Account}.ARN(), found[0].Principal)
 }
 
 func TestAPathStyleDocumentIsRefused(t *testing.T) {

@@ -24,7 +24,8 @@ func (s *server) perform(ctx context.Context, c *call, params map[string]any) ([
 	entry := newEntry(c)
 	ctx = audit.With(ctx, entry)
 	var body []byte
-	err := s.Authorizer.Require(ctx, c.caller, access.Request{Action: c.operation.action, Resources: c.resources})
+	c.asked = c.request(c.operation, c.resources, params)
+	err := s.Authorizer.Require(ctx, c.caller, c.asked)
 	if err == nil {
 		err = guard(func() (err error) {
 			body, err = s.handle(ctx, c, params)
@@ -47,6 +48,7 @@ func newEntry(c *call) *audit.Entry {
 		Action:      c.operation.action,
 		Resource:    c.resources[0],
 		Outcome:     audit.Done,
+		At:          time.Now(),
 	}
 }
 

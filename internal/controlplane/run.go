@@ -25,7 +25,9 @@ import (
 	"github.com/engineshed/engineshed/internal/aiservice"
 	"github.com/engineshed/engineshed/internal/api"
 	"github.com/engineshed/engineshed/internal/api/apig"
+	auditapi "github.com/engineshed/engineshed/internal/api/audit"
 	"github.com/engineshed/engineshed/internal/api/gpdb"
+	"github.com/engineshed/engineshed/internal/audit"
 	"github.com/engineshed/engineshed/internal/catalog"
 	"github.com/engineshed/engineshed/internal/consumer"
 	"github.com/engineshed/engineshed/internal/iam"
@@ -63,8 +65,17 @@ type program struct {
 	apis      *modelapi.APIs
 	publisher *publish.Publisher
 	usage     *usage.Usage
+	trail     *audit.Trail
+	signIns   *audit.SignIns
 	jobs      *jobs.Client
+	catalog   *catalog.Catalog
 }
+
+// sealInterval is how long a row of the audit trail waits for its seal, where no transaction holds it up.
+const sealInterval = 3 * time.Second
+
+// signInInterval is how often counts of failed sign-ins are written down.
+const signInInterval = 5 * time.Second
 
 // simulatedNodes is how many AI nodes a host without accelerators is seeded with.
 const simulatedNodes = 4
@@ -99,6 +110,8 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		group.Go(func() error { return p.serve(ctx, server, listener) })
 	}
 	group.Go(func() error { return p.every(ctx, time.Minute, "housekeeping", p.housekeeping) })
+	group.Go(func() error { return p.every(ctx, signInInterval, "count failed sign-ins", p.signIns.Flush) })
+	group.Go(func() error { return p.every(ctx, sealInterval, "seal the audit trail", p.seal) })
 	group.Go(func() error { return p.reloadOnHangup(ctx) })
 	group.Go(func() error { return p.admin(ctx) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
@@ -116,6 +129,9 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	if p.snapshot, err = secret.Load(cfg.SnapshotKeyFile); err != nil {
 		return nil, fmt.Errorf("--snapshot-key-file: %w", err)
 	}
+	if p.catalog, err = catalog.Open(cfg.CatalogDir); err != nil {
+		return nil, fmt.Errorf("--catalog: %w", err)
+	}
 	if p.db, err = postgres.Open(ctx, cfg.DatabaseURL); err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
 	}
@@ -131,11 +147,13 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	}
 	p.iam = iam.New(p.db, p.master)
 	p.usage = usage.New(p.db, time.Now)
+	p.trail = audit.NewTrail(p.db, p.master, time.Now)
+	p.signIns = audit.NewSignIns(p.db, time.Now)
 	p.instances = instance.New(p.db, cfg.Region)
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
 		GatewayURL: cfg.GatewayURL, PublicGatewayURL: cfg.PublicGatewayURL,
-		HostLostAfter: cfg.HostLostAfter,
+		HostLostAfter: cfg.HostLostAfter, Catalog: p.catalog,
 	})
 	p.operators = operator.New(p.db, p.master, cfg.GatewayURL)
 	return p, p.assembleModelAPIs()
@@ -159,7 +177,7 @@ func (p *program) assembleModelAPIs() error {
 
 // prepare brings what the database must hold before the first call, and returns the root account's id.
 func (p *program) prepare(ctx context.Context) (account string, err error) {
-	if err := p.iam.MaintainNonces(ctx); err != nil {
+	if err := errors.Join(p.iam.MaintainNonces(ctx), p.trail.Maintain(ctx, p.cfg.AuditRetention)); err != nil {
 		return "", err
 	}
 	if p.cfg.RootKeyFile != "" {
@@ -212,7 +230,7 @@ func (p *program) applyPolicies(ctx context.Context) error {
 	return nil
 }
 
-// reloadOnHangup applies the policy files again on SIGHUP. Files that are refused change nothing.
+// reloadOnHangup applies the policy files and reads the catalogue again on SIGHUP. Files that are refused change nothing.
 func (p *program) reloadOnHangup(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -224,6 +242,9 @@ func (p *program) reloadOnHangup(ctx context.Context) error {
 		case <-hangup:
 			if err := p.applyPolicies(ctx); err != nil {
 				p.log.ErrorContext(ctx, "policy files are refused; what was in force stays", slog.Any("error", err))
+			}
+			if err := p.catalog.Reload(); err != nil {
+				p.log.ErrorContext(ctx, "the catalogue is refused; what was in force stays", slog.Any("error", err))
 			}
 		}
 	}
@@ -267,15 +288,16 @@ func (p *program) serve(ctx context.Context, server *http.Server, listener net.L
 
 func (p *program) handler() (http.Handler, error) {
 	modelServices, err := gpdb.Product(gpdb.Config{
-		Services: p.services, Instances: p.instances, Operators: p.operators, Usage: p.usage, Models: catalog.Names, Region: p.cfg.Region,
+		Services: p.services, Instances: p.instances, Operators: p.operators, Usage: p.usage, Models: p.catalog.Names, Region: p.cfg.Region,
 	})
 	if err != nil {
 		return nil, err
 	}
+	resources := resource.New(p.db, slices.Concat(ingress.Kinds, consumer.Kinds, []resource.Kind{aiservice.Kind, modelapi.Kind})...)
 	modelAPIs, err := apig.Product(apig.Config{
 		APIs: p.apis, Routes: p.apis, Gateways: p.ingress, Environments: p.ingress, Domains: p.ingress,
 		Services: p.upstreams, Consumers: p.consumers, Groups: p.consumers, Rules: p.consumers,
-		Resources: resource.New(p.db, slices.Concat(ingress.Kinds, consumer.Kinds, []resource.Kind{aiservice.Kind, modelapi.Kind})...),
+		Resources: resources,
 		Trials: trial.New(trial.Config{
 			APIs: p.apis, Consumers: p.consumers, Audit: p.db, Gateway: cmp.Or(p.cfg.DebugGatewayURL, p.cfg.GatewayURL),
 		}),
@@ -284,15 +306,24 @@ func (p *program) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	trail, err := auditapi.Product(p.trail)
+	if err != nil {
+		return nil, err
+	}
+	proxies, err := p.cfg.trustedProxies()
+	if err != nil {
+		return nil, err
+	}
 	return api.New(api.Config{
-		Region: p.cfg.Region, Products: []api.Product{modelServices, modelAPIs}, Verifier: signature.New(p.iam, p.iam, time.Now),
-		Authorizer: access.NewAuthorizer(p.iam, p.master, p.log), Audit: p.db, Log: p.log,
+		Region: p.cfg.Region, Products: []api.Product{modelServices, modelAPIs, trail}, Verifier: signature.New(p.iam, p.iam, time.Now),
+		Authorizer: access.NewAuthorizer(p.iam, p.master, p.log), Facts: resources, Audit: p.db, SignIns: p.signIns, Log: p.log,
+		TrustedProxies: proxies,
 	})
 }
 
 func (p *program) admin(ctx context.Context) error {
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), signInMetrics{p.signIns})
 	_, err := telemetry.Admin(ctx, p.cfg.AdminAddr, metrics, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
@@ -323,5 +354,10 @@ func (p *program) every(ctx context.Context, interval time.Duration, name string
 // housekeeping drops what is kept for a limited time only.
 func (p *program) housekeeping(ctx context.Context) error {
 	return errors.Join(p.iam.MaintainNonces(ctx), publish.Forget(ctx, p.db), idempotency.Forget(ctx, p.db), p.services.Forget(ctx),
-		p.usage.Maintain(ctx, p.cfg.UsageRetention))
+		p.usage.Maintain(ctx, p.cfg.UsageRetention), p.trail.Maintain(ctx, p.cfg.AuditRetention), p.signIns.Forget(ctx))
+}
+
+func (p *program) seal(ctx context.Context) error {
+	_, err := p.trail.Seal(ctx)
+	return err
 }

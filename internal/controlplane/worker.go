@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
+	"github.com/engineshed/engineshed/internal/modelfile"
+	"github.com/engineshed/engineshed/internal/modelfile/hub"
 	"github.com/engineshed/engineshed/internal/modelservice"
 	"github.com/engineshed/engineshed/internal/node"
 	"github.com/engineshed/engineshed/internal/node/probe"
@@ -33,7 +36,8 @@ type worker struct {
 	driver  node.Driver
 	watcher *modelservice.Watcher
 	client  *jobs.Client
-	beatAt  time.Time // when the host last said that it is alive
+	files   *modelfile.Store // nil: engines fetch their models themselves
+	beatAt  time.Time        // when the host last said that it is alive
 }
 
 func (p *program) newWorker(ctx context.Context) (*worker, error) {
@@ -41,14 +45,21 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	machine, err := machineID(p.cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("--data-dir: %w", err)
+	}
 	w := &worker{program: p, host: instance.Host{
-		Name: p.cfg.Host, EngineAddr: p.cfg.EngineAddr, Accelerators: devices, StartedAt: time.Now(),
+		Name: p.cfg.Host, Machine: machine, EngineAddr: p.cfg.EngineAddr, Accelerators: devices, StartedAt: time.Now(),
 	}}
 	if w.driver, err = p.newDriver(ctx); err != nil {
 		return nil, err
 	}
+	if w.files, err = p.openModels(); err != nil {
+		return nil, err
+	}
 	host := modelservice.Host{
-		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host,
+		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host, Files: w.files,
 		FreeAddr:   func() (string, error) { return process.FreeAddr(p.cfg.EngineAddr) },
 		DrainLimit: p.cfg.DrainLimit, HungAfter: p.cfg.HungAfter, Log: p.log,
 	}
@@ -56,11 +67,19 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 	workers := river.NewWorkers()
 	p.publisher.AddWorker(workers)
 	modelservice.AddWorkers(workers, p.services, modelservice.NewStepper(host, w.watcher))
-	if w.client, err = jobs.NewWorker(p.db, p.cfg.Host, workers, p.log); err != nil {
+	if w.client, err = jobs.NewWorker(p.db, workers, p.log, p.cfg.Host); err != nil {
 		return nil, err
 	}
 	// The host is known before the first call can ask for room on it.
-	return w, w.beat(ctx)
+	return w, w.introduce(ctx)
+}
+
+// introduce says for the first time that the host is alive.
+func (w *worker) introduce(ctx context.Context) error {
+	if err := w.beat(ctx); err != nil {
+		return fmt.Errorf("--host %s: %w", w.cfg.Host, err)
+	}
+	return nil
 }
 
 // seed makes the account's first DB instance and gateway when asked.
@@ -93,6 +112,33 @@ func (p *program) newDriver(ctx context.Context) (node.Driver, error) {
 	})
 }
 
+// openModels opens the directory of the models' files, where the worker keeps them.
+func (p *program) openModels() (*modelfile.Store, error) {
+	if p.cfg.Models == "" {
+		return nil, nil
+	}
+	dir, err := filepath.Abs(p.cfg.Models)
+	if err != nil {
+		return nil, fmt.Errorf("--models: %w", err)
+	}
+	reached, err := hub.Load(p.cfg.ModelSources, os.Getenv)
+	if err != nil {
+		return nil, fmt.Errorf("--model-sources: %w", err)
+	}
+	hubs, err := hub.New(reached)
+	if err != nil {
+		return nil, fmt.Errorf("--model-sources: %w", err)
+	}
+	if err := process.CheckDir(dir, p.cfg.EngineUser); err != nil {
+		return nil, fmt.Errorf("--models: engines could not read %s: %w", dir, err)
+	}
+	files, err := modelfile.Open(modelfile.Config{Dir: dir, Hubs: hubs, Log: p.log})
+	if err != nil {
+		return nil, fmt.Errorf("--models: %w", err)
+	}
+	return files, nil
+}
+
 // engineCommand is VLLM_COMMAND split into words, or vllm where it is on the PATH.
 func engineCommand(command string) ([]string, error) {
 	if command != "" {
@@ -111,20 +157,31 @@ func engineCommand(command string) ([]string, error) {
 // run works until ctx ends, then lets the jobs under way end.
 func (w *worker) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return w.every(ctx, heartbeatInterval, "heartbeat", w.beat) })
+	group.Go(func() error { return w.heartbeat(ctx) })
 	group.Go(func() error { return w.every(ctx, reconcileInterval, "reconcile", w.reconcile) })
 	group.Go(func() error { return w.every(ctx, sweepInterval, "sweep", w.sweep) })
 	group.Go(func() error { return w.watcher.Run(ctx) })
 	group.Go(func() error { return w.watcher.CopyLogs(ctx) })
 	group.Go(func() error { return w.work(ctx) })
 	err := group.Wait()
-	if w.cfg.StopEnginesOnExit {
+	if w.files != nil {
+		w.files.Close()
+	}
+	if leaveErr := w.leave(context.WithoutCancel(ctx)); leaveErr != nil {
+		w.log.WarnContext(ctx, "host cannot be left", slog.Any("error", leaveErr))
+	}
+	if w.cfg.StopEnginesOnExit || errors.Is(err, instance.ErrHostTaken) { // the other machine runs the host's replicas
 		return errors.Join(err, w.stopEngines(context.WithoutCancel(ctx)))
 	}
 	return err
 }
 
+// reconcile puts right what differs, anywhere, if it is this host's turn.
 func (w *worker) reconcile(ctx context.Context) error {
+	mine, err := w.instances.Turn(ctx, w.host.Name, reconcileInterval)
+	if err != nil || !mine {
+		return err
+	}
 	return errors.Join(w.services.Reconcile(ctx), w.publisher.Reconcile(ctx))
 }
 
@@ -133,10 +190,38 @@ func (w *worker) sweep(ctx context.Context) error {
 	return err
 }
 
+// leave lets another machine take this one's place at once.
+func (w *worker) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.StopGrace)
+	defer cancel()
+	return w.instances.Leave(ctx, w.host)
+}
+
+// heartbeat says again and again that the host is alive. It ends when another machine speaks for the host.
+func (w *worker) heartbeat(ctx context.Context) error {
+	ticker := time.NewTicker(heartbeatInterval)
+	defer ticker.Stop()
+	for {
+		err := w.beat(ctx)
+		switch {
+		case errors.Is(err, instance.ErrHostTaken):
+			return err
+		case err != nil && ctx.Err() == nil:
+			w.log.WarnContext(ctx, "host cannot say that it is alive", slog.Any("error", err))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
 // beat says that the host is alive. One that was silent for so long that its replicas may have been given up ends what
 // nobody knows any more before it says so: until then nothing new is placed on it.
 func (w *worker) beat(ctx context.Context) error {
-	if time.Since(w.beatAt) > instance.HostLease {
+	silent := time.Since(w.beatAt) > instance.HostLease
+	if silent {
 		running, err := w.watcher.Sweep(ctx)
 		if err != nil {
 			return err
@@ -146,12 +231,19 @@ func (w *worker) beat(ctx context.Context) error {
 			return nil
 		}
 	}
-	began := time.Now()
-	if err := w.instances.Beat(ctx, w.host); err != nil {
-		return err
+	beat := w.instances.BeatAgain
+	if silent {
+		beat = w.instances.Beat
 	}
-	w.beatAt = began
-	return nil
+	began := time.Now()
+	err := beat(ctx, w.host)
+	switch {
+	case errors.Is(err, instance.ErrHostSilent):
+		w.beatAt = time.Time{}
+	case err == nil:
+		w.beatAt = began
+	}
+	return err
 }
 
 // work runs the River client. It outlives ctx until the jobs under way have ended.

@@ -34,9 +34,9 @@ func policiesOf(t testing.TB, store *iam.Store) []access.AttachedPolicy {
 	t.Helper()
 	key, err := store.Find(t.Context(), "ESAKalice1")
 	require.NoError(t, err)
-	policies, err := store.PoliciesOf(t.Context(), key.Caller.AccountID, key.Caller.UserID)
+	policies, err := store.PoliciesOf(t.Context(), key.Caller)
 	require.NoError(t, err)
-	return policies
+	return policies.Account
 }
 
 func names(policies []access.AttachedPolicy) (names []string) {
@@ -62,9 +62,9 @@ func TestAUserHasTheAttachedPoliciesAndNoOthers(t *testing.T) {
 	key, err := store.Find(t.Context(), "ESAKalice1")
 	require.NoError(t, err)
 	for _, who := range [][2]string{{neighbour, key.Caller.UserID}, {accountID, ""}, {accountID, "200000000000000000"}} {
-		policies, err := store.PoliciesOf(t.Context(), who[0], who[1])
+		policies, err := store.PoliciesOf(t.Context(), access.Caller{Identity: access.User, AccountID: who[0], UserID: who[1]})
 		require.NoError(t, err)
-		require.Empty(t, policies, "%v", who)
+		require.Empty(t, policies.Account, "%v", who)
 	}
 }
 

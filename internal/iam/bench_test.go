@@ -24,7 +24,7 @@ func BenchmarkPoliciesOf(b *testing.B) {
 	key, err := store.Find(b.Context(), "ESAKalice1")
 	require.NoError(b, err)
 	for b.Loop() {
-		_, err := store.PoliciesOf(b.Context(), key.Caller.AccountID, key.Caller.UserID)
+		_, err := store.PoliciesOf(b.Context(), key.Caller)
 		require.NoError(b, err)
 	}
 }

@@ -58,7 +58,8 @@ func secretPurpose(keyID string) string { return "access_key/" + keyID + "/secre
 // selectKeys reads access keys with their owners and the policy epochs of the accounts. The subselect hides from the
 // planner how many ids there are: it would plan the query anew for each call, which costs four times what the query does.
 const selectKeys = `
-	SELECT k.id, k.secret_sealed, k.status = 'Active', k.account_id, coalesce(u.id, ''), coalesce(u.name, ''), a.policy_epoch
+	SELECT k.id, k.secret_sealed, k.status = 'Active', k.account_id,
+	       CASE WHEN k.user_id IS NULL THEN 'Account' ELSE 'RAMUser' END, coalesce(u.id, ''), coalesce(u.name, ''), a.policy_epoch
 	FROM access_key k
 	JOIN account a ON a.id = k.account_id
 	LEFT JOIN ram_user u ON u.id = k.user_id
@@ -88,7 +89,8 @@ func collectKeys(rows pgx.Rows) (map[string]sealedKey, error) {
 	keys := map[string]sealedKey{}
 	var k sealedKey
 	_, err := pgx.ForEachRow(rows, []any{
-		&k.ID, &k.sealed, &k.Active, &k.Caller.AccountID, &k.Caller.UserID, &k.Caller.UserName, &k.Caller.PolicyEpoch,
+		&k.ID, &k.sealed, &k.Active, &k.Caller.AccountID,
+		&k.Caller.Identity, &k.Caller.UserID, &k.Caller.UserName, &k.Caller.PolicyEpoch,
 	}, func() error {
 		k.Caller.AccessKeyID = k.ID
 		keys[k.ID] = k

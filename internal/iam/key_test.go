@@ -20,7 +20,7 @@ func TestTheRootKeyIsFoundWithItsAccountAndEpoch(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, password, key.Secret.Reveal())
 	require.True(t, key.Active)
-	require.Equal(t, access.Caller{AccountID: accountID, AccessKeyID: rootKeyID, PolicyEpoch: epoch(t, db.Control, accountID)}, key.Caller)
+	require.Equal(t, access.Caller{Identity: access.Root, AccountID: accountID, AccessKeyID: rootKeyID, PolicyEpoch: epoch(t, db.Control, accountID)}, key.Caller)
 	require.True(t, key.Caller.IsRoot())
 }
 

@@ -18,7 +18,6 @@ import (
 	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
-	"github.com/engineshed/engineshed/internal/node/vllm"
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
@@ -44,6 +43,7 @@ type Services struct {
 	gateway    string      // base URL of the private listener
 	publicGate string      // base URL of the public listener
 	lostAfter  time.Duration
+	catalog    *catalog.Catalog
 
 	descriptions *postgres.Together[reference, *serviceRow]
 }
@@ -58,11 +58,12 @@ type Config struct {
 	GatewayURL       string // such as http://127.0.0.1:8090
 	PublicGatewayURL string
 	HostLostAfter    time.Duration // how long a host may be silent before its replicas move
+	Catalog          *catalog.Catalog
 }
 
 // New returns the model services that the database of c holds.
 func New(c Config) *Services {
-	s := &Services{db: c.DB, jobs: c.Jobs, bell: c.Bell, master: c.Master, snapshot: c.Snapshot, gateway: c.GatewayURL, publicGate: c.PublicGatewayURL, lostAfter: c.HostLostAfter}
+	s := &Services{db: c.DB, jobs: c.Jobs, bell: c.Bell, master: c.Master, snapshot: c.Snapshot, gateway: c.GatewayURL, publicGate: c.PublicGatewayURL, lostAfter: c.HostLostAfter, catalog: c.Catalog}
 	s.descriptions = postgres.NewTogether(s.describe)
 	return s
 }
@@ -109,13 +110,14 @@ func claimAndLock(ctx context.Context, tx pgx.Tx, key idempotency.Key, p *plan) 
 	if heldBy, first, err = claim.Outcome(ctx, tx); err != nil || !first {
 		return heldBy, first, err
 	}
-	return heldBy, true, p.place(locked)
+	return heldBy, true, p.place(ctx, tx, locked)
 }
 
 // plan is a checked Spec with everything that can be decided before the transaction.
 type plan struct {
 	Spec
 	id           string
+	model        catalog.Model
 	sealedAPIKey []byte
 	params       []byte
 	ipEntries    []string // nil: follow the instance's array
@@ -131,11 +133,15 @@ type plannedReplica struct {
 }
 
 func (s *Services) plan(spec Spec) (*plan, error) {
-	replicas, err := check(&spec)
+	model, err := s.catalog.Find(spec.ModelName)
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{Spec: spec, id: ids.New(ids.ModelService)}
+	replicas, err := check(&spec, model)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{Spec: spec, id: ids.New(ids.ModelService), model: model}
 	if spec.SecurityIPList != nil {
 		if p.ipEntries, err = instance.ParseIPList(*spec.SecurityIPList); err != nil {
 			return nil, err
@@ -174,10 +180,7 @@ func engineKeyPurpose(replicaID string) string { return "replica/" + replicaID +
 func newKey() secret.Secret { return secret.New("sk-" + rand.Text()) }
 
 // check applies the rules that need no database and returns the number of replicas.
-func check(spec *Spec) (replicas int, err error) {
-	if _, err := catalog.Find(spec.ModelName); err != nil {
-		return 0, err
-	}
+func check(spec *Spec, model catalog.Model) (replicas int, err error) {
 	if spec.InferenceEngine != "" && spec.InferenceEngine != inferenceEngine {
 		return 0, fault.InvalidParameter("InferenceEngine", "only vllm is supported.")
 	}
@@ -201,7 +204,7 @@ func check(spec *Spec) (replicas int, err error) {
 	if spec.ModelParams == nil {
 		spec.ModelParams = map[string]any{}
 	}
-	return replicas, vllm.Validate(spec.ModelParams)
+	return replicas, model.Arguments.Validate(spec.ModelParams)
 }
 
 func checkNodeNames(names []string) error {
@@ -220,27 +223,28 @@ func checkNodeNames(names []string) error {
 	return nil
 }
 
-// lockedNodes are the nodes of a plan as the database has them.
+// lockedNodes are the nodes of a plan that are free, as the database has them.
 type lockedNodes struct {
 	group string // of the instance; "" when there is no such instance
 	hosts map[string]string
-	bound map[string]bool
+	rooms []instance.Room
 }
 
-// queueLock locks the instance's named nodes in the order of their names, so that two calls cannot wait for each other,
-// and looks up their hosts.
+// queueLock locks those of the instance's named nodes that are free, in the order of their names, so that two calls
+// cannot wait for each other, and looks up their hosts. A bound node is locked by nobody but who has locked its service.
 func queueLock(batch *pgx.Batch, p *plan) *lockedNodes {
-	locked := &lockedNodes{hosts: make(map[string]string, len(p.AINodes)), bound: map[string]bool{}}
+	locked := &lockedNodes{hosts: make(map[string]string, len(p.AINodes))}
 	batch.Queue(`
-		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''), n.model_service_id IS NOT NULL
+		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''), `+instance.SelectRoom+`
 		FROM db_instance i LEFT JOIN LATERAL (
-			SELECT name, host, model_service_id FROM ai_node
-			WHERE db_instance_id = i.id AND name = ANY ($3) ORDER BY name FOR UPDATE) n ON true
+			SELECT name, host, node_spec, accelerators, memory_fraction FROM ai_node
+			WHERE db_instance_id = i.id AND name = ANY ($3) AND model_service_id IS NULL ORDER BY name FOR UPDATE) n ON true
 		WHERE i.id = $1 AND i.account_id = $2`, p.DBInstanceID, p.AccountID, p.AINodes).Query(func(rows pgx.Rows) error {
-		var name, host string
-		var isBound bool
-		_, err := pgx.ForEachRow(rows, []any{&locked.group, &name, &host, &isBound}, func() error {
-			locked.hosts[name], locked.bound[name] = host, isBound
+		var host string
+		var room instance.Room
+		_, err := pgx.ForEachRow(rows, append([]any{&locked.group, &room.Node, &host}, room.Columns()...), func() error {
+			locked.hosts[room.Node] = host
+			locked.rooms = append(locked.rooms, room)
 			return nil
 		})
 		return err
@@ -248,8 +252,8 @@ func queueLock(batch *pgx.Batch, p *plan) *lockedNodes {
 	return locked
 }
 
-func (p *plan) place(locked *lockedNodes) error {
-	group, hosts, bound := locked.group, locked.hosts, locked.bound
+func (p *plan) place(ctx context.Context, tx pgx.Tx, locked *lockedNodes) error {
+	group, hosts := locked.group, locked.hosts
 	if group == "" {
 		return instance.NotFound(p.DBInstanceID)
 	}
@@ -260,24 +264,26 @@ func (p *plan) place(locked *lockedNodes) error {
 		return instance.ErrResourceGroup.Withf("The resource group %s does not exist.", p.ResourceGroupID)
 	}
 	for _, name := range p.AINodes {
-		switch host, found := hosts[name]; {
-		case !found || host == "":
-			return nodeNotFound(name)
-		case bound[name]:
-			return nodeBound(name)
+		if hosts[name] == "" {
+			return nodeNotFree(ctx, tx, p.DBInstanceID, name)
 		}
 	}
 	for n := range p.replicas {
 		p.replicas[n].host = hosts[p.replicas[n].node]
 	}
-	return nil
+	return fits(p.model, p.ModelParams, locked.rooms)
 }
 
-func nodeNotFound(name string) error {
-	return instance.ErrNodeNotFound.Withf("The AI node %q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
-}
-
-func nodeBound(name string) error {
+// nodeNotFree says why the node could not be locked.
+func nodeNotFree(ctx context.Context, tx pgx.Tx, dbInstanceID, name string) error {
+	var exists bool
+	if err := tx.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM ai_node WHERE db_instance_id = $1 AND name = $2)`, dbInstanceID, name).Scan(&exists); err != nil {
+		return fmt.Errorf("look up the AI node: %w", err)
+	}
+	if !exists {
+		return instance.ErrNodeNotFound.Withf("The AI node %q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
+	}
 	return instance.ErrNodeBound.Withf("The AI node %s is used by another model service. Name an unbound one; ListAINodePools shows BindStatus.", name)
 }
 

@@ -29,7 +29,8 @@ var (
 type Kind struct {
 	Name     string // as callers write it; compared without case
 	Table    string
-	Grouped  bool // its rows have a resource_group_id
+	Prefix   string // of the ids
+	Grouped  bool   // its rows have a resource_group_id
 	NotFound func(id string) error
 }
 

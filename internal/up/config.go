@@ -24,9 +24,13 @@ type Config struct {
 	HTTPSAddr   string // empty: domains are not served with their certificates
 	BaseDomain  string // empty: the programs' default
 	PolicyDir   string // empty: no policy files
+	CatalogDir  string // empty: only the models that come with the programs
+	Models      string // where the files of models are kept; empty: engines fetch them themselves
+	Sources     string // the file that says how hubs are reached; empty: directly
 	CertDir     string // of the certificates that domains name; empty: none
 
 	AllowUpstream []string // addresses that services may have although they are not public
+	TrustedProxy  []string // proxies in front of the OpenAPI endpoint
 	Region        string
 	Programs      string // the folder of controlplane, gateway and vllm-sim
 

@@ -240,7 +240,7 @@ func (n *nonceTable) count() int {
 	return len(n.spent)
 }
 
-var caller = access.Caller{AccountID: "1000000000000001", UserID: "200000000000000001", UserName: "ann", AccessKeyID: keyID, PolicyEpoch: 7}
+var caller = access.Caller{Identity: access.User, AccountID: "1000000000000001", UserID: "200000000000000001", UserName: "ann", AccessKeyID: keyID, PolicyEpoch: 7}
 
 func keys() keyring {
 	return keyring{

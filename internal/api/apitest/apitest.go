@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -54,35 +55,50 @@ type Server struct {
 // New serves products. Calls go to the first one.
 func New(t testing.TB, products ...api.Product) *Server {
 	t.Helper()
-	return serve(t, pgtest.New(t), 0, products)
+	return With(t, Config{}, products...)
 }
 
 // On is New for products that have a database already.
 func On(t testing.TB, db *pgtest.DB, products ...api.Product) *Server {
 	t.Helper()
-	return serve(t, db, 0, products)
+	return With(t, Config{DB: db}, products...)
 }
 
 // Within is New with a bound on the time of one call.
 func Within(t testing.TB, timeout time.Duration, products ...api.Product) *Server {
 	t.Helper()
-	return serve(t, pgtest.New(t), timeout, products)
+	return With(t, Config{Timeout: timeout}, products...)
 }
 
-func serve(t testing.TB, db *pgtest.DB, timeout time.Duration, products []api.Product) *Server {
+// Config is what a Server may differ in.
+type Config struct {
+	DB             *pgtest.DB // nil: a new one
+	Timeout        time.Duration
+	Facts          api.Facts
+	TrustedProxies []netip.Prefix
+}
+
+// With is New with a difference.
+func With(t testing.TB, config Config, products ...api.Product) *Server {
 	t.Helper()
+	db := config.DB
+	if db == nil {
+		db = pgtest.New(t)
+	}
 	box, err := secret.NewBox()
 	require.NoError(t, err)
 	s := &Server{t: t, DB: db, Log: &Log{}, store: iam.New(db.Control, box), version: products[0].Version}
 	log := slog.New(slog.NewJSONHandler(s.Log, nil))
 	handler, err := api.New(api.Config{
-		Region:     Region,
-		Products:   products,
-		Verifier:   signature.New(s.store, s.store, time.Now),
-		Authorizer: access.NewAuthorizer(s.store, box, log),
-		Audit:      db.Control,
-		Log:        log,
-		Timeout:    timeout,
+		Region:         Region,
+		Products:       products,
+		Verifier:       signature.New(s.store, s.store, time.Now),
+		Authorizer:     access.NewAuthorizer(s.store, box, log),
+		Facts:          config.Facts,
+		Audit:          db.Control,
+		Log:            log,
+		Timeout:        config.Timeout,
+		TrustedProxies: config.TrustedProxies,
 	})
 	require.NoError(t, err)
 	server := httptest.NewServer(handler)
