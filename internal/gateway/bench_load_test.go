@@ -42,8 +42,8 @@ type seen struct {
 	Answers  int // or events
 	CPU      time.Duration
 	Work     time.Duration // the same, exactly
-	RSS      int // bytes that streams added
-	Peak     int // bytes
+	RSS      int           // bytes that streams added
+	Peak     int           // bytes
 	P50, P99 time.Duration
 	Open     int // streams at the upstream, leaveWithin after all clients left
 }
