@@ -79,7 +79,10 @@ func TestAKilledWorkerGoesOnWithADownloadWhereItWas(t *testing.T) {
 	hold := make(chan struct{})
 	a.hub.Hold, a.hub.HoldAfter = hold, half
 	i := startUp(t, dataDir(t), append(freePorts(t), a.flags...))
-	_, err := i.deployModel("Acme-7B", 1, &map[string]any{"seed": 6})
+	listed, err := i.client.ListSupportModels(t.Context(), gpdb.ListSupportModelsRequest{})
+	require.NoError(t, err)
+	require.Contains(t, listed.ModelNames.ModelNames, "Acme-7B")
+	_, err = i.deployModel("Acme-7B", 1, &map[string]any{"seed": 6})
 	require.ErrorContains(t, err, "ModelParams.seed is not valid: it must be a whole number from 0 to 5")
 
 	id, err := i.deployModel("Acme-7B", 2, nil)

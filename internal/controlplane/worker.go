@@ -18,7 +18,6 @@ import (
 	"github.com/engineshed/engineshed/internal/modelfile"
 	"github.com/engineshed/engineshed/internal/modelfile/hub"
 	"github.com/engineshed/engineshed/internal/modelservice"
-	"github.com/engineshed/engineshed/internal/node"
 	"github.com/engineshed/engineshed/internal/node/probe"
 	"github.com/engineshed/engineshed/internal/node/process"
 )
@@ -27,13 +26,14 @@ const (
 	heartbeatInterval = 2 * time.Second
 	reconcileInterval = 5 * time.Second
 	sweepInterval     = 5 * time.Second
+	versionInterval   = 10 * time.Minute // the catalogue may change, and so may the engine
 )
 
 // worker is this host's hand: its heartbeat, its watcher and its jobs.
 type worker struct {
 	*program
 	host    instance.Host
-	driver  node.Driver
+	driver  *process.Driver
 	watcher *modelservice.Watcher
 	client  *jobs.Client
 	files   *modelfile.Store // nil: engines fetch their models themselves
@@ -59,7 +59,7 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 		return nil, err
 	}
 	host := modelservice.Host{
-		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host, Files: w.files,
+		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host, Machine: machine, Files: w.files,
 		FreeAddr:   func() (string, error) { return process.FreeAddr(p.cfg.EngineAddr) },
 		DrainLimit: p.cfg.DrainLimit, HungAfter: p.cfg.HungAfter, Log: p.log,
 	}
@@ -96,7 +96,7 @@ func (w *worker) seed(ctx context.Context, account string) error {
 	return nil
 }
 
-func (p *program) newDriver(ctx context.Context) (node.Driver, error) {
+func (p *program) newDriver(ctx context.Context) (*process.Driver, error) {
 	command, err := engineCommand(p.cfg.VLLMCommand)
 	if err != nil {
 		return nil, err
@@ -160,6 +160,7 @@ func (w *worker) run(ctx context.Context) error {
 	group.Go(func() error { return w.heartbeat(ctx) })
 	group.Go(func() error { return w.every(ctx, reconcileInterval, "reconcile", w.reconcile) })
 	group.Go(func() error { return w.every(ctx, sweepInterval, "sweep", w.sweep) })
+	group.Go(func() error { return w.every(ctx, versionInterval, "engine version", w.learnVersion) })
 	group.Go(func() error { return w.watcher.Run(ctx) })
 	group.Go(func() error { return w.watcher.CopyLogs(ctx) })
 	group.Go(func() error { return w.work(ctx) })
@@ -188,6 +189,18 @@ func (w *worker) reconcile(ctx context.Context) error {
 func (w *worker) sweep(ctx context.Context) error {
 	_, err := w.watcher.Sweep(ctx)
 	return err
+}
+
+// learnVersion writes down which version of the engine the host has, where a model asks for one: it takes a while to find out.
+func (w *worker) learnVersion(ctx context.Context) error {
+	if !w.catalog.AsksForVersion() {
+		return nil
+	}
+	version, err := w.driver.Version(ctx)
+	if err != nil {
+		return err
+	}
+	return w.instances.SetEngineVersion(ctx, w.host.Name, version)
 }
 
 // leave lets another machine take this one's place at once.

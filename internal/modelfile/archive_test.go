@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,7 +40,7 @@ func exported(t *testing.T) ([]byte, *modelfile.Store, *hubtest.Hub) {
 // offline opens a store that can ask nobody.
 func offline(t *testing.T) *modelfile.Store {
 	t.Helper()
-	s, err := modelfile.Open(modelfile.Config{Dir: t.TempDir()})
+	s, err := modelfile.Open(modelfile.Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	return s

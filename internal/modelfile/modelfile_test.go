@@ -289,13 +289,19 @@ func TestADownloadThatNobodyWaitsForStopsAndKeepsItsParts(t *testing.T) {
 	hold := make(chan struct{})
 	defer close(hold)
 	h.Hold, h.HoldAfter = hold, 1<<20
-	s := open(t, t.TempDir(), h, func(c *modelfile.Config) { c.Abandon = 300 * time.Millisecond })
+	s := open(t, t.TempDir(), h, func(c *modelfile.Config) { c.Abandon = time.Second })
 	s.Fetch(source)
+	eventually(t, "half of it is here, while somebody looks", func() bool {
+		require.True(t, s.Look(source).Fetching)
+		stored, err := s.List()
+		require.NoError(t, err)
+		return len(stored) == 1 && stored[0].Fetched >= 2<<20
+	})
 	eventually(t, "the hub is left", func() bool { return h.Left() == 2 }) // looking would keep the download alive
 	eventually(t, "it has stopped", func() bool { return s.Look(source) == modelfile.Supply{} })
 	stored, err := s.List()
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, stored[0].Fetched, int64(1<<20))
+	require.GreaterOrEqual(t, stored[0].Fetched, int64(2<<20))
 }
 
 func TestAModelThatIsTooLargeForTheDiskIsRefusedBeforeItIsFetched(t *testing.T) {

@@ -225,25 +225,29 @@ func checkNodeNames(names []string) error {
 
 // lockedNodes are the nodes of a plan that are free, as the database has them.
 type lockedNodes struct {
-	group string // of the instance; "" when there is no such instance
-	hosts map[string]string
-	rooms []instance.Room
+	group  string // of the instance; "" when there is no such instance
+	hosts  map[string]string
+	closed map[string]int // 1 for nodes on hosts that are silent or drained: these come last
+	rooms  []instance.Room
 }
 
 // queueLock locks those of the instance's named nodes that are free, in the order of their names, so that two calls
 // cannot wait for each other, and looks up their hosts. A bound node is locked by nobody but who has locked its service.
 func queueLock(batch *pgx.Batch, p *plan) *lockedNodes {
-	locked := &lockedNodes{hosts: make(map[string]string, len(p.AINodes))}
+	locked := &lockedNodes{hosts: make(map[string]string, len(p.AINodes)), closed: map[string]int{}}
 	batch.Queue(`
-		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''), `+instance.SelectRoom+`
+		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''),
+			CASE WHEN EXISTS (SELECT FROM host h WHERE h.name = n.host AND h.heartbeat_at > now() - $4::interval AND NOT h.draining) THEN 0 ELSE 1 END,
+			`+instance.SelectRoom+`
 		FROM db_instance i LEFT JOIN LATERAL (
 			SELECT name, host, node_spec, accelerators, memory_fraction FROM ai_node
 			WHERE db_instance_id = i.id AND name = ANY ($3) AND model_service_id IS NULL ORDER BY name FOR UPDATE) n ON true
-		WHERE i.id = $1 AND i.account_id = $2`, p.DBInstanceID, p.AccountID, p.AINodes).Query(func(rows pgx.Rows) error {
+		WHERE i.id = $1 AND i.account_id = $2`, p.DBInstanceID, p.AccountID, p.AINodes, hostLease).Query(func(rows pgx.Rows) error {
 		var host string
+		var closed int
 		var room instance.Room
-		_, err := pgx.ForEachRow(rows, append([]any{&locked.group, &room.Node, &host}, room.Columns()...), func() error {
-			locked.hosts[room.Node] = host
+		_, err := pgx.ForEachRow(rows, append([]any{&locked.group, &room.Node, &host, &closed}, room.Columns()...), func() error {
+			locked.hosts[room.Node], locked.closed[room.Node] = host, closed
 			locked.rooms = append(locked.rooms, room)
 			return nil
 		})
@@ -268,8 +272,10 @@ func (p *plan) place(ctx context.Context, tx pgx.Tx, locked *lockedNodes) error 
 			return nodeNotFree(ctx, tx, p.DBInstanceID, name)
 		}
 	}
+	inOrder := slices.Clone(p.AINodes)
+	slices.SortStableFunc(inOrder, func(a, b string) int { return locked.closed[a] - locked.closed[b] })
 	for n := range p.replicas {
-		p.replicas[n].host = hosts[p.replicas[n].node]
+		p.replicas[n].node, p.replicas[n].host = inOrder[n], hosts[inOrder[n]]
 	}
 	return fits(p.model, p.ModelParams, locked.rooms)
 }

@@ -131,17 +131,18 @@ func (s *Stepper) take(ctx context.Context, r replicaState) (again time.Duration
 	return 0, nil
 }
 
-// claim takes the lease and the next generation.
+// claim takes the lease and the next generation. A machine that has lost its name to another one claims nothing.
 func (s *Stepper) claim(ctx context.Context, replicaID string) (r replicaState, err error) {
 	err = s.Services.db.QueryRow(ctx, `
 		UPDATE replica r SET lease_owner = $2, lease_until = now() + $3::interval, generation = generation + 1
 		FROM model_service s, ai_node n
 		WHERE r.id = $1 AND r.host = $4 AND r.lease_until < now() AND s.id = r.model_service_id AND n.name = r.node_name
+			AND ($5 = '' OR EXISTS (SELECT FROM host h WHERE h.name = r.host AND h.machine IN ('', $5)))
 		RETURNING r.id, r.model_service_id, r.ordinal, r.node_name, r.status, r.status_reason, r.engine_addr, r.engine_generation, r.generation,
 			r.restarts, coalesce(r.restart_at, now()), now() - r.updated_at, now(),
 			r.drain_version, now() - coalesce(r.draining_since, now()), r.idle_since IS NOT NULL, now() - coalesce(r.idle_since, now()),
 			s.model_name, r.model_params, n.accelerators, n.memory_fraction, r.engine_key_sealed`,
-		replicaID, s.worker, stepLease, s.Name).Scan(
+		replicaID, s.worker, stepLease, s.Name, s.Machine).Scan(
 		&r.ID, &r.ServiceID, &r.Ordinal, &r.NodeName, &r.Status, &r.Reason, &r.EngineAddr, &r.EngineGeneration, &r.Generation,
 		&r.Restarts, &r.RestartAt, &r.ActiveFor, &r.Now,
 		&r.drainVersion, &r.drainingFor, &r.idle, &r.idleFor, &r.modelName, &r.modelParams,

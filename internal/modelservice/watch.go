@@ -29,6 +29,7 @@ type Host struct {
 	Driver     node.Driver
 	Engines    Engines
 	Name       string
+	Machine    string                 // that speaks for the host; "": whichever does
 	FreeAddr   func() (string, error) // finds an address for a new engine
 	Files      *modelfile.Store       // of the models on this host; nil: engines fetch them themselves
 	DrainLimit time.Duration          // how long a replica that goes may finish its requests

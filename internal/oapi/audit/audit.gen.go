@@ -54,7 +54,7 @@ type AuditEvent struct {
 
 	// Code The error code that a denied or failed call was answered with.
 	//
-	// Example: NoPermission
+	// Example: Forbidden.RAM
 	Code string `json:"Code"`
 
 	// Detail What the call changed where that should be found again.
