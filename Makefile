@@ -75,8 +75,9 @@ bench: ## measure what docs/performance.md promises and judge its floors; takes 
 	go test -run '^$$' -bench '^BenchmarkGateway$$|Contention' -benchtime 1x -timeout 20m ./internal/gateway
 
 .PHONY: bench-gate
-bench-gate: ## the part of the benchmarks that every change must pass: work per CPU-second; takes half a minute
+bench-gate: ## the part of the benchmarks that every change must pass: work per CPU-second; takes a minute
 	cd e2e && go test -run '^$$' -bench '^BenchmarkWork$$' -benchtime 1x .
+	go test -run '^$$' -bench '^BenchmarkGatewayWork$$' -benchtime 1x ./internal/gateway
 
 .PHONY: soak
 soak: ## hold 5,000 streams, send a million requests, offer ten times the peak; takes about five minutes (SOAK_TIME=3m)

@@ -67,12 +67,26 @@ func (a *answer) passInEvents(chat bool, farewell func(error) []byte) {
 // awaitPieces closes the answer when nothing comes for so long.
 func (a *answer) awaitPieces(limit time.Duration) {
 	a.limit = limit
-	a.idle = time.AfterFunc(limit, func() {
-		if a.reading.Load() {
-			a.expired.Store(true)
-			_ = a.from.Close()
-		}
-	})
+}
+
+// watch has the answer closed when nothing comes for so long. What is here already is not waited for.
+func (a *answer) watch() {
+	if here, ok := a.from.(interface{ Ready() bool }); ok && here.Ready() {
+		return
+	}
+	if a.idle == nil {
+		a.idle = time.AfterFunc(a.limit, a.expire)
+	} else {
+		a.idle.Reset(a.limit)
+	}
+	a.reading.Store(true)
+}
+
+func (a *answer) expire() {
+	if a.reading.Load() {
+		a.expired.Store(true)
+		_ = a.from.Close()
+	}
 }
 
 func (a *answer) Read(p []byte) (int, error) {
@@ -116,8 +130,7 @@ func (a *answer) fetch(p []byte) (int, error) {
 	if held == len(p) {
 		return held, nil
 	}
-	a.idle.Reset(a.limit)
-	a.reading.Store(true)
+	a.watch()
 	n, err := a.from.Read(p[held:])
 	a.reading.Store(false)
 	piece := p[:held+n]

@@ -41,8 +41,9 @@ type load struct {
 type seen struct {
 	Answers  int // or events
 	CPU      time.Duration
-	RSS      int // bytes that streams added
-	Peak     int // bytes
+	Work     time.Duration // the same, exactly
+	RSS      int           // bytes that streams added
+	Peak     int           // bytes
 	P50, P99 time.Duration
 	Open     int // streams at the upstream, leaveWithin after all clients left
 }
@@ -77,9 +78,9 @@ func (l load) requests() (s seen, err error) {
 	if err := resetPeak(l.Pid); err != nil {
 		return s, err
 	}
-	before, cpu := answers.Load(), cpuOf(l.Pid)
+	before, cpu, work := answers.Load(), cpuOf(l.Pid), workOf(l.Pid)
 	time.Sleep(l.For)
-	s.Answers, s.CPU = int(answers.Load()-before), cpuOf(l.Pid)-cpu
+	s.Answers, s.CPU, s.Work = int(answers.Load()-before), cpuOf(l.Pid)-cpu, workOf(l.Pid)-work
 	s.Peak = memoryOf(l.Pid, "VmHWM")
 	ended.Store(true)
 	all.Wait()

@@ -175,7 +175,7 @@ func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
 	}
 	return deliver(c, c.upstream.Endpoints, upstream.Choose, func(e *upstream.Endpoint) (*http.Response, error) {
 		one := c.copyOf(out)
-		one.URL = e.URL(c.path, out.URL.RawQuery)
+		one.URL = e.URL(c.path, out.URL)
 		return e.Send(one)
 	})
 }

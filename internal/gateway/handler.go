@@ -82,7 +82,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // refusedFraming takes note of a request that never became one.
 func (h *handler) refusedFraming(reason error) {
 	h.nobody.Ended(config.ClientError)
-	h.log.Warn("request refused: it could be read in more than one way", "reason", reason)
+	h.log.Warn("request refused: it cannot be read, or it could be read in more than one way", "reason", reason)
 }
 
 // call is one request on its way through the gateway.

@@ -42,6 +42,14 @@ func (b *body) Read(p []byte) (int, error) {
 	return b.read(p)
 }
 
+// Ready reports whether a Read would return at once. It is for who reads.
+func (b *body) Ready() bool {
+	if b.ex.response.expects.Load() != nothing {
+		return false
+	}
+	return b.chunky && b.chunks.Ready() || !b.chunky && len(b.ex.conn.in.Buffered()) > 0
+}
+
 func (b *body) read(p []byte) (n int, err error) {
 	if b.chunky {
 		n, err = b.chunks.Read(p)

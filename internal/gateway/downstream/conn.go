@@ -113,11 +113,11 @@ func (c *conn) wake(tick int64, draining bool) {
 
 // await waits until a request begins to come.
 func (c *conn) await(kind phase) bool {
-	if len(c.in.Buffered()) > 0 {
-		return true
-	}
 	if c.dated.CompareAndSwap(true, false) {
 		_ = c.under.SetDeadline(time.Time{})
+	}
+	if len(c.in.Buffered()) > 0 {
+		return true
 	}
 	if c.server.isClosing() && kind == idle || !c.enter(kind) {
 		return false

@@ -28,7 +28,7 @@ const (
 // Server serves one listener. Its fields are set before Serve is called.
 type Server struct {
 	Handler     http.Handler
-	BaseContext context.Context    // ends every request
+	BaseContext context.Context    // ends every request, and that of a connection that a handler took over; it ends at last
 	TLS         *tls.Config        // nil: plain
 	IdleTimeout time.Duration      // of a connection between requests, in whole seconds
 	Refused     func(reason error) // hears of each request that could not be read, and why
@@ -49,7 +49,6 @@ type Server struct {
 	last     uint64           // number of a connection
 	ended    bool             // by BaseContext
 	emptied  chan struct{}    // tells those who wait that there is no connection left; nil: nobody does
-	forget   func() bool      // BaseContext
 	stop     chan struct{}    // ends what runs beside the connections
 	running  sync.WaitGroup
 }
@@ -96,7 +95,7 @@ func (s *Server) begin(l net.Listener) error {
 	}
 	s.listener, s.watcher, s.stop = l, watcher, make(chan struct{})
 	s.conns, s.given = map[uint64]*conn{}, map[uint64]*conn{}
-	s.forget = context.AfterFunc(s.BaseContext, s.endAll)
+	context.AfterFunc(s.BaseContext, s.endAll) // what handlers took over lasts longer than the server
 	s.idleTicks = int64(s.IdleTimeout / tickTime)
 	s.http2 = &http.Server{
 		Handler: s.Handler, ErrorLog: s.ErrorLog, IdleTimeout: s.IdleTimeout, ReadHeaderTimeout: headTimeout, MaxHeaderBytes: maxHead,
@@ -279,7 +278,6 @@ func (s *Server) halt() {
 		return
 	}
 	close(stop)
-	s.forget()
 	if s.handover != nil {
 		_ = s.handover.Close()
 	}

@@ -580,3 +580,50 @@ func TestSlowHeadsAndIdleConnectionsEnd(t *testing.T) {
 	_, err = idleIn.ReadByte()
 	require.ErrorIs(t, err, io.EOF)
 }
+
+func TestRequestOfAConnectionThatWasTakenOverEndsWithTheBase(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
+	s := serve(t, false, func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			_, _ = io.WriteString(conn, "mine")
+			<-r.Context().Done()
+			_ = conn.Close()
+		}
+		close(ended)
+	})
+	c, in := dial(t, s.addr)
+	_, err := io.WriteString(c, plain)
+	require.NoError(t, err)
+	word := make([]byte, 4)
+	_, err = io.ReadFull(in, word)
+	require.NoError(t, err)
+	require.Equal(t, "mine", string(word))
+	require.NoError(t, s.Shutdown(context.Background()), "it is not waited for")
+	select {
+	case <-ended:
+		require.Fail(t, "it is not ended by that")
+	default:
+	}
+	s.endAll()
+	<-ended
+	_, err = in.ReadByte()
+	require.ErrorIs(t, err, io.EOF)
+}
+
+func TestDeadlineOfOneRequestIsNotTheNextOnes(t *testing.T) {
+	t.Parallel()
+	s := serve(t, false, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+			return
+		}
+		echo(w, r)
+	})
+	c, in := dial(t, s.addr)
+	status, _ := ask(t, c, in, plain+post+"Content-Length: 5\r\n\r\nhe")
+	require.Equal(t, 200, status)
+	_, body := ask(t, c, in, "llo")
+	require.Equal(t, `POST /a "hello" <nil>`, body)
+}

@@ -50,6 +50,9 @@ type body struct {
 }
 
 func (b *body) Read(p []byte) (int, error) {
+	if here, ok := b.ReadCloser.(interface{ Ready() bool }); ok && here.Ready() {
+		return b.ReadCloser.Read(p)
+	}
 	if b.timer == nil {
 		b.timer = time.AfterFunc(b.clients.body, b.giveUp)
 	} else {

@@ -39,9 +39,26 @@ func newConnections(dialer net.Dialer, address string, idle time.Duration) *conn
 
 type connectTimeoutKey struct{}
 
+// hasty is a context in which connections are made in a time of its own.
+type hasty struct {
+	context.Context
+	timeout time.Duration
+}
+
+// Value is part of context.Context.
+func (h hasty) Value(key any) any {
+	if key == (connectTimeoutKey{}) {
+		return h.timeout
+	}
+	return h.Context.Value(key)
+}
+
+// AfterFunc is what package context looks for.
+func (h hasty) AfterFunc(f func()) (stop func() bool) { return http1.AfterFunc(h.Context, f) }
+
 // WithConnectTimeout has the connections of a request made in this time, instead of the usual one.
 func WithConnectTimeout(ctx context.Context, timeout time.Duration) context.Context {
-	return context.WithValue(ctx, connectTimeoutKey{}, timeout)
+	return hasty{ctx, timeout}
 }
 
 func (c *connections) dial(ctx context.Context, network, address string) (net.Conn, error) {

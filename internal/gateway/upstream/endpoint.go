@@ -61,11 +61,14 @@ func checkedBy(guard Guard) func(context.Context, string, string, syscall.RawCon
 // ID is where the endpoint is: host and port.
 func (e *Endpoint) ID() string { return e.host }
 
-// URL is the address of a path, as it was escaped, at the endpoint.
-func (e *Endpoint) URL(path, query string) *url.URL {
-	u := Escaped(e.path+path, query)
+// URL is the address of a path, as it was escaped, at the endpoint. of is Escaped of it.
+func (e *Endpoint) URL(path string, of *url.URL) *url.URL {
+	u := *of
+	if e.path != "" {
+		u = *Escaped(e.path+path, of.RawQuery)
+	}
 	u.Scheme, u.Host = e.scheme, e.host
-	return u
+	return &u
 }
 
 // Send sends out, whose URL is of this endpoint. Redirects are not followed, and the environment names no proxy.

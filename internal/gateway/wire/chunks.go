@@ -56,7 +56,7 @@ func (c *Chunks) Read(p []byte) (n int, err error) {
 		m, err := c.From.Read(p[n:min(len(p), n+int(min(c.left, int64(len(p)))))])
 		n += m
 		if c.left -= int64(m); c.left == 0 {
-			c.between = true
+			c.between = !c.From.skip("\r\n")
 		}
 		if err != nil {
 			return n, Ended(err)
@@ -65,11 +65,19 @@ func (c *Chunks) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// nextIsHere reports whether the size of the next chunk can be read without waiting, and is not the last.
+// nextIsHere reports whether the beginning of the next chunk can be read without waiting, and that is not the last.
 func (c *Chunks) nextIsHere() bool {
-	here, behind := bytes.CutPrefix(c.From.Buffered(), []byte("\r\n"))
+	here, behind := c.From.Buffered(), true
+	if c.between {
+		here, behind = bytes.CutPrefix(here, []byte("\r\n"))
+	}
 	end := bytes.IndexByte(here, '\n')
-	return behind && end > 0 && here[0] != '0'
+	return behind && end > 0 && end+1 < len(here) && here[0] != '0'
+}
+
+// Ready reports whether a Read would return something at once.
+func (c *Chunks) Ready() bool {
+	return c.ended || c.left > 0 && len(c.From.Buffered()) > 0 || c.left == 0 && c.nextIsHere()
 }
 
 // next reads up to the first byte of the next chunk, or to the end of the body.

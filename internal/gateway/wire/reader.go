@@ -55,6 +55,15 @@ func (b *Reader) Discard(n int) {
 	b.Release()
 }
 
+// skip passes over a text if it is what comes next, and here already.
+func (b *Reader) skip(text string) bool {
+	if !bytes.HasPrefix(b.Buffered(), []byte(text)) {
+		return false
+	}
+	b.Discard(len(text))
+	return true
+}
+
 // Release gives the memory back if there is nothing in it.
 func (b *Reader) Release() {
 	if b.r < b.w || b.buf == nil {

@@ -61,6 +61,17 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, b.err
 }
 
+// Ready reports whether a Read would return at once. It is for who reads.
+func (b *body) Ready() bool {
+	if b.err != nil {
+		return true
+	}
+	if chunks, ok := b.of.(*chunks); ok {
+		return chunks.Ready()
+	}
+	return len(b.use.read.Buffered()) > 0
+}
+
 // Close ends the connection unless the answer has been read to its end: what is left could be long.
 func (b *body) Close() error {
 	if b.over.CompareAndSwap(false, true) {

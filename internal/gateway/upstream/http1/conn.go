@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/engineshed/engineshed/internal/gateway/wire"
 )
 
@@ -22,6 +24,9 @@ type conn struct {
 	raw       syscall.RawConn // nil: not a socket of the system
 	read      *wire.Reader
 	idleSince time.Time
+	end       func()                // closes it
+	look      func(fd uintptr) bool // sets quiet
+	quiet     bool                  // nothing had come when it was looked at
 }
 
 func newConn(c *Client, socket net.Conn) *conn {
@@ -29,6 +34,7 @@ func newConn(c *Client, socket net.Conn) *conn {
 	if s, ok := socket.(syscall.Conn); ok {
 		cn.raw, _ = s.SyscallConn()
 	}
+	cn.end, cn.look = func() { _ = cn.Close() }, cn.isQuiet
 	return cn
 }
 
@@ -41,20 +47,20 @@ func (cn *conn) usable(idleTimeout time.Duration) bool {
 	if cn.raw == nil {
 		return true
 	}
-	quiet := false
-	err := cn.raw.Read(func(fd uintptr) bool {
-		var one [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = err == syscall.EAGAIN
-		return true
-	})
-	return err == nil && quiet
+	return cn.raw.Read(cn.look) == nil && cn.quiet
+}
+
+func (cn *conn) isQuiet(fd uintptr) bool {
+	var one [1]byte
+	_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	cn.quiet = err == unix.EAGAIN
+	return true
 }
 
 // roundTrip sends a request and reads the head of its answer. On an error the connection is closed.
 func (cn *conn) roundTrip(r *http.Request) (*http.Response, error) {
 	// The end of the context ends the connection, which wakes whoever waits for it. No goroutine waits for that.
-	u := &use{conn: cn, stop: context.AfterFunc(r.Context(), func() { _ = cn.Close() })}
+	u := &use{conn: cn, stop: AfterFunc(r.Context(), cn.end)}
 	u.sending.send(cn, r)
 	response, err := u.readHead(r)
 	if err != nil {
@@ -64,6 +70,14 @@ func (cn *conn) roundTrip(r *http.Request) (*http.Response, error) {
 	u.reusable = !response.Close
 	response.Body = newBody(u, response)
 	return response, nil
+}
+
+// AfterFunc is context.AfterFunc, for less where the context itself knows how.
+func AfterFunc(ctx context.Context, f func()) (stop func() bool) {
+	if able, ok := ctx.(interface{ AfterFunc(func()) func() bool }); ok {
+		return able.AfterFunc(f)
+	}
+	return context.AfterFunc(ctx, f)
 }
 
 // use is one request's use of a connection, until its answer has been read.

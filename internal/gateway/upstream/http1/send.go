@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/sys/unix"
+
+	"github.com/engineshed/engineshed/internal/gateway/wire"
 )
 
 // copyBuffer is the size of the pieces that an upload is sent in.
@@ -59,9 +61,14 @@ type message struct {
 	head  []byte
 	parts net.Buffers // what is sent in one go
 	left  net.Buffers // of it: sending eats it
+	write func(fd uintptr) bool
 }
 
-var messages = sync.Pool{New: func() any { return new(message) }}
+var messages = sync.Pool{New: func() any {
+	m := new(message)
+	m.write = m.writeTo
+	return m
+}}
 
 // send sends a request: head and body in one system call where the body is bytes and the system takes all of it. What it
 // does not take might fill the buffers of a server that has stopped reading to answer, and both would wait for ever: a
@@ -105,17 +112,19 @@ func (m *message) writeNow(cn *conn) bool {
 	if cn.raw == nil {
 		return false
 	}
-	_ = cn.raw.Write(func(fd uintptr) bool {
-		for len(m.left) > 0 {
-			n, err := unix.Writev(int(fd), m.left)
-			if err != nil && err != unix.EINTR {
-				break
-			}
-			m.sent(n)
-		}
-		return true
-	})
+	_ = cn.raw.Write(m.write)
 	return len(m.left) == 0
+}
+
+func (m *message) writeTo(fd uintptr) bool {
+	for len(m.left) > 0 {
+		n, err := unix.Writev(int(fd), m.left)
+		if err != nil && err != unix.EINTR {
+			break
+		}
+		m.sent(n)
+	}
+	return true
 }
 
 // sent takes what was sent off what is left.
@@ -261,18 +270,18 @@ func hostOf(r *http.Request) string {
 
 // check refuses what would be another request on the wire than it is here.
 func check(r *http.Request) error {
-	if !httpguts.ValidHeaderFieldName(r.Method) { // both are tokens
+	if !wire.IsToken(r.Method) {
 		return fmt.Errorf("the method %q", r.Method)
 	}
 	if !httpguts.ValidHostHeader(hostOf(r)) {
 		return fmt.Errorf("the host %q", hostOf(r))
 	}
 	for name, values := range r.Header {
-		if !httpguts.ValidHeaderFieldName(name) {
+		if !wire.IsToken(name) {
 			return fmt.Errorf("the name of a header %q", name)
 		}
 		for _, value := range values {
-			if !httpguts.ValidHeaderFieldValue(value) {
+			if !wire.IsText(value) {
 				return fmt.Errorf("the value of the header %s", name) // which may be a secret
 			}
 		}
