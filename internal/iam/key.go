@@ -52,8 +52,8 @@ func random(n int, alphabet string) string {
 
 var keyIDPattern = regexp.MustCompile(`^[A-Za-z0-9]{8,128}$`)
 
-// secretPurpose names the row a key's secret is sealed for.
-func secretPurpose(keyID string) string { return "access_key/" + keyID + "/secret" }
+// SecretPurpose names the row that the secret of an access key is sealed for.
+func SecretPurpose(keyID string) string { return "access_key/" + keyID + "/secret" }
 
 // selectKeys reads access keys with their owners and the policy epochs of the accounts. The subselect hides from the
 // planner how many ids there are: it would plan the query anew for each call, which costs four times what the query does.
@@ -105,7 +105,7 @@ func (s *Store) open(k sealedKey) (signature.Key, error) {
 		return signature.Key{}, signature.ErrUnknownKey
 	}
 	var err error
-	if k.Secret, err = s.box.Open(secretPurpose(k.ID), k.sealed); err != nil {
+	if k.Secret, err = s.box.Open(SecretPurpose(k.ID), k.sealed); err != nil {
 		return signature.Key{}, fmt.Errorf("find the access key: %w", err)
 	}
 	return k.Key, nil
