@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // Identity says what kind of principal calls. The zero value is nobody and may do nothing.
@@ -32,7 +33,8 @@ type Caller struct {
 	AccessKeyID   string
 	PolicyEpoch   int64 // of the account, read together with the key: compiled policies of another epoch are stale
 	SourceIP      netip.Addr
-	Secure        bool // the call came over TLS
+	Secure        bool      // the call came over TLS
+	Time          time.Time // of the call; zero: now
 }
 
 // IsRoot reports whether the account itself is calling: it may do everything in its account.

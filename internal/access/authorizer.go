@@ -9,17 +9,6 @@ import (
 	"github.com/engineshed/engineshed/internal/secret"
 )
 
-// Request is what a caller wants to do.
-type Request struct {
-	Action    string   // PRODUCT:OPERATION
-	Resources []string // equivalent spellings of the resource's ARN, or "*"; the first is the one reported
-	// ResourceGroupID is the group that contains the resource, "" when it has none or is not known.
-	ResourceGroupID string
-	// Context holds the values of condition keys, such as acs:ResourceTag/KEY. What follows from the caller and the
-	// time (acs:SourceIp, acs:CurrentTime …) is added to it and cannot be set here.
-	Context map[string]string
-}
-
 // The reasons of a denial, as AccessDeniedDetail spells them.
 const (
 	ExplicitDeny = "ExplicitDeny" // a statement denies it
@@ -72,14 +61,16 @@ type Authorizer struct {
 	policies   Policies
 	box        *secret.Box
 	log        *slog.Logger
-	documents  *lru[string, *compiled]
-	principals *lru[principal, *ruleSet]
+	documents  *lru[string, *compiled] // of policies, by version
+	principals *lru[principal, *ruleSets]
+	sessions   *lru[string, *ruleSet] // of session policies, by their text
 }
 
-// How much stays compiled. A principal with twenty statements takes about 13 KiB.
+// How much stays compiled. A statement takes about 650 bytes in a principal's rules.
 const (
-	keptDocuments  = 4096
-	keptPrincipals = 4096
+	keptDocuments  = 16 << 20 // bytes of their text
+	keptStatements = 80_000   // of principals; each counts as one more
+	keptSessions   = 4 << 20  // bytes of their policies
 )
 
 type principal struct{ accountID, userID, roleID string }
@@ -91,56 +82,42 @@ func NewAuthorizer(policies Policies, box *secret.Box, log *slog.Logger) *Author
 		box:        box,
 		log:        log,
 		documents:  newLRU[string, *compiled](keptDocuments),
-		principals: newLRU[principal, *ruleSet](keptPrincipals),
+		principals: newLRU[principal, *ruleSets](keptStatements),
+		sessions:   newLRU[string, *ruleSet](keptSessions),
 	}
 }
 
 // Authorize decides whether caller may do what request says. The error says that there is no decision, not that
 // the decision is no.
 func (a *Authorizer) Authorize(ctx context.Context, caller Caller, request Request) (Decision, error) {
-	if err := caller.check(); err != nil {
-		return Decision{}, fmt.Errorf("authorize: %w", err)
+	decision, _, err := a.authorize(ctx, caller, request)
+	return decision, err
+}
+
+// authorize also returns what was known when the decision fell.
+func (a *Authorizer) authorize(ctx context.Context, caller Caller, request Request) (Decision, *question, error) {
+	if err := errors.Join(caller.check(), request.check()); err != nil {
+		return Decision{}, nil, fmt.Errorf("authorize: %w", err)
 	}
-	switch {
-	case request.Action == "" || len(request.Resources) == 0:
-		return Decision{}, errors.New("authorize: the request names no action or no resource")
-	case caller.IsRoot():
-		return Decision{Allowed: true}, nil
+	q := newQuestion(caller, request)
+	if caller.IsRoot() {
+		return Decision{Allowed: true}, q, nil
 	}
-	rules, err := a.rulesOf(ctx, caller)
+	decision, err := a.evaluate(ctx, q)
 	if err != nil {
-		return Decision{}, fmt.Errorf("authorize %s for %s: %w", request.Action, caller.ARN(), err)
+		return Decision{}, nil, fmt.Errorf("authorize %s for %s: %w", request.Action, caller.ARN(), err)
 	}
-	return rules.decide(request)
+	return decision, q, nil
 }
 
 // Require returns nil if caller may do what request says, and a *DeniedError if not.
 func (a *Authorizer) Require(ctx context.Context, caller Caller, request Request) error {
-	decision, err := a.Authorize(ctx, caller, request)
+	decision, q, err := a.authorize(ctx, caller, request)
 	if err != nil {
 		return err
 	}
 	if decision.Allowed {
 		return nil
 	}
-	return a.denied(caller, request, decision)
-}
-
-// rulesOf returns the caller's rules as of the caller's policy epoch. The policies are read after the epoch was, so
-// they may be newer than it says, never older; the next epoch compiles them once more.
-func (a *Authorizer) rulesOf(ctx context.Context, caller Caller) (*ruleSet, error) {
-	who := principal{caller.AccountID, caller.UserID, caller.RoleID}
-	if rules, ok := a.principals.get(who); ok && rules.epoch == caller.PolicyEpoch {
-		return rules, nil
-	}
-	attached, err := a.policies.PoliciesOf(ctx, caller)
-	if err != nil {
-		return nil, fmt.Errorf("read the policies: %w", err)
-	}
-	rules, err := newRuleSet(caller.PolicyEpoch, a.compile(ctx, attached.Account))
-	if err != nil {
-		return nil, err
-	}
-	a.principals.put(who, rules)
-	return rules, nil
+	return a.denied(q, decision)
 }

@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -81,7 +83,10 @@ func statement(effect, action, resource string) string {
 }
 
 func ann(epoch int64) access.Caller {
-	return access.Caller{Identity: access.User, AccountID: account, UserID: user, UserName: "ann", PolicyEpoch: epoch}
+	return access.Caller{
+		Identity: access.User, AccountID: account, UserID: user, UserName: "ann", PolicyEpoch: epoch,
+		SourceIP: netip.MustParseAddr("203.0.113.7"), Time: time.Date(2026, 1, 31, 16, 0, 0, 0, time.FixedZone("", 8*3600)),
+	}
 }
 
 func instance(id string) []string {
@@ -167,7 +172,7 @@ func TestADocumentThatNoLongerParsesDeniesEverything(t *testing.T) {
 	t.Parallel()
 	var policies attachments
 	var log bytes.Buffer
-	policies.attach(document(statement("Allow", "*", "*")), `{"Version":"1","Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{}}]}`)
+	policies.attach(document(statement("Allow", "*", "*")), `{"Version":"1","Statement":[{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"Unknown":{}}}]}`)
 	a := access.NewAuthorizer(&policies, newBox(t), slog.New(slog.NewJSONHandler(&log, nil)))
 	decision, err := a.Authorize(t.Context(), ann(1), access.Request{Action: "gpdb:ListSupportModels", Resources: []string{"*"}})
 	require.NoError(t, err)
@@ -193,17 +198,24 @@ func TestADenialCarriesItsDetail(t *testing.T) {
 
 	sealed, err := base64.StdEncoding.DecodeString(denied.EncodedDiagnosticMessage)
 	require.NoError(t, err)
-	diagnostic, err := box.Open("diagnostic", sealed)
+	text, err := box.Open("diagnostic", sealed)
 	require.NoError(t, err)
-	require.Contains(t, diagnostic.Reveal(), `"PolicyName":"policy-0"`)
-	require.Contains(t, diagnostic.Reveal(), `"ExplicitDeny":true`)
+	require.JSONEq(t, `{"ExplicitDeny":true,"NoPermissionPolicyType":"AccountLevelIdentityBasedPolicy",
+		"AuthAction":"gpdb:CreateModelService","AuthResource":"`+instance("gp-a")[0]+`",
+		"AuthPrincipal":{"AuthPrincipalType":"SubUser","AuthPrincipalDisplayName":"`+user+`","AuthPrincipalOwnerId":"`+account+`"},
+		"AuthConditions":[{"ConditionKey":"acs:CurrentTime","ConditionValues":["2026-01-31T08:00:00Z"]},
+			{"ConditionKey":"acs:MFAPresent","ConditionValues":["false"]},
+			{"ConditionKey":"acs:PrincipalARN","ConditionValues":["acs:ram::`+account+`:user/ann"]},
+			{"ConditionKey":"acs:SecureTransport","ConditionValues":["false"]},
+			{"ConditionKey":"acs:SourceIp","ConditionValues":["203.0.113.7"]}],
+		"PolicyName":"policy-0","PolicyType":"Custom","Statement":"Statement[0]"}`, text.Reveal())
 
 	denied.EncodedDiagnosticMessage = "sealed"
-	text, err := json.Marshal(denied.AccessDeniedDetail)
+	detail, err := json.Marshal(denied.AccessDeniedDetail)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"AuthAction":"gpdb:CreateModelService","AuthPrincipalType":"SubUser","AuthPrincipalDisplayName":"`+user+`",
 		"AuthPrincipalOwnerId":"`+account+`","PolicyType":"AccountLevelIdentityBasedPolicy","NoPermissionType":"ExplicitDeny",
-		"EncodedDiagnosticMessage":"sealed"}`, string(text))
+		"EncodedDiagnosticMessage":"sealed"}`, string(detail))
 }
 
 func TestOtherProductsDenyWithNoPermission(t *testing.T) {

@@ -1,24 +1,36 @@
 package access
 
 import (
-	"encoding/base64"
-	"encoding/json"
-	"fmt"
 	"strings"
 
 	"github.com/engineshed/engineshed/internal/fault"
-	"github.com/engineshed/engineshed/internal/secret"
 )
 
 // AccessDeniedDetail goes with every denial to the client. The official clients break on a member that is not a string.
 type AccessDeniedDetail struct {
-	AuthAction               string
-	AuthPrincipalType        string
-	AuthPrincipalDisplayName string // the user's id
-	AuthPrincipalOwnerID     string `json:"AuthPrincipalOwnerId"` // the account's id
-	PolicyType               string
+	AuthAction string
+	AuthPrincipal
+	PolicyType               Stage  // that refused
 	NoPermissionType         string // ExplicitDeny or ImplicitDeny
 	EncodedDiagnosticMessage string // which policy decided, sealed: it may say more than the caller may know
+}
+
+// AuthPrincipal names a caller as denials do.
+type AuthPrincipal struct {
+	AuthPrincipalType        string // SubUser, AssumedRoleUser or Account
+	AuthPrincipalDisplayName string // the user's id, ROLE:SESSION, or the account's id
+	AuthPrincipalOwnerID     string `json:"AuthPrincipalOwnerId"` // the account's id
+}
+
+func authPrincipal(c Caller) AuthPrincipal {
+	switch c.Identity {
+	case User:
+		return AuthPrincipal{"SubUser", c.UserID, c.AccountID}
+	case Session:
+		return AuthPrincipal{"AssumedRoleUser", c.RoleName + ":" + c.SessionName, c.AccountID}
+	default:
+		return AuthPrincipal{"Account", c.AccountID, c.AccountID} // only a trust policy refuses root
+	}
 }
 
 // DeniedError is a denial. It unwraps to the fault with the code of the action's product.
@@ -38,22 +50,20 @@ var (
 	ErrNoPermission = fault.New(fault.Denied, "NoPermission", "You are not authorized to do this action.")
 )
 
-func (a *Authorizer) denied(caller Caller, request Request, decision Decision) error {
-	message, err := a.diagnostic(caller, request, decision)
+func (a *Authorizer) denied(q *question, decision Decision) error {
+	message, err := a.seal(newDiagnostic(q, decision))
 	if err != nil {
 		return err
 	}
 	return &DeniedError{
 		AccessDeniedDetail: AccessDeniedDetail{
-			AuthAction:               request.Action,
-			AuthPrincipalType:        "SubUser",
-			AuthPrincipalDisplayName: caller.UserID,
-			AuthPrincipalOwnerID:     caller.AccountID,
-			PolicyType:               "AccountLevelIdentityBasedPolicy",
+			AuthAction:               q.request.Action,
+			AuthPrincipal:            authPrincipal(q.caller),
+			PolicyType:               decision.Stage,
 			NoPermissionType:         decision.NoPermissionType,
 			EncodedDiagnosticMessage: message,
 		},
-		fault: faultOf(request, decision),
+		fault: faultOf(q.request, decision),
 	}
 }
 
@@ -62,36 +72,23 @@ func faultOf(request Request, decision Decision) *fault.Fault {
 	if strings.HasPrefix(request.Action, "gpdb:") {
 		f = ErrForbiddenRAM
 	}
-	reason := "no attached policy allows %s on %s: ask for one that does"
-	if decision.NoPermissionType == ExplicitDeny {
-		reason = "an attached policy denies %s on %s"
-	}
-	return f.Withf("%s In this case "+reason+".", f.Message, request.Action, request.Resources[0])
+	return f.Withf("%s In this case "+reason(decision)+".", f.Message, request.Action, request.Resources[0])
 }
 
-// diagnostic seals what an administrator needs to find the cause. Its members are named as
-// DecodeDiagnosticMessage names them.
-func (a *Authorizer) diagnostic(caller Caller, request Request, decision Decision) (string, error) {
-	text, err := json.Marshal(map[string]any{
-		"ExplicitDeny": decision.NoPermissionType == ExplicitDeny,
-		"AuthAction":   request.Action,
-		"AuthResource": request.Resources[0],
-		"AuthPrincipal": map[string]string{
-			"AuthPrincipalType":        "SubUser",
-			"AuthPrincipalOwnerId":     caller.AccountID,
-			"AuthPrincipalDisplayName": caller.UserID,
-		},
-		"NoPermissionPolicyType": "AccountLevelIdentityBasedPolicy",
-		"PolicyName":             decision.PolicyName,
-		"PolicyType":             decision.PolicyType,
-		"Statement":              decision.Statement,
-	})
-	if err != nil {
-		return "", fmt.Errorf("write the diagnostic message: %w", err)
+// reason is a sentence about an action and a resource.
+func reason(decision Decision) string {
+	explicit := decision.NoPermissionType == ExplicitDeny
+	switch {
+	case decision.Stage == SessionStage && explicit:
+		return "the policy of this session denies %s on %s: assume the role with another policy"
+	case decision.Stage == SessionStage:
+		return "the policy of this session does not allow %s on %s: assume the role with one that does"
+	case decision.Stage == AssumeRoleStage && explicit:
+		return "the trust policy of the role denies you %s on %s"
+	case decision.Stage == AssumeRoleStage:
+		return "the trust policy of the role does not allow you %s on %s: ask for one that names you"
+	case explicit:
+		return "an attached policy denies %s on %s"
 	}
-	sealed, err := a.box.Seal("diagnostic", secret.New(string(text)))
-	if err != nil {
-		return "", fmt.Errorf("seal the diagnostic message: %w", err)
-	}
-	return base64.StdEncoding.EncodeToString(sealed), nil
+	return "no attached policy allows %s on %s: ask for one that does"
 }

@@ -22,7 +22,7 @@ type compiled struct {
 type rule struct {
 	policy    AttachedPolicy
 	place     string // in the document
-	statement ram.Statement
+	statement *ram.Statement
 }
 
 // denyAll stands for a document that cannot be read. Leaving the document out would leave out its denials.
@@ -31,9 +31,15 @@ var denyAll = []ram.Statement{{Effect: ram.Deny, Actions: []string{"*"}, Resourc
 func (a *Authorizer) compile(ctx context.Context, attached []AttachedPolicy) []rule {
 	var rules []rule
 	for _, policy := range attached {
-		for i, statement := range a.statementsOf(ctx, policy) {
-			rules = append(rules, rule{policy, fmt.Sprintf("Statement[%d]", i), statement})
-		}
+		rules = append(rules, rulesOf(policy, a.statementsOf(ctx, policy))...)
+	}
+	return rules
+}
+
+func rulesOf(policy AttachedPolicy, statements []ram.Statement) []rule {
+	rules := make([]rule, len(statements))
+	for i := range statements {
+		rules[i] = rule{policy, "Statement[" + strconv.Itoa(i) + "]", &statements[i]}
 	}
 	return rules
 }
@@ -48,19 +54,19 @@ func (a *Authorizer) statementsOf(ctx context.Context, policy AttachedPolicy) []
 			"policy", policy.Name, "version", policy.VersionID, "error", err)
 		parsed.Statements = denyAll
 	}
-	a.documents.put(policy.VersionID, &compiled{policy.Document, parsed.Statements})
+	a.documents.put(policy.VersionID, &compiled{policy.Document, parsed.Statements}, len(policy.Document))
 	return parsed.Statements
 }
 
-// ruleSet decides for one principal. It holds that principal's rules only: Casbin looks at every rule it has.
-// It never changes, and Casbin's Enforce on an enforcer that does not change is safe for concurrent use.
+// ruleSet decides at one stage for one principal. It holds that principal's rules only: Casbin looks at every rule it
+// has. It never changes, and Casbin's Enforce on an enforcer that does not change is safe for concurrent use.
 type ruleSet struct {
-	epoch    int64
+	stage    Stage
 	rules    []rule
 	enforcer *casbin.Enforcer
 }
 
-func newRuleSet(epoch int64, rules []rule) (*ruleSet, error) {
+func newRuleSet(stage Stage, rules []rule) (*ruleSet, error) {
 	m, err := model.NewModelFromString(policies.Model)
 	if err != nil {
 		return nil, fmt.Errorf("read the Casbin model: %w", err)
@@ -76,20 +82,20 @@ func newRuleSet(epoch int64, rules []rule) (*ruleSet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start Casbin: %w", err)
 	}
-	set := &ruleSet{epoch: epoch, rules: rules, enforcer: enforcer}
+	set := &ruleSet{stage: stage, rules: rules, enforcer: enforcer}
 	enforcer.AddFunction("ramMatch", set.match)
 	return set, nil
 }
 
 var casbinEffect = map[ram.Effect]string{ram.Allow: "allow", ram.Deny: "deny"}
 
-func (s *ruleSet) decide(request Request) (Decision, error) {
+func (s *ruleSet) decide(request ram.Request) (Decision, error) {
 	allowed, row, err := s.enforcer.EnforceEx(request)
 	if err != nil {
 		return Decision{}, fmt.Errorf("ask Casbin: %w", err)
 	}
 	if len(row) == 0 {
-		return Decision{NoPermissionType: ImplicitDeny, Stage: AccountStage}, nil
+		return Decision{NoPermissionType: ImplicitDeny, Stage: s.stage}, nil
 	}
 	decisive, err := s.rule(row[0])
 	if err != nil {
@@ -97,7 +103,7 @@ func (s *ruleSet) decide(request Request) (Decision, error) {
 	}
 	decision := Decision{
 		Allowed:    allowed,
-		Stage:      AccountStage,
+		Stage:      s.stage,
 		PolicyName: decisive.policy.Name,
 		PolicyType: decisive.policy.Type,
 		Statement:  decisive.place,
@@ -110,7 +116,7 @@ func (s *ruleSet) decide(request Request) (Decision, error) {
 
 // match is ramMatch(request, statement) of the model. With no rules at all Casbin calls it once with statement "".
 func (s *ruleSet) match(args ...any) (any, error) {
-	request, isRequest := args[0].(Request)
+	request, isRequest := args[0].(ram.Request)
 	row, isRow := args[1].(string)
 	if !isRequest || !isRow {
 		return nil, fmt.Errorf("ramMatch was called with (%T, %T)", args[0], args[1])
@@ -122,7 +128,7 @@ func (s *ruleSet) match(args ...any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rule.statement.Matches(request.Action, request.Resources), nil
+	return rule.statement.Matches(request), nil
 }
 
 func (s *ruleSet) rule(row string) (*rule, error) {

@@ -4,17 +4,18 @@ package ram
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"regexp"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/engineshed/engineshed/internal/fault"
 )
 
-// MaxCharacters is the length a policy document may have.
-const MaxCharacters = 6144
+// The lengths that documents may have, in characters.
+const (
+	MaxCharacters        = 6144
+	MaxSessionCharacters = 1024
+)
 
 // ErrMalformed refuses a policy document; the message names the place in it.
 var ErrMalformed = fault.New(fault.Invalid, "MalformedPolicyDocument", "The policy document is not valid.")
@@ -22,96 +23,106 @@ var ErrMalformed = fault.New(fault.Invalid, "MalformedPolicyDocument", "The poli
 // An action is PRODUCT:OPERATION, with wildcards anywhere, or a single *.
 var actionPattern = regexp.MustCompile(`^(\*|[A-Za-z0-9_.*?-]+:[A-Za-z0-9_./*?-]+)$`)
 
-// Parse reads a policy document and refuses, with ErrMalformed, whatever it does not understand: a member that is
-// passed over in silence could be the one that was meant to restrict.
-func Parse(document string) (Document, error) {
-	if n := utf8.RuneCountInString(document); n > MaxCharacters {
-		return Document{}, malformed("", "it has %d characters, at most %d are allowed", n, MaxCharacters)
-	}
-	if !utf8.ValidString(document) {
-		return Document{}, malformed("", "it is not valid UTF-8")
-	}
-	p := parser{json.NewDecoder(strings.NewReader(document))}
-	parsed, err := p.document()
+// Document is a policy document that Parse accepted.
+type Document struct {
+	Statements []Statement
+}
+
+// Parse reads the document of a policy that is attached to users, groups and roles. It refuses, with ErrMalformed,
+// whatever it does not understand: a member that is passed over in silence could be the one that was meant to restrict.
+func Parse(document string) (Document, error) { return parse(document, MaxCharacters) }
+
+// ParseSession reads the document that AssumeRole is called with. It differs from another one in its length alone.
+func ParseSession(document string) (Document, error) { return parse(document, MaxSessionCharacters) }
+
+func parse(document string, maxCharacters int) (Document, error) {
+	var parsed Document
+	err := read(document, maxCharacters, func(p parser) (err error) {
+		parsed.Statements, err = documentOf(p, Statement.complete, func(p parser, s *Statement, name, path string) (err error) {
+			if name == "Resource" {
+				s.Resources, err = p.resources(path)
+				return err
+			}
+			return p.member(s, name, path)
+		})
+		return err
+	})
 	if err != nil {
 		return Document{}, err
-	}
-	if _, err := p.tokens.Token(); !errors.Is(err, io.EOF) {
-		return Document{}, malformed("", "something follows the closing brace")
 	}
 	return parsed, nil
 }
 
-func malformed(path, format string, args ...any) error {
-	place := "The policy document is not valid: "
-	if path != "" {
-		place = "The policy document is not valid at " + path + ": "
-	}
-	return ErrMalformed.Withf("%s%s.", place, fmt.Sprintf(format, args...))
-}
-
-func (p parser) document() (Document, error) {
-	var parsed Document
+// documentOf reads a document whose statements have the members that member reads, and are whole when complete agrees.
+func documentOf[S any](p parser, complete func(S, string) error, member func(p parser, s *S, name, path string) error) ([]S, error) {
+	var all []S
 	var version string
 	err := p.object("", func(name, path string) (err error) {
 		switch name {
 		case "Version":
 			version, err = p.text(path)
 		case "Statement":
-			parsed.Statements, err = p.statements(path)
+			all, err = statements(p, path, complete, member)
 		default:
-			err = unknown(name, path)
+			err = malformed(path, "there is no such member")
 		}
 		return err
 	})
 	switch {
 	case err != nil:
-		return Document{}, err
+		return nil, err
 	case version != "1":
-		return Document{}, malformed("Version", `it must be the string "1"`)
-	case len(parsed.Statements) == 0:
-		return Document{}, malformed("Statement", "at least one statement is required")
+		return nil, malformed("Version", `it must be the string "1"`)
+	case len(all) == 0:
+		return nil, malformed("Statement", "at least one statement is required")
 	}
-	return parsed, nil
+	if _, err := p.tokens.Token(); !errors.Is(err, io.EOF) {
+		return nil, malformed("", "something follows the closing brace")
+	}
+	return all, nil
 }
 
 // statements reads an array of statements, or one that stands alone.
-func (p parser) statements(path string) ([]Statement, error) {
-	var all []Statement
+func statements[S any](
+	p parser, path string, complete func(S, string) error, member func(p parser, s *S, name, path string) error,
+) ([]S, error) {
+	var all []S
 	err := p.oneOrMore(path, func(first json.Token, path string) error {
 		if first != json.Delim('{') {
 			return malformed(path, "it must be an object")
 		}
-		statement, err := p.statement(path)
-		all = append(all, statement)
+		var s S
+		err := p.members(path, func(name, path string) error { return member(p, &s, name, path) })
+		if err == nil {
+			err = complete(s, path)
+		}
+		all = append(all, s)
 		return err
 	})
 	return all, err
 }
 
-func (p parser) statement(path string) (Statement, error) {
-	var s Statement
-	err := p.members(path, func(name, path string) (err error) {
-		switch name {
-		case "Sid":
-			s.Sid, err = p.text(path)
-		case "Effect":
-			s.Effect, err = p.effect(path)
-		case "Action":
-			s.Actions, err = p.actions(path)
-		case "NotAction":
-			s.NotActions, err = p.actions(path)
-		case "Resource":
-			s.Resources, err = p.resources(path)
-		default:
-			err = unknown(name, path)
-		}
-		return err
-	})
-	if err != nil {
-		return Statement{}, err
+// member reads a member of a statement that is no Resource.
+func (p parser) member(s *Statement, name, path string) (err error) {
+	switch name {
+	case "Sid":
+		s.Sid, err = p.text(path)
+	case "Effect":
+		s.Effect, err = p.effect(path)
+	case "Action":
+		s.Actions, err = p.actions(path)
+	case "NotAction":
+		s.NotActions, err = p.actions(path)
+	case "Condition":
+		s.Conditions, err = p.conditions(path)
+	case "NotResource":
+		err = malformed(path, "NotResource is not supported; name the resources in Resource")
+	case "Principal":
+		err = malformed(path, "Principal belongs in trust policies; attach this policy to the user, group or role instead")
+	default:
+		err = malformed(path, "there is no such member")
 	}
-	return s, s.complete(path)
+	return err
 }
 
 func (s Statement) complete(path string) error {
@@ -126,18 +137,6 @@ func (s Statement) complete(path string) error {
 		return malformed(path, "Resource is required")
 	}
 	return nil
-}
-
-func unknown(name, path string) error {
-	switch name {
-	case "Condition":
-		return malformed(path, "conditions are not supported yet; write the statement without one only if it is right without it")
-	case "NotResource":
-		return malformed(path, "NotResource is not supported; name the resources in Resource")
-	case "Principal":
-		return malformed(path, "Principal belongs in trust policies; attach this policy to the user instead")
-	}
-	return malformed(path, "there is no such member")
 }
 
 func (p parser) effect(path string) (Effect, error) {

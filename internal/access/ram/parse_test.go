@@ -71,7 +71,6 @@ func TestMalformedDocumentsAreRefusedWithThePlace(t *testing.T) {
 		statement(`{"Resource":"dbinstance/gp-1"}`):            "is not an ARN",
 		statement(`{"Resource":[1]}`):                          "at Statement[0].Resource[0]: it must be a string",
 		with(`"NotAction":"*"`):                                "at Statement[0]: Action and NotAction cannot stand together",
-		with(`"Condition":{}`):                                 "at Statement[0].Condition: conditions are not supported yet",
 		with(`"Principal":{"RAM":"*"}`):                        "at Statement[0].Principal",
 		with(`"NotResource":"*"`):                              "at Statement[0].NotResource",
 		with(`"NotPrincipal":"*"`):                             "at Statement[0].NotPrincipal: there is no such member",
@@ -103,16 +102,19 @@ func TestStatementsMatch(t *testing.T) {
 	t.Parallel()
 	only := ram.Statement{Actions: []string{"gpdb:describe*"}, Resources: []string{"acs:gpdb::1:dbinstance/gp-1"}}
 	filled, empty := "acs:gpdb:cn-hangzhou:1:dbinstance/gp-1", "acs:gpdb::1:dbinstance/gp-1"
-	require.True(t, only.Matches("GPDB:DescribeDBInstances", []string{filled, empty}), "any spelling of the resource will do")
-	require.False(t, only.Matches("gpdb:DescribeDBInstances", []string{filled}))
-	require.False(t, only.Matches("gpdb:DescribeDBInstances", []string{"acs:gpdb::1:DBINSTANCE/gp-1"}), "the resource's case matters")
-	require.False(t, only.Matches("gpdb:ListAINodePools", []string{empty}))
-	require.False(t, only.Matches("gpdb:DescribeDBInstances", []string{"*"}), "a statement about one instance says nothing of *")
+	matches := func(s ram.Statement, action string, resources []string) bool {
+		return s.Matches(ram.NewRequest(action, resources, nil))
+	}
+	require.True(t, matches(only, "GPDB:DescribeDBInstances", []string{filled, empty}), "any spelling of the resource will do")
+	require.False(t, matches(only, "gpdb:DescribeDBInstances", []string{filled}))
+	require.False(t, matches(only, "gpdb:DescribeDBInstances", []string{"acs:gpdb::1:DBINSTANCE/gp-1"}), "the resource's case matters")
+	require.False(t, matches(only, "gpdb:ListAINodePools", []string{empty}))
+	require.False(t, matches(only, "gpdb:DescribeDBInstances", []string{"*"}), "a statement about one instance says nothing of *")
 
 	others := ram.Statement{NotActions: []string{"gpdb:delete*", "ram:*"}, Resources: []string{"*"}}
-	require.True(t, others.Matches("gpdb:CreateModelService", []string{"*"}))
-	require.False(t, others.Matches("gpdb:DeleteModelService", []string{"*"}))
-	require.False(t, others.Matches("RAM:CreateUser", []string{"*"}))
+	require.True(t, matches(others, "gpdb:CreateModelService", []string{"*"}))
+	require.False(t, matches(others, "gpdb:DeleteModelService", []string{"*"}))
+	require.False(t, matches(others, "RAM:CreateUser", []string{"*"}))
 }
 
 func systemPolicy(t *testing.T, name string) []ram.Statement {
@@ -152,10 +154,10 @@ func TestSystemPoliciesAllowWhatTheirNamesSay(t *testing.T) {
 	for name := range allowed {
 		statement := systemPolicy(t, name)[0]
 		for _, action := range allowed[name] {
-			require.True(t, statement.Matches(action, []string{"*"}), "%s: %s", name, action)
+			require.True(t, statement.Matches(ram.NewRequest(action, []string{"*"}, nil)), "%s: %s", name, action)
 		}
 		for _, action := range refused[name] {
-			require.False(t, statement.Matches(action, []string{"*"}), "%s: %s", name, action)
+			require.False(t, statement.Matches(ram.NewRequest(action, []string{"*"}, nil)), "%s: %s", name, action)
 		}
 	}
 }

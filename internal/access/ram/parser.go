@@ -6,10 +6,50 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 // parser reads tokens rather than into structs, to see members that come twice.
 type parser struct{ tokens *json.Decoder }
+
+// read checks the text of a document and hands it to parse. What parse complains about becomes an ErrMalformed.
+func read(document string, maxCharacters int, parse func(parser) error) error {
+	p := parser{json.NewDecoder(strings.NewReader(document))}
+	var err error
+	switch n := utf8.RuneCountInString(document); {
+	case n > maxCharacters:
+		err = malformed("", "it has %d characters, at most %d are allowed", n, maxCharacters)
+	case !utf8.ValidString(document):
+		err = malformed("", "it is not valid UTF-8")
+	default:
+		err = parse(p)
+	}
+	if complaint, ok := errors.AsType[*complaint](err); ok {
+		return complaint.fault(document, p.tokens.InputOffset())
+	}
+	return err
+}
+
+// complaint says what is wrong where.
+type complaint struct{ path, text string }
+
+func (c *complaint) Error() string { return c.path + ": " + c.text }
+
+// fault adds the line of a document that has several; read is how much of it was read.
+func (c *complaint) fault(document string, read int64) error {
+	place := ""
+	if c.path != "" {
+		place = " at " + c.path
+	}
+	if strings.Contains(strings.TrimSpace(document), "\n") && read > 0 {
+		place += fmt.Sprintf(" (line %d)", 1+strings.Count(document[:read], "\n"))
+	}
+	return ErrMalformed.Withf("The policy document is not valid%s: %s.", place, c.text)
+}
+
+func malformed(path, format string, args ...any) error {
+	return &complaint{path, fmt.Sprintf(format, args...)}
+}
 
 // texts reads a string or an array of strings, each through check.
 func (p parser) texts(path string, check func(text, path string) (string, error)) ([]string, error) {

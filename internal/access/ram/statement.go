@@ -16,35 +16,62 @@ const (
 	Deny  Effect = "Deny"
 )
 
-// Document is a policy document that Parse accepted.
-type Document struct {
-	Statements []Statement
-}
-
 // Statement is one statement, ready to be matched. Exactly one of Actions and NotActions is set.
 type Statement struct {
 	Sid        string
 	Effect     Effect
-	Actions    []string // patterns in lower case
-	NotActions []string // patterns in lower case
-	Resources  []string // patterns
+	Actions    []string    // patterns in lower case
+	NotActions []string    // patterns in lower case
+	Resources  []string    // patterns
+	Conditions []Condition // all of which must hold
 }
 
-// Matches reports whether s is about a request to do action on the resource that goes by the spellings.
-// The case of the action does not matter, that of the resource does.
-func (s Statement) Matches(action string, spellings []string) bool {
-	return s.matchesAction(strings.ToLower(action)) && s.matchesResource(spellings)
+// Request is what a statement is matched with.
+type Request struct {
+	action    string
+	resources []string
+	context   Context
 }
 
-func (s Statement) matchesAction(action string) bool {
-	if s.NotActions != nil {
-		return !anyMatches(s.NotActions, action)
+// NewRequest returns the request to do action on the resource that goes by any of the spellings.
+func NewRequest(action string, spellings []string, context Context) Request {
+	return Request{strings.ToLower(action), spellings, context}
+}
+
+// Matches reports whether s is about the request. The case of the action does not matter, that of the resource does.
+func (s *Statement) Matches(r Request) bool {
+	if !s.MatchesAction(r) || !s.MatchesResource(r) {
+		return false
 	}
-	return anyMatches(s.Actions, action)
+	for i := range s.Conditions {
+		if !s.Conditions[i].Holds(r.context) {
+			return false
+		}
+	}
+	return true
 }
 
-func (s Statement) matchesResource(spellings []string) bool {
-	return slices.ContainsFunc(spellings, func(spelling string) bool { return anyMatches(s.Resources, spelling) })
+// MatchesAction reports whether s is about the action of the request.
+func (s *Statement) MatchesAction(r Request) bool {
+	if s.NotActions != nil {
+		return !anyMatches(s.NotActions, r.action)
+	}
+	return anyMatches(s.Actions, r.action)
+}
+
+// MatchesResource reports whether s is about the resource of the request.
+func (s *Statement) MatchesResource(r Request) bool {
+	for _, spelling := range r.resources {
+		if anyMatches(s.Resources, spelling) {
+			return true
+		}
+	}
+	return false
+}
+
+// AsksTags reports whether a condition of s asks for a tag of the resource.
+func (s *Statement) AsksTags() bool {
+	return slices.ContainsFunc(s.Conditions, func(c Condition) bool { return strings.HasPrefix(c.key, resourceTag) })
 }
 
 func anyMatches(patterns []string, s string) bool {
