@@ -69,7 +69,7 @@ func Require(ctx context.Context, name string, params map[string]any) error {
 		return fmt.Errorf("the operation does not list %s as further", name)
 	}
 	other := c.operation.siblings[name]
-	resources := other.arn.resources(c.region, c.caller.AccountID, params)
+	resources := other.arn.resources(c.region, c.caller, params)
 	return c.authorize.Require(ctx, c.caller, access.Request{Action: other.action, Resources: resources})
 }
 

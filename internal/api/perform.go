@@ -20,11 +20,11 @@ import (
 // perform authorizes the call and hands it to its handler. A mutating call leaves exactly one audit row: the
 // handler's own transaction wrote it when something changed, and here it is written in every other case.
 func (s *server) perform(ctx context.Context, c *call, params map[string]any) ([]byte, error) {
-	c.resources = c.operation.arn.resources(s.Region, c.caller.AccountID, params)
+	c.resources = c.operation.arn.resources(s.Region, c.caller, params)
 	entry := newEntry(c)
 	ctx = audit.With(ctx, entry)
 	var body []byte
-	err := s.Authorizer.Require(ctx, c.caller, access.Request{Action: c.operation.action, Resources: c.resources})
+	err := s.authorize(ctx, c, params)
 	if err == nil {
 		err = guard(func() (err error) {
 			body, err = s.handle(ctx, c, params)
@@ -35,6 +35,22 @@ func (s *server) perform(ctx context.Context, c *call, params map[string]any) ([
 		err = s.record(ctx, entry, err)
 	}
 	return body, err
+}
+
+// authorize refuses a caller whose policies do not allow the action on every resource of the call.
+func (s *server) authorize(ctx context.Context, c *call, params map[string]any) error {
+	if c.operation.self {
+		return nil
+	}
+	request := access.Request{Action: c.operation.action, Resources: c.resources}
+	err := s.Authorizer.Require(ctx, c.caller, request)
+	for _, other := range c.operation.also {
+		if err == nil {
+			request.Resources = other.resources(s.Region, c.caller, params)
+			err = s.Authorizer.Require(ctx, c.caller, request)
+		}
+	}
+	return err
 }
 
 func newEntry(c *call) *audit.Entry {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/postgres"
+	"github.com/engineshed/engineshed/internal/resourcegroup"
 )
 
 // Kind is a kind of principal.
@@ -51,9 +52,9 @@ func findPrincipal(ctx context.Context, db querier, accountID string, p Principa
 
 func lower(name string) string { return string(name[0]|' ') + name[1:] }
 
-// Attach gives a principal a policy. A resource group must be locked by check, which runs in the same transaction.
-func (d *Directory) Attach(ctx context.Context, a Attachment, check func(pgx.Tx) error) error {
-	err := d.attachment(ctx, a, check, func(tx pgx.Tx, principalID string, policy Policy) error {
+// Attach gives a principal a policy.
+func (d *Directory) Attach(ctx context.Context, a Attachment) error {
+	err := d.attachment(ctx, a, func(tx pgx.Tx, principalID string, policy Policy) error {
 		if err := roomForPolicy(ctx, tx, a, principalID); err != nil {
 			return err
 		}
@@ -88,8 +89,8 @@ func roomForPolicy(ctx context.Context, tx pgx.Tx, a Attachment, principalID str
 }
 
 // Detach takes a policy from a principal.
-func (d *Directory) Detach(ctx context.Context, a Attachment, check func(pgx.Tx) error) error {
-	err := d.attachment(ctx, a, check, func(tx pgx.Tx, principalID string, policy Policy) error {
+func (d *Directory) Detach(ctx context.Context, a Attachment) error {
+	err := d.attachment(ctx, a, func(tx pgx.Tx, principalID string, policy Policy) error {
 		var source string
 		err := tx.QueryRow(ctx, `
 			SELECT source FROM policy_attachment WHERE principal_id = $1 AND policy_id = $2 AND resource_group_id = $3`,
@@ -114,10 +115,12 @@ func (d *Directory) Detach(ctx context.Context, a Attachment, check func(pgx.Tx)
 	return nil
 }
 
-func (d *Directory) attachment(ctx context.Context, a Attachment, check func(pgx.Tx) error, do func(tx pgx.Tx, principalID string, policy Policy) error) error {
+func (d *Directory) attachment(ctx context.Context, a Attachment, do func(tx pgx.Tx, principalID string, policy Policy) error) error {
 	return d.change(ctx, a.AccountID, func(tx pgx.Tx) (string, error) {
-		if err := check(tx); err != nil {
-			return "", err
+		if a.ResourceGroupID != "" {
+			if err := resourcegroup.Lock(ctx, tx, a.AccountID, a.ResourceGroupID); err != nil {
+				return "", err
+			}
 		}
 		id, err := findPrincipal(ctx, tx, a.AccountID, a.Principal)
 		if err != nil {

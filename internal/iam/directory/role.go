@@ -127,3 +127,6 @@ func (d *Directory) Roles(ctx context.Context, accountID string, page Page) (rol
 		SELECT `+roleColumns+`, NULL::timestamptz AS since FROM ram_role r
 		WHERE r.account_id = $1 AND r.name > $2 ORDER BY r.name LIMIT $3`, accountID)
 }
+
+// RoleARN is the ARN of an account's role.
+func RoleARN(accountID, name string) string { return "acs:ram::" + accountID + ":role/" + name }
