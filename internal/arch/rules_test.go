@@ -26,7 +26,7 @@ var order = []string{
 	"internal/modelapi",
 	"internal/ingress", "internal/consumer", "internal/operator", "internal/usage",
 	"internal/modelservice", "internal/aiservice", "internal/publish", "internal/resource", "internal/instance",
-	"internal/iam/directory", "internal/iam/session", "internal/resourcegroup", "internal/idempotency",
+	"internal/iam/session", "internal/iam/directory", "internal/resourcegroup", "internal/idempotency",
 	"internal/iam", "internal/audit", "internal/access", "internal/catalog", "internal/route", "internal/snapshot", "internal/jobs", "internal/node",
 	"internal/telemetry", "internal/postgres", "internal/child", "internal/secret", "internal/ids", "internal/fault", "internal/glob",
 	"internal/config", "sdk", "openapi", "policies", "migrations",
