@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/engineshed/engineshed/internal/access/ram"
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/secret"
 )
@@ -36,7 +37,7 @@ var ErrDiagnostic = fault.New(fault.Invalid, "InvalidParameter.EncodedDiagnostic
 const diagnosticPurpose = "diagnostic"
 
 func newDiagnostic(q *question, decision Decision) Diagnostic {
-	d := Diagnostic{
+	return Diagnostic{
 		ExplicitDeny:           decision.NoPermissionType == ExplicitDeny,
 		NoPermissionPolicyType: decision.Stage,
 		AuthAction:             q.request.Action,
@@ -45,11 +46,15 @@ func newDiagnostic(q *question, decision Decision) Diagnostic {
 		PolicyName:             decision.PolicyName,
 		PolicyType:             decision.PolicyType,
 		Statement:              decision.Statement,
+		AuthConditions:         authConditions(q.context),
 	}
-	for key, value := range q.context.All() {
-		d.AuthConditions = append(d.AuthConditions, AuthCondition{key, []string{value}})
+}
+
+func authConditions(context ram.Context) (conditions []AuthCondition) {
+	for key, value := range context.All() {
+		conditions = append(conditions, AuthCondition{key, []string{value}})
 	}
-	return d
+	return conditions
 }
 
 func (a *Authorizer) seal(d Diagnostic) (string, error) {

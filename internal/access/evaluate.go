@@ -111,7 +111,8 @@ func (s *ruleSet) ask(ctx context.Context, q *question) (Decision, error) {
 			return Decision{}, err
 		}
 	}
-	return s.decide(q.ram())
+	decision, _, err := s.decide(q.ram())
+	return decision, err
 }
 
 // asksTags reports whether a rule about this action and resource depends on the tags of the resource.

@@ -81,7 +81,10 @@ func (q *question) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find out about %s: %w", q.request.Resources[0], err)
 	}
-	q.looked, q.group = true, facts.ResourceGroupID
+	q.looked = true
+	if q.group == "" {
+		q.group = facts.ResourceGroupID
+	}
 	for key, value := range facts.Tags {
 		q.context.Set("acs:ResourceTag/"+key, value)
 	}

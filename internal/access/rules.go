@@ -89,18 +89,20 @@ func newRuleSet(stage Stage, rules []rule) (*ruleSet, error) {
 
 var casbinEffect = map[ram.Effect]string{ram.Allow: "allow", ram.Deny: "deny"}
 
-func (s *ruleSet) decide(request ram.Request) (Decision, error) {
+// decide also returns the place of the rule that decided, -1 for none.
+func (s *ruleSet) decide(request ram.Request) (Decision, int, error) {
 	allowed, row, err := s.enforcer.EnforceEx(request)
 	if err != nil {
-		return Decision{}, fmt.Errorf("ask Casbin: %w", err)
+		return Decision{}, -1, fmt.Errorf("ask Casbin: %w", err)
 	}
 	if len(row) == 0 {
-		return Decision{NoPermissionType: ImplicitDeny, Stage: s.stage}, nil
+		return Decision{NoPermissionType: ImplicitDeny, Stage: s.stage}, -1, nil
 	}
-	decisive, err := s.rule(row[0])
+	place, err := s.place(row[0])
 	if err != nil {
-		return Decision{}, err
+		return Decision{}, -1, err
 	}
+	decisive := &s.rules[place]
 	decision := Decision{
 		Allowed:    allowed,
 		Stage:      s.stage,
@@ -111,7 +113,7 @@ func (s *ruleSet) decide(request ram.Request) (Decision, error) {
 	if !allowed {
 		decision.NoPermissionType = ExplicitDeny
 	}
-	return decision, nil
+	return decision, place, nil
 }
 
 // match is ramMatch(request, statement) of the model. With no rules at all Casbin calls it once with statement "".
@@ -124,17 +126,18 @@ func (s *ruleSet) match(args ...any) (any, error) {
 	if len(s.rules) == 0 {
 		return false, nil
 	}
-	rule, err := s.rule(row)
+	place, err := s.place(row)
 	if err != nil {
 		return nil, err
 	}
-	return rule.statement.Matches(request), nil
+	return s.rules[place].statement.Matches(request), nil
 }
 
-func (s *ruleSet) rule(row string) (*rule, error) {
+// place reads what Casbin calls a rule.
+func (s *ruleSet) place(row string) (int, error) {
 	i, err := strconv.Atoi(row)
 	if err != nil || i < 0 || i >= len(s.rules) {
-		return nil, fmt.Errorf("casbin named the rule %q of %d", row, len(s.rules))
+		return -1, fmt.Errorf("casbin named the rule %q of %d", row, len(s.rules))
 	}
-	return &s.rules[i], nil
+	return i, nil
 }

@@ -38,6 +38,9 @@ func NewRequest(action string, spellings []string, context Context) Request {
 	return Request{strings.ToLower(action), spellings, context}
 }
 
+// Context returns what the request says about condition keys.
+func (r Request) Context() Context { return r.context }
+
 // Matches reports whether s is about the request. The case of the action does not matter, that of the resource does.
 func (s *Statement) Matches(r Request) bool {
 	if !s.MatchesAction(r) || !s.MatchesResource(r) {
