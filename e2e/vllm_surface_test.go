@@ -103,7 +103,8 @@ func words() (all []string) {
 			all = append(all, "--"+a.Name+"=*")
 		}
 	}
-	return append(all, "--host=*", "--port=*", "--served-model-name=*", "--tensor-parallel-size=*", "--gpu-memory-utilization=*", "--runner=pooling")
+	return append(all, "--host=*", "--port=*", "--served-model-name=*", "--tensor-parallel-size=*", "--gpu-memory-utilization=*", "--runner=pooling",
+		"--revision=*", "--tokenizer-revision=*")
 }
 
 // spelled is a spelling of a flag in a help: --name VALUE, --name {a,b} or --name.

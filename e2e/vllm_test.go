@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -60,9 +61,9 @@ func newRealService(t *testing.T, model, modelParams string) *realService {
 	control := s.controlPlane("both")
 	s.startGateway()
 	c := newDarabonba(t, control.addr, rootKey)
-	instance, nodes := newInstance(t, c, 1)
+	instance, nodes := newInstance(t, c, 2) // one to spare, for the successor in a change
 	params := createParams(instance, nodes...)
-	params["ModelName"], params["ModelParams"] = model, modelParams
+	params["ModelName"], params["ModelParams"], params["Replicas"] = model, modelParams, "1"
 	made, err := c.call("CreateModelService", params)
 	require.NoError(t, err)
 	d := &realService{shed: s, caller: c, instance: instance, service: made.text("ModelServiceId")}
@@ -73,15 +74,21 @@ func newRealService(t *testing.T, model, modelParams string) *realService {
 	})
 	described := waitActive(t, c, instance, d.service, loads)
 	d.url, d.key = described.text("PrivateConnectUrl"), described.text("ApiKey")
-	eventually(t, 10*time.Second, "the gateway knows the service", func() bool {
-		status, _ := d.send(http.MethodGet, "/models", nil)
-		return status == http.StatusOK
-	})
+	d.waitServed()
 	return d
 }
 
+// waitServed waits until the gateway knows an engine that answers; a service is active a moment before.
+func (d *realService) waitServed() {
+	d.t.Helper()
+	eventually(d.t.(*testing.T), 10*time.Second, "the gateway knows the engine", func() bool {
+		status, _ := d.send(http.MethodGet, "/models", nil)
+		return status == http.StatusOK
+	})
+}
+
 func (d *realService) showLogs() {
-	logs, _ := filepath.Glob(d.path("worker") + "/replicas/*/*.log")
+	logs, _ := filepath.Glob(d.path("worker-host-a") + "/replicas/*/*.log")
 	for _, path := range logs {
 		text, _ := os.ReadFile(path)
 		d.t.Logf("--- %s:\n%s", path, text[max(0, len(text)-shownOutput):])
@@ -182,6 +189,24 @@ func (d *realService) generated() (n float64) {
 	return n
 }
 
+// changeParams asks for other ModelParams while clients stream, and waits until they are in force.
+func (d *realService) changeParams(modelParams string) (ended int64) {
+	d.t.Helper()
+	ids := map[string]string{"DBInstanceId": d.instance, "ModelServiceId": d.service}
+	clients := &streamers{}
+	clients.start(d.t.(*testing.T).Context(), 2, d.url, d.key)
+	params := maps.Clone(ids)
+	params["ModelParams"] = modelParams
+	_, err := d.caller.call("ModifyModelService", params)
+	require.NoError(d.t, err)
+	waitChanged(d.t.(*testing.T), d.caller, ids, loads)
+	ended, failed := clients.finish()
+	require.Empty(d.t, failed)
+	require.Positive(d.t, ended)
+	eventually(d.t, 30*time.Second, "the engine before is gone", func() bool { return len(d.engines()) == 1 })
+	return ended
+}
+
 // remove deletes the service and waits until nothing of its engine is left.
 func (d *realService) remove() {
 	d.t.Helper()
@@ -193,7 +218,7 @@ func (d *realService) remove() {
 		_, err := d.caller.call("DescribeModelService", ids)
 		return err != nil
 	})
-	left, err := filepath.Glob(d.path("worker") + "/replicas/*")
+	left, err := filepath.Glob(d.path("worker-host-a") + "/replicas/*")
 	require.NoError(d.t, err)
 	require.Empty(d.t, left)
 }
@@ -203,9 +228,9 @@ func TestRealVLLMDoesTheMainJob(t *testing.T) {
 	d := newRealService(t, "Qwen3-8B", `{"max-model-len": 512, "max-num-seqs": 8, "enforce-eager": true}`)
 	watch.step("CreateModelService until the gateway answers")
 
-	before := d.generated()
+	counted := d.generated()
 	d.chatBothWays()
-	require.InDelta(t, 2*24, d.generated()-before, 0)
+	require.InDelta(t, 2*24, d.generated()-counted, 0)
 	watch.step("a chat whole and streamed, with the same words and usage, which the metrics count")
 
 	status, text := d.send(http.MethodGet, "/models", nil)
@@ -224,10 +249,20 @@ func TestRealVLLMDoesTheMainJob(t *testing.T) {
 		return err == nil && now.text("Status") == "degraded" && now.text("StatusReason") != ""
 	})
 	waitActive(t, d.caller, d.instance, d.service, loads)
+	d.waitServed()
 	again, _ := d.engine()
 	require.NotEqual(t, pid, again)
 	d.chatBothWays()
 	watch.step("kill -9 of the engine until it answers again")
+
+	before, _ := d.engine()
+	ended := d.changeParams(`{"max-model-len": 1024, "max-num-seqs": 8, "enforce-eager": true}`)
+	after, _ := d.engine()
+	require.NotEqual(t, before, after)
+	_, text = d.send(http.MethodGet, "/models", nil)
+	require.Contains(t, text, `"max_model_len":1024`)
+	d.chatBothWays()
+	watch.step(fmt.Sprintf("other ModelParams in force; %d streams meanwhile, none failed or was cut", ended))
 
 	d.remove()
 	watch.step("DeleteModelService until nothing is left")

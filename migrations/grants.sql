@@ -5,7 +5,15 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC;
 -- The control plane.
 GRANT SELECT ON installation, nonce_floor, usage_record TO engineshed_control;
 GRANT SELECT, DELETE ON gateway_status TO engineshed_control;
-GRANT SELECT, INSERT ON nonce, audit_event TO engineshed_control;
+GRANT SELECT, INSERT ON nonce TO engineshed_control;
+GRANT SELECT, INSERT ON audit_key, audit_seal TO engineshed_control;
+GRANT UPDATE (key_sealed) ON audit_key TO engineshed_control;
+GRANT SELECT, INSERT, UPDATE ON audit_head TO engineshed_control;
+-- Without its number, which is taken in a way that sealing relies on.
+GRANT SELECT, INSERT (at, request_id, account_id, principal, access_key_id, source_ip, action, resource, resource_id, outcome, code, detail)
+    ON audit_event TO engineshed_control;
+GRANT USAGE, SELECT ON SEQUENCE audit_event_seq TO engineshed_control;
+GRANT SELECT, INSERT, UPDATE, DELETE ON sign_in_failure TO engineshed_control;
 GRANT SELECT, INSERT, DELETE ON http_api_revision TO engineshed_control;
 GRANT SELECT, UPDATE ON publication TO engineshed_control;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
@@ -17,7 +25,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     consumer_group, consumer_group_member, authorization_rule, resource_tag, consumer_token, consumer_access_key, operator_key
     TO engineshed_control;
 GRANT USAGE ON SEQUENCE operator_key_id_seq TO engineshed_control;
-GRANT EXECUTE ON FUNCTION maintain_nonce_partitions(), last_crash(), maintain_usage_partitions(interval) TO engineshed_control;
+GRANT EXECUTE ON FUNCTION maintain_nonce_partitions(), last_crash(), maintain_usage_partitions(interval),
+    maintain_audit_partitions(interval), next_audit_event_id() TO engineshed_control;
 
 -- River's tables carry River's own names; what its client does with them is its own affair.
 DO $$

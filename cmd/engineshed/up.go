@@ -21,7 +21,7 @@ func (p *program) up() *cobra.Command {
 		Use:   "up",
 		Short: "Run everything on this machine: Postgres, control plane, gateway and engines",
 		Long: `Runs Postgres (DATABASE_URL if that is set, else one of its own), the control plane and the gateway, until Ctrl-C.
-Services, keys and URLs stay: the next up starts the same services again. SIGHUP reads the policy files again.
+Services, keys and URLs stay: the next up starts the same services again. SIGHUP reads the policy files and the catalogue again.
 VLLM_COMMAND is the engine's command line; without it vllm from the PATH, else vllm-sim.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,6 +48,7 @@ func (p *program) defineUp(flags *pflag.FlagSet, config *up.Config) {
 		"address that a service may have although it is not public: CIDR or ip:port, repeat for more")
 	flags.StringVar(&config.PublicURL, "public-gateway-url", "", "how clients reach the public listener (default: by its address)")
 	flags.StringVar(&config.PolicyDir, "policy-dir", "", "directory of policy files: accounts, users, keys, policies")
+	flags.StringVar(&config.CatalogDir, "catalog", "", "directory of your own models' files (docs/models.md)")
 	flags.StringVar(&config.Region, "region", "cn-hangzhou", "region this endpoint serves")
 	flags.DurationVar(&config.DrainLimit, "drain-limit", 0, "how long an engine that goes may finish its requests (default: 1m)")
 	flags.DurationVar(&config.HungAfter, "hung-after", 0, "how long an engine may be silent before it is started again (default: 30s)")
@@ -69,9 +70,11 @@ func (p *program) complete(config *up.Config) error {
 	config.VLLMCommand = p.getenv("VLLM_COMMAND")
 	config.AccessKeyID = p.getenv("ENGINESHED_ACCESS_KEY_ID")
 	config.AccessKeySecret = secret.New(p.getenv("ENGINESHED_ACCESS_KEY_SECRET"))
-	if config.PolicyDir != "" {
-		if config.PolicyDir, err = filepath.Abs(config.PolicyDir); err != nil {
-			return err
+	for _, dir := range []*string{&config.PolicyDir, &config.CatalogDir} {
+		if *dir != "" {
+			if *dir, err = filepath.Abs(*dir); err != nil {
+				return err
+			}
 		}
 	}
 	if config.DataDir == "" {
@@ -103,7 +106,7 @@ func (p *program) runUp(ctx context.Context, config up.Config) error {
 		select {
 		case <-hangUps:
 			installation.Reload()
-			console.Notice("The policy files are read again; " + filepath.Join(installation.Logs, "controlplane.log") + " says what came of it.")
+			console.Notice("The policy files and the catalogue are read again; " + filepath.Join(installation.Logs, "controlplane.log") + " says what came of it.")
 		case <-ctx.Done():
 			console.print("\n")
 			return console.Step("Stopping", func() (string, error) {

@@ -106,6 +106,7 @@ class Installation:
         engine = directory / "vllm-sim"
         shutil.copy(BIN / "vllm-sim", engine)
         engine.chmod(0o755)
+        self._engine = str(engine)
         self.data = directory / "data"
         self.https = free_address()
         self.trusted = make_certificate(directory / "certificates", CERTIFICATE, SECURE_DOMAIN)
@@ -130,6 +131,17 @@ class Installation:
             return json.loads((self.data / "credentials.json").read_text())
         except FileNotFoundError:
             return None
+
+    def engines(self) -> set[int]:
+        """The process ids of the engines that run."""
+        found = set()
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if (process / "cmdline").read_bytes().startswith(self._engine.encode() + b"\0"):
+                    found.add(int(process.name))
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # it has ended meanwhile
+        return found
 
     def last_words(self) -> str:
         """The ends of all logs, for a failed run."""

@@ -1,6 +1,7 @@
 """The official client of gpdb: a model service from its creation to its end."""
 
 import datetime
+import pathlib
 
 import httpx
 import openai
@@ -25,6 +26,7 @@ def test_a_model_service_is_created_once_answers_and_is_deleted(gpdb, installati
         description="of the tests", replicas=1, enable_public_connection=False, security_iplist="127.0.0.0/8",
         model_params={"max-model-len": 4096},
     )
+    others = installation.engines()
     service = gpdb.create_model_service(request).body.model_service_id
     assert service.startswith("ms-")
     assert gpdb.create_model_service(request).body.model_service_id == service, "a repeated ClientToken makes nothing new"
@@ -42,6 +44,8 @@ def test_a_model_service_is_created_once_answers_and_is_deleted(gpdb, installati
     shown = eventually("the model service is active", active, 40)
     assert (shown.model_name, shown.description, shown.ai_nodes) == (MODEL, "of the tests", [node])
     assert shown.model_params == {"max-model-len": 4096}
+    (engine,) = installation.engines() - others
+    assert "--max-model-len=4096" in pathlib.Path(f"/proc/{engine}/cmdline").read_text().split("\0")
     listed = gpdb.list_model_services(m.ListModelServicesRequest(
         dbinstance_id=installation.instance, region_id=REGION, page_number=1, page_size=20)).body
     found = {s.model_service_id: s for s in listed.model_services}
@@ -67,6 +71,7 @@ def test_a_model_service_is_created_once_answers_and_is_deleted(gpdb, installati
         return False
 
     eventually("the model service is gone", gone)
+    assert installation.engines() == others, "its process is gone, and no other"
 
 
 def test_the_supported_models_are_listed(gpdb):

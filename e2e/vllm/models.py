@@ -76,6 +76,8 @@ def main(home: Path) -> None:
         snapshot.mkdir(parents=True, exist_ok=True)
         model.to(torch.bfloat16).save_pretrained(snapshot)
         words.save_pretrained(snapshot)
+        for file in snapshot.iterdir():
+            file.chmod(0o644)  # engines run as a user of their own, and weights are written for their owner alone
         (root / "refs").mkdir(exist_ok=True)
         (root / "refs" / "main").write_text(REVISION)
 

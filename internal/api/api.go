@@ -19,6 +19,7 @@ import (
 	"github.com/engineshed/engineshed/internal/access"
 	"github.com/engineshed/engineshed/internal/access/signature"
 	"github.com/engineshed/engineshed/internal/audit"
+	"github.com/engineshed/engineshed/internal/fault"
 )
 
 // Verifier proves who sent a request.
@@ -31,6 +32,11 @@ type Authorizer interface {
 	Authorize(ctx context.Context, caller access.Caller, request access.Request) (access.Decision, error)
 	// Require returns nil if the caller may, and an *access.DeniedError if not.
 	Require(ctx context.Context, caller access.Caller, request access.Request) error
+}
+
+// SignIns is told of requests that nobody could be proven to have sent.
+type SignIns interface {
+	Failed(source netip.Addr, code string)
 }
 
 // Product is one API: a version, its document, and the generated handler of its operations.
@@ -51,6 +57,7 @@ type Config struct {
 	Verifier   Verifier
 	Authorizer Authorizer
 	Audit      audit.Execer // takes the rows of calls that changed nothing
+	SignIns    SignIns      // nil: nobody counts them
 	Log        *slog.Logger
 	Timeout    time.Duration // of one call; 0: 30 s
 }
@@ -153,6 +160,7 @@ func (s *server) steps(w http.ResponseWriter, r *http.Request, c *call) ([]byte,
 	}
 	verified, err := s.Verifier.Verify(r, body)
 	if err != nil {
+		s.countSignIn(r, err)
 		return nil, err
 	}
 	c.caller = verified.Caller
@@ -168,6 +176,13 @@ func (s *server) steps(w http.ResponseWriter, r *http.Request, c *call) ([]byte,
 		return nil, err
 	}
 	return s.perform(access.WithCaller(r.Context(), c.caller), c, params)
+}
+
+// countSignIn counts a request that is refused. That the database is away is not the sender's fault.
+func (s *server) countSignIn(r *http.Request, err error) {
+	if f, ok := fault.From(err); ok && s.SignIns != nil && f.Kind != fault.Unavailable {
+		s.SignIns.Failed(sourceIP(r), f.Code)
+	}
 }
 
 func sourceIP(r *http.Request) netip.Addr {

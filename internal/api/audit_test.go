@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -16,7 +17,7 @@ import (
 func rows(t *testing.T, s *apitest.Server) []audit.Entry {
 	t.Helper()
 	found, err := s.DB.Control.Query(t.Context(), `
-		SELECT request_id, account_id, principal, access_key_id, source_ip, action, resource, resource_id, outcome, code, detail
+		SELECT request_id, account_id, principal, access_key_id, source_ip, action, resource, resource_id, outcome, code, detail, at
 		FROM audit_event ORDER BY id`)
 	require.NoError(t, err)
 	entries, err := pgx.CollectRows(found, pgx.RowToStructByPos[audit.Entry])
@@ -66,6 +67,8 @@ func TestAMutatingCallLeavesExactlyOneRow(t *testing.T) {
 			want.Principal = "acs:ram::" + apitest.Account + ":user/reader"
 		}
 		want.SourceIP, want.Action, want.Resource = "127.0.0.1", "test:Make", "acs:test::"+apitest.Account+":dbinstance/"+id
+		require.WithinDuration(t, time.Now(), after[before].At, time.Minute, name)
+		want.At = after[before].At
 		require.Equal(t, want, after[before], name)
 	}
 }

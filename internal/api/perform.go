@@ -63,6 +63,7 @@ func newEntry(c *call) *audit.Entry {
 		Action:      c.operation.action,
 		Resource:    c.resources[0],
 		Outcome:     audit.Done,
+		At:          time.Now(),
 	}
 }
 

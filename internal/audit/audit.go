@@ -1,10 +1,12 @@
-// Package audit writes one row for every signed call to a mutating operation that reached authorization.
+// Package audit keeps the audit trail: one row for every signed call to a mutating operation that reached authorization,
+// sealed in a chain that shows when a row was changed, removed or added later.
 package audit
 
 import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -34,6 +36,9 @@ type Entry struct {
 	Outcome     Outcome // Done unless a step says otherwise
 	Code        string  // the error code of a call that was denied or failed
 	Detail      string  // what a call that was done changed, where that is to be found again
+	// At is when the call was authorized; zero: when its row is written first. The row of a call has one time however often
+	// it is written.
+	At time.Time
 }
 
 type contextKey struct{}
@@ -57,14 +62,18 @@ type Execer interface {
 }
 
 const insert = `
-	INSERT INTO audit_event (request_id, account_id, principal, access_key_id, source_ip, action, resource,
+	INSERT INTO audit_event (at, request_id, account_id, principal, access_key_id, source_ip, action, resource,
 		resource_id, outcome, code, detail)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-	ON CONFLICT (request_id) DO NOTHING`
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+	ON CONFLICT (at, request_id) DO NOTHING`
 
 func (e *Entry) values() []any {
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
 	return []any{
-		e.RequestID, e.AccountID, e.Principal, e.AccessKeyID, e.SourceIP, e.Action, e.Resource, e.ResourceID, e.Outcome, e.Code, e.Detail,
+		e.At, e.RequestID, e.AccountID, e.Principal, e.AccessKeyID, e.SourceIP, e.Action, e.Resource, e.ResourceID, e.Outcome, e.Code,
+		e.Detail,
 	}
 }
 

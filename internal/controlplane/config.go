@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/engineshed/engineshed/internal/audit"
 	"github.com/engineshed/engineshed/internal/config"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
@@ -27,6 +28,7 @@ type Config struct {
 	MasterKeyFile     string
 	SnapshotKeyFile   string
 	PolicyDir         string
+	CatalogDir        string // "": only the models that come with the program
 	RootKeyFile       string // JSON: accountId, accessKeyId, accessKeySecret
 	Region            string
 	GatewayURL        string
@@ -45,6 +47,7 @@ type Config struct {
 	HungAfter         time.Duration
 	HostLostAfter     time.Duration
 	UsageRetention    time.Duration
+	AuditRetention    time.Duration
 
 	DatabaseURL string
 	VLLMCommand string
@@ -73,6 +76,7 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.StringVar(&c.MasterKeyFile, "master-key-file", "", "key file that seals secrets in the database")
 	flags.StringVar(&c.SnapshotKeyFile, "snapshot-key-file", "", "key file that control plane and gateways share")
 	flags.StringVar(&c.PolicyDir, "policy-dir", "", "directory of policy files, applied at start and on SIGHUP")
+	flags.StringVar(&c.CatalogDir, "catalog", "", "directory of your own models' files, read at start and on SIGHUP; the same for every control plane and worker")
 	flags.StringVar(&c.RootKeyFile, "root-key-file", "", "JSON file with the first account and its root key: accountId, accessKeyId, accessKeySecret")
 	flags.StringVar(&c.Region, "region", "cn-hangzhou", "region this endpoint serves")
 	flags.StringVar(&c.GatewayURL, "gateway-url", "http://127.0.0.1:8090", "base URL of the gateway's private listener")
@@ -89,6 +93,7 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.BoolVar(&c.Seed, "seed", false, "make a first DB instance with AI nodes on this host, and a first gateway")
 	flags.BoolVar(&c.StopEnginesOnExit, "stop-engines-on-exit", false, "end this host's engines when the worker stops; they start again with it")
 	flags.DurationVar(&c.UsageRetention, "usage-retention", 30*24*time.Hour, "how long usage records are kept, a day at least; they are dropped by the day")
+	flags.DurationVar(&c.AuditRetention, "audit-retention", audit.DefaultRetention, "how long the audit trail is kept, a day at least; it is dropped by the month")
 	flags.DurationVar(&c.DrainLimit, "drain-limit", time.Minute, "how long an engine that goes may finish its requests before it is asked to end")
 	flags.DurationVar(&c.HungAfter, "hung-after", 30*time.Second,
 		"how long an engine may be silent before it is started again; one that answers and makes no progress is given ten times as long")
@@ -117,6 +122,7 @@ func (c *Config) check() error {
 	complain(c.HungAfter < 2*time.Second, "--hung-after %s: give engines 2s at least", c.HungAfter)
 	complain(c.HostLostAfter < instance.HostLease, "--host-lost-after %s: a host is only known to be silent after %s", c.HostLostAfter, instance.HostLease)
 	complain(c.UsageRetention < 24*time.Hour, "--usage-retention %s: keep usage records for 24h at least", c.UsageRetention)
+	complain(c.AuditRetention < 24*time.Hour, "--audit-retention %s: keep the audit trail for 24h at least", c.AuditRetention)
 	complain(c.Seed && c.RootKeyFile == "", "--seed needs --root-key-file: it makes the instance of that account")
 	complain(c.api() && c.TLSCert == "" && !c.Insecure && !loopback(c.Addr),
 		"--addr %s is not loopback and there is no certificate: give --tls-cert and --tls-key, or --insecure", c.Addr)

@@ -25,10 +25,12 @@ import (
 	"github.com/engineshed/engineshed/internal/aiservice"
 	"github.com/engineshed/engineshed/internal/api"
 	"github.com/engineshed/engineshed/internal/api/apig"
+	auditapi "github.com/engineshed/engineshed/internal/api/audit"
 	"github.com/engineshed/engineshed/internal/api/gpdb"
 	"github.com/engineshed/engineshed/internal/api/ram"
 	"github.com/engineshed/engineshed/internal/api/resourcemanager"
 	"github.com/engineshed/engineshed/internal/api/sts"
+	"github.com/engineshed/engineshed/internal/audit"
 	"github.com/engineshed/engineshed/internal/catalog"
 	"github.com/engineshed/engineshed/internal/consumer"
 	"github.com/engineshed/engineshed/internal/iam"
@@ -71,8 +73,17 @@ type program struct {
 	apis      *modelapi.APIs
 	publisher *publish.Publisher
 	usage     *usage.Usage
+	trail     *audit.Trail
+	signIns   *audit.SignIns
 	jobs      *jobs.Client
+	catalog   *catalog.Catalog
 }
+
+// sealInterval is how long a row of the audit trail waits for its seal, where no transaction holds it up.
+const sealInterval = 3 * time.Second
+
+// signInInterval is how often counts of failed sign-ins are written down.
+const signInInterval = 5 * time.Second
 
 // simulatedNodes is how many AI nodes a host without accelerators is seeded with.
 const simulatedNodes = 4
@@ -107,6 +118,8 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		group.Go(func() error { return p.serve(ctx, server, listener) })
 	}
 	group.Go(func() error { return p.every(ctx, time.Minute, "housekeeping", p.housekeeping) })
+	group.Go(func() error { return p.every(ctx, signInInterval, "count failed sign-ins", p.signIns.Flush) })
+	group.Go(func() error { return p.every(ctx, sealInterval, "seal the audit trail", p.seal) })
 	group.Go(func() error { return p.reloadOnHangup(ctx) })
 	group.Go(func() error { return p.admin(ctx) })
 	if err := group.Wait(); !errors.Is(err, context.Canceled) {
@@ -123,6 +136,9 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	}
 	if p.snapshot, err = secret.Load(cfg.SnapshotKeyFile); err != nil {
 		return nil, fmt.Errorf("--snapshot-key-file: %w", err)
+	}
+	if p.catalog, err = catalog.Open(cfg.CatalogDir); err != nil {
+		return nil, fmt.Errorf("--catalog: %w", err)
 	}
 	if p.db, err = postgres.Open(ctx, cfg.DatabaseURL); err != nil {
 		return nil, fmt.Errorf("DATABASE_URL: %w", err)
@@ -141,11 +157,13 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	p.access = access.NewAuthorizer(p.iam, p.master, p.log)
 	p.sessions = session.New(p.db, p.master, p.access)
 	p.usage = usage.New(p.db, time.Now)
+	p.trail = audit.NewTrail(p.db, p.master, time.Now)
+	p.signIns = audit.NewSignIns(p.db, time.Now)
 	p.instances = instance.New(p.db, cfg.Region)
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
 		GatewayURL: cfg.GatewayURL, PublicGatewayURL: cfg.PublicGatewayURL,
-		HostLostAfter: cfg.HostLostAfter,
+		HostLostAfter: cfg.HostLostAfter, Catalog: p.catalog,
 	})
 	p.operators = operator.New(p.db, p.master, cfg.GatewayURL)
 	return p, p.assembleModelAPIs()
@@ -169,7 +187,7 @@ func (p *program) assembleModelAPIs() error {
 
 // prepare brings what the database must hold before the first call, and returns the root account's id.
 func (p *program) prepare(ctx context.Context) (account string, err error) {
-	if err := p.iam.MaintainNonces(ctx); err != nil {
+	if err := errors.Join(p.iam.MaintainNonces(ctx), p.trail.Maintain(ctx, p.cfg.AuditRetention)); err != nil {
 		return "", err
 	}
 	if p.cfg.RootKeyFile != "" {
@@ -222,7 +240,7 @@ func (p *program) applyPolicies(ctx context.Context) error {
 	return nil
 }
 
-// reloadOnHangup applies the policy files again on SIGHUP. Files that are refused change nothing.
+// reloadOnHangup applies the policy files and reads the catalogue again on SIGHUP. Files that are refused change nothing.
 func (p *program) reloadOnHangup(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -234,6 +252,9 @@ func (p *program) reloadOnHangup(ctx context.Context) error {
 		case <-hangup:
 			if err := p.applyPolicies(ctx); err != nil {
 				p.log.ErrorContext(ctx, "policy files are refused; what was in force stays", slog.Any("error", err))
+			}
+			if err := p.catalog.Reload(); err != nil {
+				p.log.ErrorContext(ctx, "the catalogue is refused; what was in force stays", slog.Any("error", err))
 			}
 		}
 	}
@@ -277,7 +298,7 @@ func (p *program) serve(ctx context.Context, server *http.Server, listener net.L
 
 func (p *program) handler() (http.Handler, error) {
 	modelServices, err := gpdb.Product(gpdb.Config{
-		Services: p.services, Instances: p.instances, Operators: p.operators, Usage: p.usage, Models: catalog.Names, Region: p.cfg.Region,
+		Services: p.services, Instances: p.instances, Operators: p.operators, Usage: p.usage, Models: p.catalog.Names, Region: p.cfg.Region,
 	})
 	if err != nil {
 		return nil, err
@@ -299,9 +320,13 @@ func (p *program) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	trail, err := auditapi.Product(p.trail)
+	if err != nil {
+		return nil, err
+	}
 	return api.New(api.Config{
-		Region: p.cfg.Region, Products: append(identities, modelServices, modelAPIs), Verifier: signature.New(p.iam, p.iam, time.Now),
-		Authorizer: p.access, Audit: p.db, Log: p.log,
+		Region: p.cfg.Region, Products: append(identities, modelServices, modelAPIs, trail), Verifier: signature.New(p.iam, p.iam, time.Now),
+		Authorizer: p.access, Audit: p.db, SignIns: p.signIns, Log: p.log,
 	})
 }
 
@@ -324,7 +349,7 @@ func (p *program) identities(resources *resource.Resources) ([]api.Product, erro
 
 func (p *program) admin(ctx context.Context) error {
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), signInMetrics{p.signIns})
 	_, err := telemetry.Admin(ctx, p.cfg.AdminAddr, metrics, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
@@ -356,5 +381,10 @@ func (p *program) every(ctx context.Context, interval time.Duration, name string
 func (p *program) housekeeping(ctx context.Context) error {
 	return errors.Join(p.iam.MaintainNonces(ctx), publish.Forget(ctx, p.db), idempotency.Forget(ctx, p.db), p.services.Forget(ctx),
 		p.sessions.Forget(ctx),
-		p.usage.Maintain(ctx, p.cfg.UsageRetention))
+		p.usage.Maintain(ctx, p.cfg.UsageRetention), p.trail.Maintain(ctx, p.cfg.AuditRetention), p.signIns.Forget(ctx))
+}
+
+func (p *program) seal(ctx context.Context) error {
+	_, err := p.trail.Seal(ctx)
+	return err
 }

@@ -1,13 +1,12 @@
 package iam
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"regexp"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/engineshed/engineshed/internal/strictyaml"
 )
 
 // The shape of a *.yaml file of a policy directory, as it is written.
@@ -54,7 +53,7 @@ type text struct {
 
 func (t *text) UnmarshalYAML(node *yaml.Node) error {
 	if node.Kind != yaml.ScalarNode {
-		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: a plain value belongs here", node.Line)}}
+		return strictyaml.Complain(node, "a plain value belongs here")
 	}
 	*t = text{node.Value, node.Line}
 	return nil
@@ -62,47 +61,10 @@ func (t *text) UnmarshalYAML(node *yaml.Node) error {
 
 // decode reads one *.yaml file. Every complaint names the file and the line.
 func decode(name string, content []byte) ([]accountYAML, error) {
-	decoder := yaml.NewDecoder(bytes.NewReader(content))
-	decoder.KnownFields(true)
 	var file accountsYAML
-	err := decoder.Decode(&file)
-	switch {
-	case errors.Is(err, io.EOF) || err == nil && file.Accounts == nil:
+	err := strictyaml.Decode(name, content, &file)
+	if errors.Is(err, strictyaml.ErrEmpty) || err == nil && file.Accounts == nil {
 		return nil, fmt.Errorf("%s:1: there are no accounts in it; write accounts: [] if that is meant", name)
-	case err != nil:
-		return file.Accounts, readable(name, err) // what could be read is checked too
 	}
-	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s: something follows the first YAML document; write one list of accounts", name)
-	}
-	return file.Accounts, nil
-}
-
-var (
-	lineMessage  = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
-	unknownField = regexp.MustCompile(`^field (.*) not found in type .*$`)
-	wrongShape   = regexp.MustCompile("^cannot unmarshal .*$") // quotes the value, which may be a secret
-)
-
-// readable puts the decoder's complaints in words of the file rather than of Go types.
-func readable(name string, err error) error {
-	shape, ok := errors.AsType[*yaml.TypeError](err)
-	if !ok {
-		return errors.New(inWords(name, err.Error()))
-	}
-	complaints := make([]error, len(shape.Errors))
-	for i, message := range shape.Errors {
-		complaints[i] = errors.New(inWords(name, message))
-	}
-	return errors.Join(complaints...)
-}
-
-func inWords(name, message string) string {
-	parts := lineMessage.FindStringSubmatch(message)
-	if parts == nil {
-		return name + ": " + message
-	}
-	why := unknownField.ReplaceAllString(parts[2], "there is no setting $1")
-	why = wrongShape.ReplaceAllString(why, "a list or a mapping belongs here and something else stands there")
-	return name + ":" + parts[1] + ": " + why
+	return file.Accounts, err // what could be read is checked too
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/idempotency"
 	"github.com/engineshed/engineshed/internal/instance"
-	"github.com/engineshed/engineshed/internal/node/vllm"
 )
 
 // ErrInterruption refuses a change that would leave the service without a replica for a while.
@@ -99,9 +98,6 @@ func (c *Change) check() (params []byte, err error) {
 	if c.ModelParams == nil {
 		return nil, nil
 	}
-	if err := vllm.Validate(c.ModelParams); err != nil {
-		return nil, err
-	}
 	if params, err = json.Marshal(c.ModelParams); err != nil {
 		return nil, fault.InvalidParameter("ModelParams", "it is not a JSON object.")
 	}
@@ -111,6 +107,11 @@ func (c *Change) check() (params []byte, err error) {
 func (s *Services) modify(ctx context.Context, tx pgx.Tx, c Change, params []byte, status Status) error {
 	if c.AINodes != nil {
 		if err := rebind(ctx, tx, c); err != nil {
+			return err
+		}
+	}
+	if c.ModelParams != nil || c.AINodes != nil {
+		if err := s.checkModel(ctx, tx, c); err != nil {
 			return err
 		}
 	}
@@ -141,6 +142,40 @@ func (s *Services) modify(ctx context.Context, tx pgx.Tx, c Change, params []byt
 		status = Deploying // until as many answer as should
 	}
 	return s.settle(ctx, tx, c.ID, status, false)
+}
+
+// checkModel checks the parameters that the service will have against its model, and both against the nodes it will have. A
+// model that has left the catalogue refuses new parameters only.
+func (s *Services) checkModel(ctx context.Context, tx pgx.Tx, c Change) error {
+	var name string
+	var params map[string]any
+	if err := tx.QueryRow(ctx, `SELECT model_name, model_params FROM model_service WHERE id = $1`, c.ID).Scan(&name, &params); err != nil {
+		return fmt.Errorf("read the model of %s: %w", c.ID, err)
+	}
+	model, err := s.catalog.Find(name)
+	switch {
+	case err != nil && c.ModelParams == nil:
+		return nil
+	case err != nil:
+		return err
+	case c.ModelParams != nil:
+		params = c.ModelParams
+		if err := model.Arguments.Validate(params); err != nil {
+			return err
+		}
+	}
+	rows, err := tx.Query(ctx, `
+		SELECT n.name, `+instance.SelectRoom+` FROM ai_node n WHERE n.model_service_id = $1 AND NOT n.leaving ORDER BY n.name`, c.ID)
+	if err != nil {
+		return err
+	}
+	rooms, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r instance.Room, err error) {
+		return r, row.Scan(append([]any{&r.Node}, r.Columns()...)...)
+	})
+	if err != nil {
+		return fmt.Errorf("read the AI nodes of %s: %w", c.ID, err)
+	}
+	return fits(model, params, rooms)
 }
 
 // said names what the caller asks for.

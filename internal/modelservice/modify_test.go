@@ -215,7 +215,7 @@ func TestAChangeIsRefusedByName(t *testing.T) {
 			refusals++
 		}
 	}
-	require.Equal(t, 4, refusals, "those that only the database knows of: capacity, two nodes, interruption")
+	require.Equal(t, 5, refusals, "those that only the database knows of: capacity, two nodes, interruption, an argument of the model")
 	require.NoError(t, w.services.Delete(t.Context(), account, w.instance, id))
 	require.ErrorIs(t, w.services.Modify(t.Context(), modifyKey("late"), w.change(id, func(c *Change) { c.Replicas = number(1) })), ErrStatus)
 }

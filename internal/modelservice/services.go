@@ -18,7 +18,6 @@ import (
 	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
-	"github.com/engineshed/engineshed/internal/node/vllm"
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/resourcegroup"
 	"github.com/engineshed/engineshed/internal/secret"
@@ -45,6 +44,7 @@ type Services struct {
 	gateway    string      // base URL of the private listener
 	publicGate string      // base URL of the public listener
 	lostAfter  time.Duration
+	catalog    *catalog.Catalog
 
 	descriptions *postgres.Together[reference, *serviceRow]
 }
@@ -59,11 +59,12 @@ type Config struct {
 	GatewayURL       string // such as http://127.0.0.1:8090
 	PublicGatewayURL string
 	HostLostAfter    time.Duration // how long a host may be silent before its replicas move
+	Catalog          *catalog.Catalog
 }
 
 // New returns the model services that the database of c holds.
 func New(c Config) *Services {
-	s := &Services{db: c.DB, jobs: c.Jobs, bell: c.Bell, master: c.Master, snapshot: c.Snapshot, gateway: c.GatewayURL, publicGate: c.PublicGatewayURL, lostAfter: c.HostLostAfter}
+	s := &Services{db: c.DB, jobs: c.Jobs, bell: c.Bell, master: c.Master, snapshot: c.Snapshot, gateway: c.GatewayURL, publicGate: c.PublicGatewayURL, lostAfter: c.HostLostAfter, catalog: c.Catalog}
 	s.descriptions = postgres.NewTogether(s.describe)
 	return s
 }
@@ -120,6 +121,7 @@ func claimAndLock(ctx context.Context, tx pgx.Tx, key idempotency.Key, p *plan) 
 type plan struct {
 	Spec
 	id           string
+	model        catalog.Model
 	sealedAPIKey []byte
 	params       []byte
 	ipEntries    []string // nil: follow the instance's array
@@ -135,11 +137,15 @@ type plannedReplica struct {
 }
 
 func (s *Services) plan(spec Spec) (*plan, error) {
-	replicas, err := check(&spec)
+	model, err := s.catalog.Find(spec.ModelName)
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{Spec: spec, id: ids.New(ids.ModelService)}
+	replicas, err := check(&spec, model)
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{Spec: spec, id: ids.New(ids.ModelService), model: model}
 	if spec.SecurityIPList != nil {
 		if p.ipEntries, err = instance.ParseIPList(*spec.SecurityIPList); err != nil {
 			return nil, err
@@ -178,10 +184,7 @@ func engineKeyPurpose(replicaID string) string { return "replica/" + replicaID +
 func newKey() secret.Secret { return secret.New("sk-" + rand.Text()) }
 
 // check applies the rules that need no database and returns the number of replicas.
-func check(spec *Spec) (replicas int, err error) {
-	if _, err := catalog.Find(spec.ModelName); err != nil {
-		return 0, err
-	}
+func check(spec *Spec, model catalog.Model) (replicas int, err error) {
 	if spec.InferenceEngine != "" && spec.InferenceEngine != inferenceEngine {
 		return 0, fault.InvalidParameter("InferenceEngine", "only vllm is supported.")
 	}
@@ -205,7 +208,7 @@ func check(spec *Spec) (replicas int, err error) {
 	if spec.ModelParams == nil {
 		spec.ModelParams = map[string]any{}
 	}
-	return replicas, vllm.Validate(spec.ModelParams)
+	return replicas, model.Arguments.Validate(spec.ModelParams)
 }
 
 func checkNodeNames(names []string) error {
@@ -229,6 +232,7 @@ type lockedNodes struct {
 	group string // of the instance; "" when there is no such instance
 	hosts map[string]string
 	bound map[string]bool
+	rooms []instance.Room
 }
 
 // queueLock locks the instance's named nodes in the order of their names, so that two calls cannot wait for each other,
@@ -236,15 +240,17 @@ type lockedNodes struct {
 func queueLock(batch *pgx.Batch, p *plan) *lockedNodes {
 	locked := &lockedNodes{hosts: make(map[string]string, len(p.AINodes)), bound: map[string]bool{}}
 	batch.Queue(`
-		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''), n.model_service_id IS NOT NULL
+		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''), n.model_service_id IS NOT NULL, `+instance.SelectRoom+`
 		FROM db_instance i LEFT JOIN LATERAL (
-			SELECT name, host, model_service_id FROM ai_node
+			SELECT name, host, model_service_id, node_spec, accelerators, memory_fraction FROM ai_node
 			WHERE db_instance_id = i.id AND name = ANY ($3) ORDER BY name FOR UPDATE) n ON true
 		WHERE i.id = $1 AND i.account_id = $2`, p.DBInstanceID, p.AccountID, p.AINodes).Query(func(rows pgx.Rows) error {
-		var name, host string
+		var host string
 		var isBound bool
-		_, err := pgx.ForEachRow(rows, []any{&locked.group, &name, &host, &isBound}, func() error {
-			locked.hosts[name], locked.bound[name] = host, isBound
+		var room instance.Room
+		_, err := pgx.ForEachRow(rows, append([]any{&locked.group, &room.Node, &host, &isBound}, room.Columns()...), func() error {
+			locked.hosts[room.Node], locked.bound[room.Node] = host, isBound
+			locked.rooms = append(locked.rooms, room)
 			return nil
 		})
 		return err
@@ -271,7 +277,7 @@ func (p *plan) place(locked *lockedNodes) error {
 	for n := range p.replicas {
 		p.replicas[n].host = hosts[p.replicas[n].node]
 	}
-	return nil
+	return fits(p.model, p.ModelParams, locked.rooms)
 }
 
 func nodeNotFound(name string) error {

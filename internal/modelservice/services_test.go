@@ -55,10 +55,12 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	box, err := secret.NewBox()
 	require.NoError(t, err)
+	models, err := catalog.Open("")
+	require.NoError(t, err)
 	w := &world{DB: db, snapshot: box, services: New(Config{
 		DB: db.Control, Jobs: client, Bell: bell, Master: master, Snapshot: box,
 		GatewayURL: "http://127.0.0.1:8090", PublicGatewayURL: "http://127.0.0.1:8091",
-		HostLostAfter: 30 * time.Second,
+		HostLostAfter: 30 * time.Second, Catalog: models,
 	})}
 	instances := instance.New(db.Control, region)
 	require.NoError(t, instances.Beat(ctx, instance.Host{Name: host, EngineAddr: "127.0.0.1", StartedAt: time.Now()}))
@@ -76,7 +78,7 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) spec(nodes ...string) Spec {
-	return Spec{AccountID: account, RegionID: region, DBInstanceID: w.instance, ModelName: catalog.Names()[0], AINodes: nodes}
+	return Spec{AccountID: account, RegionID: region, DBInstanceID: w.instance, ModelName: "Qwen3-0.6B", AINodes: nodes}
 }
 
 // count returns how many rows the tables that a create touches hold.

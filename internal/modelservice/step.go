@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/engineshed/engineshed/internal/catalog"
+	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/node"
 	"github.com/engineshed/engineshed/internal/node/vllm"
 )
@@ -151,6 +153,10 @@ func (s *Stepper) release(ctx context.Context, r replicaState) error {
 // start writes down what is about to run before it runs, so that whatever is killed in between leaves a row that says so.
 func (s *Stepper) start(ctx context.Context, r replicaState) error {
 	spec, err := s.spec(r)
+	if errors.Is(err, errNoSpec) {
+		_, err = s.fail(ctx, r, err.Error(), "")
+		return err
+	}
 	if err != nil {
 		return err
 	}
@@ -166,10 +172,22 @@ func (s *Stepper) start(ctx context.Context, r replicaState) error {
 	return nil
 }
 
+// errNoSpec says that what the row asks for cannot be started here: the catalogue has changed since it was accepted, or this
+// host has another one.
+var errNoSpec = errors.New("the engine cannot be started")
+
+func noSpec(err error) error {
+	why := err.Error()
+	if refusal, ok := fault.From(err); ok {
+		why = strings.TrimSuffix(refusal.Message, ".")
+	}
+	return fmt.Errorf("%w: %s", errNoSpec, why)
+}
+
 func (s *Stepper) spec(r replicaState) (node.Spec, error) {
-	model, err := catalog.Find(r.modelName)
+	model, err := s.Services.catalog.Find(r.modelName)
 	if err != nil {
-		return node.Spec{}, err
+		return node.Spec{}, noSpec(err)
 	}
 	key, err := s.Services.master.Open(engineKeyPurpose(r.ID), r.sealedKey)
 	if err != nil {
@@ -181,17 +199,15 @@ func (s *Stepper) spec(r replicaState) (node.Spec, error) {
 	}
 	args, err := engine(model, addr, r).Args()
 	if err != nil {
-		return node.Spec{}, err
+		return node.Spec{}, noSpec(err)
 	}
-	return node.Spec{
-		ReplicaID: r.ID, Generation: r.Generation, Addr: addr, Key: key, Env: visibleDevices(r.accelerators), Args: args,
-	}, nil
+	return node.Spec{ReplicaID: r.ID, Generation: r.Generation, Addr: addr, Key: key, Env: environment(model, r.accelerators), Args: args}, nil
 }
 
 // engine is what the replica's engine is told to serve. Clients may name the model or the service.
 func engine(model catalog.Model, addr string, r replicaState) vllm.Serve {
 	serve := vllm.Serve{
-		Model: model.Source, Names: []string{model.Name, r.ServiceID}, Addr: addr, Params: r.modelParams,
+		Model: model.Source.Name, Names: []string{model.Name, r.ServiceID}, Addr: addr, Params: r.modelParams, Arguments: model.Arguments,
 		Pooling: model.Task != catalog.Generate, TensorParallel: len(r.accelerators),
 	}
 	if len(r.accelerators) > 0 {
@@ -200,15 +216,20 @@ func engine(model catalog.Model, addr string, r replicaState) vllm.Serve {
 	return serve
 }
 
-func visibleDevices(accelerators []int) map[string]string {
-	if len(accelerators) == 0 {
-		return nil
+// environment is what the model and the accelerators add to the engine's.
+func environment(model catalog.Model, accelerators []int) map[string]string {
+	variables := maps.Clone(model.Environment)
+	if variables == nil {
+		variables = map[string]string{}
 	}
-	names := make([]string, len(accelerators))
-	for i, a := range accelerators {
-		names[i] = strconv.Itoa(a)
+	if len(accelerators) > 0 {
+		names := make([]string, len(accelerators))
+		for i, a := range accelerators {
+			names[i] = strconv.Itoa(a)
+		}
+		variables["CUDA_VISIBLE_DEVICES"] = strings.Join(names, ",")
 	}
-	return map[string]string{"CUDA_VISIBLE_DEVICES": strings.Join(names, ",")}
+	return variables
 }
 
 // fail records that the engine ended, and when it may start again.
@@ -382,11 +403,15 @@ func (s *Services) settle(ctx context.Context, tx pgx.Tx, id string, current Sta
 func count(ctx context.Context, tx pgx.Tx, id string) (t tally, err error) {
 	err = tx.QueryRow(ctx, `
 		WITH q AS (
-			SELECT r.status, r.restarts, r.ordinal, r.model_params = s.model_params AND NOT n.leaving AS fits,
-				format('replica %s on %s is %s', r.ordinal, r.node_name, r.status)
-					|| CASE WHEN r.status_reason = '' THEN '' ELSE ': ' || r.status_reason END AS says,
-				r.status_reason <> '' AS talks
+			SELECT r.status, r.restarts, r.ordinal, r.model_params = s.model_params AND NOT n.leaving AND h.draining IS NOT TRUE AS fits,
+				format('replica %s on %s is %s', r.ordinal, r.node_name, r.status) || CASE
+					WHEN r.status_reason <> '' THEN ': ' || r.status_reason
+					WHEN h.draining AND r.status NOT IN ('draining', 'removing')
+						THEN ': its host ' || h.name || ' is drained, and it moves as soon as an AI node on another host is free for it'
+					ELSE '' END AS says,
+				r.status_reason <> '' OR h.draining IS TRUE AS talks
 			FROM replica r JOIN model_service s ON s.id = r.model_service_id JOIN ai_node n ON n.name = r.node_name
+			LEFT JOIN host h ON h.name = r.host
 			WHERE s.id = $1)
 		SELECT s.status, s.replicas,
 			(SELECT count(*) FROM q WHERE status = 'active'),

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/engineshed/engineshed/internal/postgres/embedded"
 	"github.com/engineshed/engineshed/internal/postgres/pgtest"
 	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/migrations"
 )
 
 var passwords = postgres.RolePasswords{
@@ -85,6 +88,15 @@ func TestEachRoleMayDoItsOwnAndNothingElse(t *testing.T) {
 		{"change the audit", `UPDATE audit_event SET code = ''`, false, false},
 		{"delete the audit", `DELETE FROM audit_event`, false, false},
 		{"empty the audit", `TRUNCATE audit_event`, false, false},
+		{"choose the number of an audit row", `INSERT INTO audit_event (id, request_id, account_id, principal, access_key_id, source_ip, action,
+			resource, outcome) VALUES (1, '', '', '', '', '', '', '', 'done')`, false, false},
+		{"change a seal", `UPDATE audit_seal SET rows = 1`, false, false},
+		{"delete a seal", `DELETE FROM audit_seal`, false, false},
+		{"delete what the chain ends with", `DELETE FROM audit_head`, false, false},
+		{"delete a key of seals", `DELETE FROM audit_key`, false, false},
+		{"make the months of the audit", `SELECT maintain_audit_partitions('400 days')`, true, false},
+		{"read the audit", `SELECT FROM audit_event, audit_seal, audit_head`, true, false},
+		{"count a failed sign-in", `INSERT INTO sign_in_failure VALUES (now(), '', '', 1)`, true, false},
 		{"forget a nonce", `DELETE FROM nonce`, false, false},
 		{"partition the nonces", `SELECT maintain_nonce_partitions()`, true, false},
 		{"partition the usage records", `SELECT maintain_usage_partitions('30 days')`, true, false},
@@ -162,4 +174,38 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
+}
+
+func TestTheAuditTrailSurvivesItsMove(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	ctx := t.Context()
+	_, err := db.Control.Exec(ctx, `
+		INSERT INTO audit_event (request_id, account_id, principal, access_key_id, source_ip, action, resource, outcome, detail)
+		SELECT 'r' || n, '', '', '', '', '', '', 'done', 'd' FROM generate_series(1, 3) n`)
+	require.NoError(t, err)
+	sqlDB := stdlib.OpenDBFromPool(db.Owner)
+	t.Cleanup(func() { sqlDB.Close() })
+	provider, err := goose.NewProvider(goose.DialectPostgres, sqlDB, migrations.FS, goose.WithDisableGlobalRegistry(true))
+	require.NoError(t, err)
+	trail := func() (rows string) {
+		require.NoError(t, db.Owner.QueryRow(ctx, `
+			SELECT string_agg(concat_ws(' ', id, extract(epoch FROM at), request_id, detail), ',' ORDER BY id) FROM audit_event`).Scan(&rows))
+		return rows
+	}
+	before := trail()
+	_, err = provider.DownTo(ctx, 18)
+	require.NoError(t, err)
+	require.Equal(t, before, trail())
+	_, err = db.Owner.Exec(ctx, `UPDATE audit_event SET at = at - interval '2 years' WHERE request_id = 'r1'`)
+	require.NoError(t, err)
+	before = trail()
+	_, err = provider.Up(ctx)
+	require.NoError(t, err)
+	require.Equal(t, before, trail())
+	var id int64
+	require.NoError(t, db.Owner.QueryRow(ctx, `
+		INSERT INTO audit_event (request_id, account_id, principal, access_key_id, source_ip, action, resource, outcome)
+		VALUES ('r4', '', '', '', '', '', '', 'done') RETURNING id`).Scan(&id))
+	require.Equal(t, int64(4), id)
 }

@@ -24,6 +24,7 @@ type Config struct {
 	HTTPSAddr   string // empty: domains are not served with their certificates
 	BaseDomain  string // empty: the programs' default
 	PolicyDir   string // empty: no policy files
+	CatalogDir  string // empty: only the models that come with the programs
 	CertDir     string // of the certificates that domains name; empty: none
 
 	AllowUpstream []string // addresses that services may have although they are not public

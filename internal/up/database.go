@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -70,8 +71,15 @@ func (i *Installation) migrate(ctx context.Context) error {
 		}
 		*role.url = url
 	}
-	return nil
+	return writeFile(DatabaseURLFile(i.dir.path), []byte(i.controlURL+"\n"))
 }
+
+// DatabaseURLFile is the file of a data directory that says how the control plane reaches its database, for commands that
+// do its work beside it. Only its owner may read it.
+func DatabaseURLFile(dataDir string) string { return filepath.Join(dataDir, "database-url") }
+
+// MasterKeyFile is the file of a data directory that holds the master key.
+func MasterKeyFile(dataDir string) string { return filepath.Join(dataDir, "master.key") }
 
 // tryRole finds out now that the database had the role before, with a password that this installation does not know.
 func (i *Installation) tryRole(ctx context.Context, url, role string) error {

@@ -1,5 +1,7 @@
 package vllm
 
+import "slices"
+
 // Type is the type of an engine argument's value.
 type Type string
 
@@ -19,11 +21,16 @@ type Argument struct {
 	On          bool     // of a Boolean: vLLM's own default
 	Choices     []string // of a Choice
 	Description string
+	Default     string // what an engine is told when ModelParams says nothing; "": nothing
+	Required    bool   // ModelParams must say it
 }
+
+// Set are the arguments that the ModelParams of one model may hold, by name.
+type Set []Argument
 
 // arguments are all there are: whatever is not here is refused. An argument belongs here when no value of it can make
 // the engine run code, read a file, open a connection or leave its accelerators.
-var arguments = []Argument{
+var arguments = Set{
 	{Name: "block-size", Type: Choice, Choices: []string{"1", "8", "16", "32", "64", "128", "256"}, Description: "Tokens in one block of the KV cache."},
 	{Name: "calculate-kv-scales", Type: Boolean, Description: "Work out the scales of an fp8 KV cache while running; only older versions of vLLM know it."},
 	{Name: "cpu-offload-gb", Type: Number, Min: 0, Max: 1024, Description: "GiB of weights kept in the host's memory, per accelerator."},
@@ -72,4 +79,7 @@ var refused = map[string]string{
 }
 
 // Arguments returns the engine arguments that ModelParams may set, by name. The slice is the caller's.
-func Arguments() []Argument { return append([]Argument(nil), arguments...) }
+func Arguments() Set { return slices.Clone(arguments) }
+
+// Refused says why no set may hold the argument, as a sentence; "" when one may.
+func Refused(name string) string { return refused[name] }

@@ -13,19 +13,22 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 )
 
-// Validate checks the ModelParams of a request: names against the allow-list, values against type and range. Names may
-// be written with dashes or underscores; values as JSON or as text, since the official clients' maps often hold text.
-// Its errors are InvalidParameter faults that name ModelParams.<name>.
-func Validate(params map[string]any) error {
-	_, err := renderParams(params)
+// Validate checks the ModelParams of a request against the arguments that every model takes.
+func Validate(params map[string]any) error { return arguments.Validate(params) }
+
+// Validate checks the ModelParams of a request: names against the set, values against type and range. Names may be
+// written with dashes or underscores; values as JSON or as text, since the official clients' maps often hold text. Its
+// errors are InvalidParameter and MissingParameter faults that name ModelParams.<name>.
+func (s Set) Validate(params map[string]any) error {
+	_, err := s.render(params)
 	return err
 }
 
-// renderParams returns the arguments that params stand for, sorted by name.
-func renderParams(params map[string]any) ([]string, error) {
+// render returns the arguments that params and the set's defaults stand for, sorted by name.
+func (s Set) render(params map[string]any) ([]string, error) {
 	rendered := make(map[string]string, len(params))
 	for _, name := range slices.Sorted(maps.Keys(params)) {
-		argument, err := find(name)
+		argument, err := s.find(name)
 		if err != nil {
 			return nil, err
 		}
@@ -38,6 +41,9 @@ func renderParams(params map[string]any) ([]string, error) {
 		}
 		rendered[argument.Name] = word
 	}
+	if err := s.complete(rendered); err != nil {
+		return nil, err
+	}
 	args := make([]string, 0, len(rendered))
 	for _, name := range slices.Sorted(maps.Keys(rendered)) {
 		if word := rendered[name]; word != "" {
@@ -45,6 +51,42 @@ func renderParams(params map[string]any) ([]string, error) {
 		}
 	}
 	return args, nil
+}
+
+// complete adds the defaults of arguments that are not given.
+func (s Set) complete(rendered map[string]string) (err error) {
+	for _, argument := range s {
+		if _, given := rendered[argument.Name]; given {
+			continue
+		}
+		switch {
+		case argument.Default != "":
+			if rendered[argument.Name], err = argument.render(argument.Default); err != nil {
+				return invalid(argument.Name, "its default does not fit: "+err.Error()+".")
+			}
+		case argument.Required:
+			return fault.MissingParameter("").Withf("The parameter ModelParams.%s is required by this model: %s.", argument.Name, argument.Limit())
+		}
+	}
+	return nil
+}
+
+// Value returns what params say of the argument, else its default, as text; "" for nothing. params are valid.
+func (s Set) Value(name string, params map[string]any) string {
+	for given, value := range params {
+		if strings.ReplaceAll(given, "_", "-") == name {
+			literal, _ := literalOf(value)
+			return literal
+		}
+	}
+	if i := s.index(name); i >= 0 {
+		return s[i].Default
+	}
+	return ""
+}
+
+func (s Set) index(name string) int {
+	return slices.IndexFunc(s, func(a Argument) bool { return a.Name == name })
 }
 
 func invalid(name, why string) error {
@@ -55,26 +97,24 @@ func invalid(name, why string) error {
 	return fault.InvalidParameter("ModelParams."+name, why)
 }
 
-func find(name string) (Argument, error) {
+func (s Set) find(name string) (Argument, error) {
 	plain := strings.ReplaceAll(name, "_", "-")
-	for _, argument := range arguments {
-		if argument.Name == plain {
-			return argument, nil
-		}
+	if i := s.index(plain); i >= 0 {
+		return s[i], nil
 	}
 	bare := strings.TrimLeft(plain, "-")
 	if why, known := refused[strings.TrimPrefix(bare, "no-")]; known {
 		return Argument{}, invalid(name, why)
 	}
-	if bare != plain && slices.ContainsFunc(arguments, func(a Argument) bool { return a.Name == bare }) {
+	if bare != plain && s.index(bare) >= 0 {
 		return Argument{}, invalid(name, "write the name without dashes before it: "+bare+".")
 	}
-	return Argument{}, invalid(name, "it is not an engine argument that can be set here. Those that can: "+names()+".")
+	return Argument{}, invalid(name, "it is not an engine argument that can be set here. Those that can: "+s.names()+".")
 }
 
-func names() string {
-	all := make([]string, len(arguments))
-	for i, argument := range arguments {
+func (s Set) names() string {
+	all := make([]string, len(s))
+	for i, argument := range s {
 		all[i] = argument.Name
 	}
 	return strings.Join(all, ", ")
@@ -95,19 +135,37 @@ func (a Argument) render(value any) (string, error) {
 			}
 			return "--no-" + a.Name, nil
 		}
-		return "", errors.New("it must be true or false")
 	case Choice:
 		if slices.Contains(a.Choices, literal) {
 			return "--" + a.Name + "=" + literal, nil
 		}
-		return "", fmt.Errorf("it must be one of %s", strings.Join(a.Choices, ", "))
 	default:
 		number, err := strconv.ParseFloat(literal, 64)
 		whole := number == math.Trunc(number)
-		if err != nil || isText && !plainNumber(literal) || a.Type == Integer && !whole || !(number >= a.Min && number <= a.Max) {
-			return "", fmt.Errorf("it must be %s from %s to %s", map[Type]string{Integer: "a whole number", Number: "a number"}[a.Type], decimal(a.Min), decimal(a.Max))
+		if err == nil && (!isText || plainNumber(literal)) && (a.Type != Integer || whole) && number >= a.Min && number <= a.Max {
+			return "--" + a.Name + "=" + decimal(number), nil
 		}
-		return "--" + a.Name + "=" + decimal(number), nil
+	}
+	return "", errors.New("it must be " + a.Limit())
+}
+
+// Check says why the argument cannot have the value, as a sentence without its full stop.
+func (a Argument) Check(value any) error {
+	_, err := a.render(value)
+	return err
+}
+
+// Limit says which values the argument may have.
+func (a Argument) Limit() string {
+	switch a.Type {
+	case Boolean:
+		return "true or false"
+	case Choice:
+		return "one of " + strings.Join(a.Choices, ", ")
+	case Integer:
+		return fmt.Sprintf("a whole number from %s to %s", decimal(a.Min), decimal(a.Max))
+	default:
+		return fmt.Sprintf("a number from %s to %s", decimal(a.Min), decimal(a.Max))
 	}
 }
 

@@ -37,9 +37,9 @@ const (
 	MetricRequestLatency   = "vllm:e2e_request_latency_seconds"
 )
 
-// usable is how much of its share of an accelerator's memory an engine may take: the driver and the other engines'
+// Usable is how much of its share of an accelerator's memory an engine may take: the driver and the other engines'
 // contexts need the rest, and vLLM refuses to start when less is free than it was told to use.
-const usable = 0.9
+const Usable = 0.9
 
 // Serve is one replica's engine: what it serves, where, and with how much of which hardware.
 type Serve struct {
@@ -50,6 +50,8 @@ type Serve struct {
 	TensorParallel int            // accelerators the replica runs on; 0 or 1: one, or none
 	MemoryFraction float64        // share of each accelerator's memory; 0: no accelerator, the flag is left out
 	Params         map[string]any // ModelParams, checked again
+	Arguments      Set            // what Params may hold, with the model's defaults; nil: what every model takes
+	Revision       string         // of Model, where the engine fetches it itself; "": what its hub takes for it
 }
 
 // Args renders the arguments that follow the engine's command: serve MODEL --name=value …, in an order that depends
@@ -64,18 +66,25 @@ func (s Serve) Args() ([]string, error) {
 			return nil, err
 		}
 	}
-	params, err := renderParams(s.Params)
+	set := s.Arguments
+	if set == nil {
+		set = arguments
+	}
+	params, err := set.render(s.Params)
 	if err != nil {
 		return nil, err
 	}
 	args := []string{"serve", s.Model, "--host=" + host, "--port=" + port}
+	if s.Revision != "" {
+		args = append(args, "--revision="+s.Revision, "--tokenizer-revision="+s.Revision)
+	}
 	args = append(args, servedNames(s.Names)...)
 	if s.Pooling {
 		args = append(args, "--runner=pooling")
 	}
 	args = append(args, "--tensor-parallel-size="+strconv.Itoa(max(1, s.TensorParallel)))
 	if s.MemoryFraction > 0 {
-		share := min(s.MemoryFraction, 1) * usable
+		share := min(s.MemoryFraction, 1) * Usable
 		args = append(args, "--gpu-memory-utilization="+strconv.FormatFloat(share, 'f', 3, 64))
 	}
 	return append(args, params...), nil

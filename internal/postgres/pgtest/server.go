@@ -62,7 +62,8 @@ func (n *node) refreshTemplate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, `SELECT maintain_nonce_partitions(), maintain_usage_partitions('30 days')`)
+	_, err = conn.Exec(ctx, `SELECT maintain_nonce_partitions(), maintain_usage_partitions('30 days'),
+		maintain_audit_partitions('400 days')`)
 	return errors.Join(err, conn.Close(ctx))
 }
 
