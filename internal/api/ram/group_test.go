@@ -67,7 +67,9 @@ func TestAttachmentsAreListedWithTheirScope(t *testing.T) {
 	w.root(rmVersion, "AttachPolicy", attach(w.groupID, "IMSUser", "alice@"+apitest.Account+".onaliyun.com"))
 	w.root(rmVersion, "AttachPolicy", attach(w.groupID, "IMSGroup", "researchers"))
 	w.root(rmVersion, "AttachPolicy", attach(apitest.Account, "ServiceRole", "deployer@role."+apitest.Account+".onaliyunservice.com"))
-	count := func(with object) float64 { return w.root(rmVersion, "ListPolicyAttachments", with)["TotalCount"].(float64) }
+	count := func(with object) float64 {
+		return w.root(rmVersion, "ListPolicyAttachments", with)["TotalCount"].(float64)
+	}
 	require.Equal(t, 3.0, count(object{}))
 	require.Equal(t, 2.0, count(object{"ResourceGroupId": w.groupID}))
 	require.Equal(t, 1.0, count(object{"ResourceGroupId": apitest.Account}))

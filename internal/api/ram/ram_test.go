@@ -76,7 +76,9 @@ func TestANewVersionIsInForceAtTheNextCall(t *testing.T) {
 func TestWhatIsUsedIsNotDeleted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	del := func(action string, params object) []any { return w.refused(apitest.RootKey, ramVersion, action, params) }
+	del := func(action string, params object) []any {
+		return w.refused(apitest.RootKey, ramVersion, action, params)
+	}
 	w.root(ramVersion, "AddUserToGroup", alice(object{"GroupName": "researchers"}))
 	require.Equal(t, []any{409, "DeleteConflict.User.Group"}, del("DeleteUser", alice(nil)))
 	require.Equal(t, []any{409, "DeleteConflict.Group.User"}, del("DeleteGroup", object{"GroupName": "researchers"}))
@@ -174,7 +176,8 @@ func TestListsAreAnsweredInPages(t *testing.T) {
 		{"ListGroups", "Groups", "Group", "GroupName", object{}, "researchers"},
 		{"ListRoles", "Roles", "Role", "RoleName", object{}, "deployer"},
 		{
-			"ListPolicies", "Policies", "Policy", "PolicyName", object{},
+			"ListPolicies", "Policies", "Policy", "PolicyName",
+			object{},
 			"AdministratorAccess AliyunAPIGFullAccess AliyunAPIGReadOnlyAccess AliyunGPDBFullAccess AliyunGPDBReadOnlyAccess AliyunRAMFullAccess AliyunSTSAssumeRoleAccess ReadOnlyAccess OneInstance",
 		},
 		{"ListPolicies", "Policies", "Policy", "PolicyName", object{"PolicyType": "Custom"}, "OneInstance"},
