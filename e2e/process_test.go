@@ -37,9 +37,15 @@ const shownOutput = 256 << 10
 // start runs a binary until the test ends. What it printed is shown when the test failed.
 func start(t testing.TB, env []string, name string, args ...string) *process {
 	t.Helper()
+	return startCommand(t, env, name, exec.Command(filepath.Join(binaries, name), args...))
+}
+
+// startCommand is start of any command.
+func startCommand(t testing.TB, env []string, name string, cmd *exec.Cmd) *process {
+	t.Helper()
 	log, err := os.CreateTemp(t.TempDir(), name)
 	require.NoError(t, err)
-	p := &process{t: t, cmd: exec.Command(filepath.Join(binaries, name), args...), log: output{log}, done: make(chan struct{})}
+	p := &process{t: t, cmd: cmd, log: output{log}, done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	require.NoError(t, p.cmd.Start())

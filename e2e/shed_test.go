@@ -93,8 +93,16 @@ func (s *shed) controlPlane(role string) endpoint {
 func (s *shed) controlPlaneOn(host, role string) endpoint {
 	s.t.Helper()
 	e := endpoint{addr: freeAddr(s.t), admin: "http://" + freeAddr(s.t)}
+	args := append(s.controlPlaneFlags(role, host, strings.TrimPrefix(e.admin, "http://")), "--addr", e.addr)
+	e.process = start(s.t, []string{"DATABASE_URL=" + s.db.ControlURL, "VLLM_COMMAND=" + s.vllm}, "controlplane", args...)
+	s.waitReady(e.admin, e.process)
+	return e
+}
+
+// controlPlaneFlags are the flags of every control plane of the installation.
+func (s *shed) controlPlaneFlags(role, host, admin string) []string {
 	args := []string{
-		"--addr", e.addr, "--admin-addr", strings.TrimPrefix(e.admin, "http://"), "--role", role, "--host", host, "--data-dir", s.path("worker-" + host),
+		"--admin-addr", admin, "--role", role, "--host", host, "--data-dir", s.path("worker-" + host),
 		"--master-key-file", s.path("master.key"), "--snapshot-key-file", s.path("snapshot.key"),
 		"--root-key-file", s.path("root.json"), "--region", region, "--gateway-url", s.gateway, "--public-gateway-url", s.public,
 		"--stop-grace", "2s",
@@ -105,10 +113,7 @@ func (s *shed) controlPlaneOn(host, role string) endpoint {
 	if s.policyDir != "" {
 		args = append(args, "--policy-dir", s.policyDir)
 	}
-	args = append(args, s.flags...)
-	e.process = start(s.t, []string{"DATABASE_URL=" + s.db.ControlURL, "VLLM_COMMAND=" + s.vllm}, "controlplane", args...)
-	s.waitReady(e.admin, e.process)
-	return e
+	return append(args, s.flags...)
 }
 
 // startGateway starts the gateway and waits until it is ready.

@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p internal/oapi/common
-for product in gpdb apig ram sts resourcemanager; do
+for product in gpdb apig audit ram sts resourcemanager; do
 	mkdir -p "internal/oapi/$product" "sdk/$product"
 done
 generate() {
@@ -16,6 +16,9 @@ generate common.sdk common
 generate gpdb.sdk gpdb
 generate common.apig common
 generate apig.sdk apig
+generate audit.server audit
+generate common.audit common
+generate audit.sdk audit
 for product in ram sts resourcemanager; do
 	generate "$product.server" "$product"
 	generate "common.$product" common

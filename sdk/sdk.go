@@ -11,13 +11,15 @@ import (
 	"strings"
 
 	"github.com/engineshed/engineshed/sdk/apig"
+	"github.com/engineshed/engineshed/sdk/audit"
 	"github.com/engineshed/engineshed/sdk/gpdb"
 )
 
 // The versions of the APIs that the client speaks.
 const (
-	gpdbVersion = "2016-05-03"
-	apigVersion = "2024-03-27"
+	gpdbVersion  = "2016-05-03"
+	apigVersion  = "2024-03-27"
+	auditVersion = "2026-03-01"
 )
 
 // Config says where the API is and who calls it.
@@ -25,6 +27,7 @@ type Config struct {
 	Endpoint        string // http://127.0.0.1:8080
 	AccessKeyID     string
 	AccessKeySecret string
+	SecurityToken   string       // of a session that AssumeRole began
 	HTTPClient      *http.Client // nil: http.DefaultClient
 }
 
@@ -32,8 +35,10 @@ type Config struct {
 type Client struct {
 	gpdb   *gpdb.Client
 	apig   *apig.Client
+	audit  *audit.Client
 	http   *http.Client
 	signer Signer
+	server string // the endpoint
 }
 
 // New returns a Client. It does not connect yet.
@@ -48,7 +53,7 @@ func New(config Config) (*Client, error) {
 	if httpClient == nil {
 		httpClient = http.DefaultClient
 	}
-	signer := Signer{AccessKeyID: config.AccessKeyID, AccessKeySecret: config.AccessKeySecret}
+	signer := Signer{config.AccessKeyID, config.AccessKeySecret, config.SecurityToken}
 	sign := func(_ context.Context, r *http.Request) error {
 		r.Header.Set("Accept", "application/json")
 		return signer.Sign(r, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:], gpdbVersion)
@@ -61,7 +66,11 @@ func New(config Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the client: %w", err)
 	}
-	return &Client{gpdb: client, apig: paths, http: httpClient, signer: signer}, nil
+	trail, err := audit.NewClient(config.Endpoint, audit.WithHTTPClient(httpClient))
+	if err != nil {
+		return nil, fmt.Errorf("make the client: %w", err)
+	}
+	return &Client{gpdb: client, apig: paths, audit: trail, http: httpClient, signer: signer, server: config.Endpoint}, nil
 }
 
 // CreateModelService deploys a model on AI nodes and returns at once; WaitModelService waits until it answers.

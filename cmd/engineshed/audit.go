@@ -14,7 +14,7 @@ import (
 
 func (p *program) audit() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "See who changed what, and verify that the trail is whole"}
-	cmd.AddCommand(p.auditVerify())
+	cmd.AddCommand(p.auditList(), p.auditVerify(), p.signIns())
 	return cmd
 }
 

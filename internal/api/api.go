@@ -19,6 +19,7 @@ import (
 	"github.com/engineshed/engineshed/internal/access"
 	"github.com/engineshed/engineshed/internal/access/signature"
 	"github.com/engineshed/engineshed/internal/audit"
+	"github.com/engineshed/engineshed/internal/fault"
 )
 
 // Verifier proves who sent a request.
@@ -31,6 +32,11 @@ type Authorizer interface {
 	Authorize(ctx context.Context, caller access.Caller, request access.Request) (access.Decision, error)
 	// Require returns nil if the caller may, and an *access.DeniedError if not.
 	Require(ctx context.Context, caller access.Caller, request access.Request) error
+}
+
+// SignIns is told of requests that nobody could be proven to have sent.
+type SignIns interface {
+	Failed(source netip.Addr, code string)
 }
 
 // Product is one API: a version, its document, and the generated handler of its operations.
@@ -52,6 +58,7 @@ type Config struct {
 	Authorizer Authorizer
 	Facts      Facts        // nil: resources have no groups and no tags
 	Audit      audit.Execer // takes the rows of calls that changed nothing
+	SignIns    SignIns      // nil: nobody counts them
 	Log        *slog.Logger
 	Timeout    time.Duration // of one call; 0: 30 s
 	// TrustedProxies are the addresses whose X-Forwarded-For and X-Forwarded-Proto are believed.
@@ -156,6 +163,7 @@ func (s *server) steps(w http.ResponseWriter, r *http.Request, c *call) ([]byte,
 	}
 	verified, err := s.Verifier.Verify(r, body)
 	if err != nil {
+		s.countSignIn(c.from, err)
 		return nil, err
 	}
 	c.caller = verified.Caller
@@ -171,4 +179,11 @@ func (s *server) steps(w http.ResponseWriter, r *http.Request, c *call) ([]byte,
 		return nil, err
 	}
 	return s.perform(access.WithCaller(r.Context(), c.caller), c, params)
+}
+
+// countSignIn counts a request that is refused. That the database is away is not the sender's fault.
+func (s *server) countSignIn(from source, err error) {
+	if f, ok := fault.From(err); ok && s.SignIns != nil && f.Kind != fault.Unavailable {
+		s.SignIns.Failed(from.ip, f.Code)
+	}
 }

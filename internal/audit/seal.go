@@ -118,7 +118,7 @@ func (t *Trail) settled(ctx context.Context) (int64, error) {
 	if err := t.db.SendBatch(ctx, batch).Close(); err != nil {
 		return 0, fmt.Errorf("look how far the audit trail is written: %w", err)
 	}
-	if t.ahead.past && t.ahead.id == int64(last) {
+	if last == 0 || t.ahead.past && t.ahead.id == int64(last) {
 		return 0, nil
 	}
 	if t.ahead.past || t.ahead.next == 0 || next < t.ahead.next { // the last: another database took this one's place

@@ -19,17 +19,17 @@ const sealedLate = 10 * time.Minute
 
 // Report is what Verify found.
 type Report struct {
-	Rows        int64     // sealed, and as they were when they were sealed, unless Problems says otherwise
-	Seals       int64     // in the chain
-	From        time.Time // the first month that is held; zero: there is none
-	DroppedTo   int64     // rows up to this number are older and were dropped
-	End         string    // names the last seal; "none": there is none
-	Unsealed    int64     // rows after it
-	UnsealedFor time.Duration
-	Late        int64    // rows that were sealed more than ten minutes after they were written
-	FirstLate   int64    // the number of the first such row
-	Problems    []string // at most 20
-	More        int64    // problems beyond those
+	Rows        int64         // sealed, and as they were when they were sealed, unless Problems says otherwise
+	Seals       int64         // in the chain
+	From        time.Time     // the first month that is held; zero: there is none
+	DroppedTo   int64         // rows up to this number are older and were dropped
+	End         string        // names the last seal; "none": there is none
+	Unsealed    int64         // rows after it
+	UnsealedFor time.Duration `json:"-"` // how long the oldest of them has been waiting
+	Late        int64         // rows that were sealed more than ten minutes after they were written
+	FirstLate   int64         // the number of the first such row
+	Problems    []string      // at most 20
+	More        int64         // problems beyond those
 }
 
 // OK reports whether the trail is as it was sealed.
@@ -46,7 +46,7 @@ func (r *Report) problem(format string, args ...any) {
 // Verify recomputes every seal and the chain between them. keep is how long the trail should be kept: months that are gone
 // before are a problem. expect is the End of an earlier report, which the chain must still hold; "": there is none.
 func (t *Trail) Verify(ctx context.Context, keep time.Duration, expect string) (*Report, error) {
-	v := &verification{report: &Report{}, keep: keep, now: t.now(), expect: expect, months: map[time.Time]bool{}}
+	v := &verification{report: &Report{Problems: []string{}}, keep: keep, now: t.now(), expect: expect, months: map[time.Time]bool{}}
 	// One connection for the seals and one for the rows: the rows up to the head's seal change no more.
 	err := v.prepare(ctx, t)
 	if err == nil {

@@ -25,11 +25,12 @@ import (
 	"github.com/engineshed/engineshed/internal/aiservice"
 	"github.com/engineshed/engineshed/internal/api"
 	"github.com/engineshed/engineshed/internal/api/apig"
+	auditapi "github.com/engineshed/engineshed/internal/api/audit"
 	"github.com/engineshed/engineshed/internal/api/gpdb"
-	"github.com/engineshed/engineshed/internal/audit"
 	"github.com/engineshed/engineshed/internal/api/ram"
 	"github.com/engineshed/engineshed/internal/api/resourcemanager"
 	"github.com/engineshed/engineshed/internal/api/sts"
+	"github.com/engineshed/engineshed/internal/audit"
 	"github.com/engineshed/engineshed/internal/catalog"
 	"github.com/engineshed/engineshed/internal/consumer"
 	"github.com/engineshed/engineshed/internal/iam"
@@ -73,12 +74,16 @@ type program struct {
 	publisher *publish.Publisher
 	usage     *usage.Usage
 	trail     *audit.Trail
+	signIns   *audit.SignIns
 	jobs      *jobs.Client
 	catalog   *catalog.Catalog
 }
 
 // sealInterval is how long a row of the audit trail waits for its seal, where no transaction holds it up.
 const sealInterval = 3 * time.Second
+
+// signInInterval is how often counts of failed sign-ins are written down.
+const signInInterval = 5 * time.Second
 
 // simulatedNodes is how many AI nodes a host without accelerators is seeded with.
 const simulatedNodes = 4
@@ -113,6 +118,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		group.Go(func() error { return p.serve(ctx, server, listener) })
 	}
 	group.Go(func() error { return p.every(ctx, time.Minute, "housekeeping", p.housekeeping) })
+	group.Go(func() error { return p.every(ctx, signInInterval, "count failed sign-ins", p.signIns.Flush) })
 	group.Go(func() error { return p.every(ctx, sealInterval, "seal the audit trail", p.seal) })
 	group.Go(func() error { return p.reloadOnHangup(ctx) })
 	group.Go(func() error { return p.admin(ctx) })
@@ -152,6 +158,7 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 	p.sessions = session.New(p.db, p.master, p.access)
 	p.usage = usage.New(p.db, time.Now)
 	p.trail = audit.NewTrail(p.db, p.master, time.Now)
+	p.signIns = audit.NewSignIns(p.db, time.Now)
 	p.instances = instance.New(p.db, cfg.Region)
 	p.services = modelservice.New(modelservice.Config{
 		DB: p.db, Jobs: p.jobs, Bell: bell, Master: p.master, Snapshot: p.snapshot,
@@ -318,9 +325,13 @@ func (p *program) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	trail, err := auditapi.Product(p.trail)
+	if err != nil {
+		return nil, err
+	}
 	return api.New(api.Config{
-		Region: p.cfg.Region, Products: append(identities, modelServices, modelAPIs), Verifier: signature.New(p.iam, p.iam, time.Now),
-		Authorizer: p.access, Audit: p.db, Log: p.log, Facts: all, TrustedProxies: proxies,
+		Region: p.cfg.Region, Products: append(identities, modelServices, modelAPIs, trail), Verifier: signature.New(p.iam, p.iam, time.Now),
+		Authorizer: p.access, Audit: p.db, SignIns: p.signIns, Log: p.log, Facts: all, TrustedProxies: proxies,
 	})
 }
 
@@ -343,7 +354,7 @@ func (p *program) identities(resources *resource.Resources) ([]api.Product, erro
 
 func (p *program) admin(ctx context.Context) error {
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), signInMetrics{p.signIns})
 	_, err := telemetry.Admin(ctx, p.cfg.AdminAddr, metrics, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
@@ -374,7 +385,8 @@ func (p *program) every(ctx context.Context, interval time.Duration, name string
 // housekeeping drops what is kept for a limited time only.
 func (p *program) housekeeping(ctx context.Context) error {
 	return errors.Join(p.iam.MaintainNonces(ctx), publish.Forget(ctx, p.db), idempotency.Forget(ctx, p.db), p.services.Forget(ctx),
-		p.sessions.Forget(ctx), p.usage.Maintain(ctx, p.cfg.UsageRetention), p.trail.Maintain(ctx, p.cfg.AuditRetention))
+		p.sessions.Forget(ctx),
+		p.usage.Maintain(ctx, p.cfg.UsageRetention), p.trail.Maintain(ctx, p.cfg.AuditRetention), p.signIns.Forget(ctx))
 }
 
 func (p *program) seal(ctx context.Context) error {

@@ -41,8 +41,12 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	machine, err := machineID(p.cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("--data-dir: %w", err)
+	}
 	w := &worker{program: p, host: instance.Host{
-		Name: p.cfg.Host, EngineAddr: p.cfg.EngineAddr, Accelerators: devices, StartedAt: time.Now(),
+		Name: p.cfg.Host, Machine: machine, EngineAddr: p.cfg.EngineAddr, Accelerators: devices, StartedAt: time.Now(),
 	}}
 	if w.driver, err = p.newDriver(ctx); err != nil {
 		return nil, err
@@ -60,7 +64,15 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 		return nil, err
 	}
 	// The host is known before the first call can ask for room on it.
-	return w, w.beat(ctx)
+	return w, w.introduce(ctx)
+}
+
+// introduce says for the first time that the host is alive.
+func (w *worker) introduce(ctx context.Context) error {
+	if err := w.beat(ctx); err != nil {
+		return fmt.Errorf("--host %s: %w", w.cfg.Host, err)
+	}
+	return nil
 }
 
 // seed makes the account's first DB instance and gateway when asked.
@@ -111,14 +123,17 @@ func engineCommand(command string) ([]string, error) {
 // run works until ctx ends, then lets the jobs under way end.
 func (w *worker) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return w.every(ctx, heartbeatInterval, "heartbeat", w.beat) })
+	group.Go(func() error { return w.heartbeat(ctx) })
 	group.Go(func() error { return w.every(ctx, reconcileInterval, "reconcile", w.reconcile) })
 	group.Go(func() error { return w.every(ctx, sweepInterval, "sweep", w.sweep) })
 	group.Go(func() error { return w.watcher.Run(ctx) })
 	group.Go(func() error { return w.watcher.CopyLogs(ctx) })
 	group.Go(func() error { return w.work(ctx) })
 	err := group.Wait()
-	if w.cfg.StopEnginesOnExit {
+	if leaveErr := w.leave(context.WithoutCancel(ctx)); leaveErr != nil {
+		w.log.WarnContext(ctx, "host cannot be left", slog.Any("error", leaveErr))
+	}
+	if w.cfg.StopEnginesOnExit || errors.Is(err, instance.ErrHostTaken) { // the other machine runs the host's replicas
 		return errors.Join(err, w.stopEngines(context.WithoutCancel(ctx)))
 	}
 	return err
@@ -133,10 +148,38 @@ func (w *worker) sweep(ctx context.Context) error {
 	return err
 }
 
+// leave lets another machine take this one's place at once.
+func (w *worker) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.StopGrace)
+	defer cancel()
+	return w.instances.Leave(ctx, w.host)
+}
+
+// heartbeat says again and again that the host is alive. It ends when another machine speaks for the host.
+func (w *worker) heartbeat(ctx context.Context) error {
+	ticker := time.NewTicker(heartbeatInterval)
+	defer ticker.Stop()
+	for {
+		err := w.beat(ctx)
+		switch {
+		case errors.Is(err, instance.ErrHostTaken):
+			return err
+		case err != nil && ctx.Err() == nil:
+			w.log.WarnContext(ctx, "host cannot say that it is alive", slog.Any("error", err))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
 // beat says that the host is alive. One that was silent for so long that its replicas may have been given up ends what
 // nobody knows any more before it says so: until then nothing new is placed on it.
 func (w *worker) beat(ctx context.Context) error {
-	if time.Since(w.beatAt) > instance.HostLease {
+	silent := time.Since(w.beatAt) > instance.HostLease
+	if silent {
 		running, err := w.watcher.Sweep(ctx)
 		if err != nil {
 			return err
@@ -146,12 +189,19 @@ func (w *worker) beat(ctx context.Context) error {
 			return nil
 		}
 	}
-	began := time.Now()
-	if err := w.instances.Beat(ctx, w.host); err != nil {
-		return err
+	beat := w.instances.BeatAgain
+	if silent {
+		beat = w.instances.Beat
 	}
-	w.beatAt = began
-	return nil
+	began := time.Now()
+	err := beat(ctx, w.host)
+	switch {
+	case errors.Is(err, instance.ErrHostSilent):
+		w.beatAt = time.Time{}
+	case err == nil:
+		w.beatAt = began
+	}
+	return err
 }
 
 // work runs the River client. It outlives ctx until the jobs under way have ended.

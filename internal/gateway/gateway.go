@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/engineshed/engineshed/internal/gateway/config"
-	"github.com/engineshed/engineshed/internal/gateway/framing"
+	"github.com/engineshed/engineshed/internal/gateway/downstream"
 	"github.com/engineshed/engineshed/internal/gateway/identity"
 	"github.com/engineshed/engineshed/internal/gateway/record"
 	"github.com/engineshed/engineshed/internal/route"
@@ -76,7 +76,7 @@ type Gateway struct {
 
 type server struct {
 	use      use
-	http     *http.Server
+	http     *downstream.Server
 	listener net.Listener
 }
 
@@ -225,23 +225,17 @@ func (g *Gateway) serveOn(use use, addr string, h *handler) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	listener = g.load.clients.Listen(listener)
-	if use == httpsUse || len(tlsConfig.Certificates) > 0 {
-		listener = framing.Listen(listener, tlsConfig, h.refusedFraming)
-	} else {
-		listener = framing.Listen(listener, nil, h.refusedFraming)
+	if use != httpsUse && len(tlsConfig.Certificates) == 0 {
+		tlsConfig = nil
 	}
-	g.servers = append(g.servers, server{use, &http.Server{
-		Handler:           g.load.clients.Handler(g.sendingAway(h)),
-		ConnState:         framing.Follow,
-		BaseContext:       func(net.Listener) context.Context { return g.requests },
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          log.New(h.log, "", 0),
-
-		DisableGeneralOptionsHandler: true, // OPTIONS * is a path like any other: none of ours
-	}, listener})
+	g.servers = append(g.servers, server{use, &downstream.Server{
+		Handler:     g.load.clients.Handler(g.sendingAway(h)),
+		BaseContext: g.requests,
+		TLS:         tlsConfig,
+		IdleTimeout: 2 * time.Minute,
+		Refused:     h.refusedFraming,
+		ErrorLog:    log.New(h.log, "", 0),
+	}, g.load.clients.Listen(listener)})
 	return nil
 }
 

@@ -2,6 +2,7 @@ package instance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,26 +22,72 @@ type Accelerator struct {
 // Host is a machine with a worker, as it reports itself.
 type Host struct {
 	Name         string
+	Machine      string // tells it from another machine of this name
 	EngineAddr   string // the address its engines listen on
 	Accelerators []Accelerator
 	StartedAt    time.Time
 }
 
-// Beat writes the host's heartbeat: one of the few rows that change while nothing happens.
-func (i *Instances) Beat(ctx context.Context, h Host) error {
+var (
+	// ErrHostTaken refuses to let a machine speak for a host that another machine speaks for.
+	ErrHostTaken = errors.New("the host is another machine's")
+	// ErrHostSilent says that a host was silent for longer than HostLease: its replicas may have been given up meanwhile.
+	ErrHostSilent = errors.New("the host was silent for longer than it is believed")
+)
+
+// Beat writes the heartbeat of a host that was silent until now, and on which nothing runs that nobody knows.
+func (i *Instances) Beat(ctx context.Context, h Host) error { return i.beat(ctx, h, true) }
+
+// BeatAgain writes the next heartbeat: one of the few rows that change while nothing happens. A host that was silent for
+// longer than HostLease is refused, so that a heartbeat that arrives late revives nobody.
+func (i *Instances) BeatAgain(ctx context.Context, h Host) error { return i.beat(ctx, h, false) }
+
+func (i *Instances) beat(ctx context.Context, h Host, clean bool) error {
 	if h.Accelerators == nil {
 		h.Accelerators = []Accelerator{}
 	}
-	_, err := i.db.Exec(ctx, `
-		INSERT INTO host (name, engine_addr, accelerators, started_at, heartbeat_at)
-		VALUES ($1, $2, $3, $4, now())
-		ON CONFLICT (name) DO UPDATE SET engine_addr = excluded.engine_addr, accelerators = excluded.accelerators,
-			started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at`,
-		h.Name, h.EngineAddr, h.Accelerators, h.StartedAt)
+	tag, err := i.db.Exec(ctx, `
+		INSERT INTO host (name, machine, engine_addr, accelerators, started_at, heartbeat_at)
+		SELECT $1, $2, $3, $4, $5, now() WHERE $7 OR EXISTS (SELECT FROM host WHERE name = $1)
+		ON CONFLICT (name) DO UPDATE SET machine = excluded.machine, engine_addr = excluded.engine_addr,
+			accelerators = excluded.accelerators, started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at
+		WHERE CASE WHEN host.heartbeat_at > now() - $6::interval THEN host.machine IN ('', excluded.machine) ELSE $7 END`,
+		h.Name, h.Machine, h.EngineAddr, h.Accelerators, h.StartedAt, HostLease, clean)
 	if err != nil {
 		return fmt.Errorf("write the heartbeat of host %s: %w", h.Name, err)
 	}
+	if tag.RowsAffected() == 0 {
+		return i.refuseBeat(ctx, h)
+	}
 	return nil
+}
+
+// Leave says that the machine stops to speak for the host, so that another one need not wait until its lease is over.
+func (i *Instances) Leave(ctx context.Context, h Host) error {
+	_, err := i.db.Exec(ctx, `UPDATE host SET machine = '' WHERE name = $1 AND machine = $2`, h.Name, h.Machine)
+	if err != nil {
+		return fmt.Errorf("leave host %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+// refuseBeat says why the host's heartbeat was refused.
+func (i *Instances) refuseBeat(ctx context.Context, h Host) error {
+	var machine, engineAddr string
+	var heard time.Duration
+	err := i.db.QueryRow(ctx, `
+		SELECT machine, engine_addr, now() - heartbeat_at FROM host WHERE name = $1`, h.Name).Scan(&machine, &engineAddr, &heard)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return ErrHostSilent // it has been removed
+	case err != nil:
+		return fmt.Errorf("read who speaks for host %s: %w", h.Name, err)
+	case machine == h.Machine:
+		return ErrHostSilent
+	}
+	return fmt.Errorf("%w: the worker of %s reported %s ago from a machine whose engines listen on %s. Give this machine a name of its own "+
+		"with --host. If it is to take that machine's place, stop the worker there and start this one %s later",
+		ErrHostTaken, h.Name, heard.Round(100*time.Millisecond), engineAddr, HostLease)
 }
 
 // slot is where a new AI node goes.
@@ -50,21 +97,26 @@ type slot struct {
 	fraction     float64
 }
 
-// freeSlots finds count places of the given size on the hosts that are alive. Call it under the placement lock.
+// freeSlots finds count places of the given size on the hosts that take new ones. Whole accelerators are taken from all
+// hosts in turn, so that one machine's end does not take everything; parts fill up what is begun. Call it under the
+// placement lock.
 func freeSlots(ctx context.Context, tx pgx.Tx, want size, count int) ([]slot, error) {
 	hosts, err := liveHosts(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
 	var slots []slot
-	for _, h := range hosts {
-		for len(slots) < count {
-			s, ok := h.take(want)
-			if !ok {
-				break
-			}
-			slots = append(slots, s)
+	for len(hosts) > 0 && len(slots) < count {
+		h := hosts[0]
+		s, ok := h.take(want)
+		switch {
+		case !ok:
+			hosts = hosts[1:]
+			continue
+		case want.fraction == 1:
+			hosts = append(hosts[1:], h)
 		}
+		slots = append(slots, s)
 	}
 	if len(slots) < count {
 		return nil, ErrInsufficientCapacity.Withf(
@@ -107,8 +159,8 @@ func liveHosts(ctx context.Context, tx pgx.Tx) ([]*capacity, error) {
 				FROM ai_node n CROSS JOIN unnest(n.accelerators) AS a(index)
 				WHERE n.host = h.name GROUP BY a.index) used), '{}')
 		FROM host h
-		WHERE h.heartbeat_at > now() - $1::interval
-		ORDER BY h.name`, HostLease)
+		WHERE h.heartbeat_at > now() - $1::interval AND NOT h.draining
+		ORDER BY (SELECT count(*) FROM ai_node n WHERE n.host = h.name), h.name`, HostLease)
 	if err != nil {
 		return nil, err
 	}

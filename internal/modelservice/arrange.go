@@ -19,14 +19,15 @@ type member struct {
 	node    string
 	status  string
 	born    time.Time
-	fits    bool // it has the service's parameters, on a node that stays
+	fits    bool // it has the service's parameters, on a node that stays and a host that is not drained
+	evades  bool // its host is drained: it goes when a successor answers elsewhere, and not before
 	lost    bool // its host has been silent for so long that its replicas move
 }
 
 func (m member) goes() bool    { return m.status == draining || m.status == removing }
 func (m member) answers() bool { return m.status == active && !m.lost }
 
-// place is a node of the service that holds no replica, on a host that is alive.
+// place is a node of the service that holds no replica, on a host that is alive and not drained.
 type place struct{ node, host string }
 
 // moves are what brings a service's replicas nearer to what they should be.
@@ -83,7 +84,8 @@ func leastMissed(a, b member) int {
 
 // arrange is the whole of the rules by which replicas come and go. What a service has goes only when as many others
 // answer as it should have; where no place is free for a successor, one at a time goes while another answers, and the
-// last one only if the service may be interrupted. Of too many, those go first that do not answer, then the youngest:
+// last one only if the service may be interrupted. Nothing goes from a host that is drained before its successor answers,
+// since its going makes no room. Of too many, those go first that do not answer, then the youngest:
 // the older ones have the warmer caches.
 func arrange(want int, replicas []member, free []place, mayInterrupt bool) (m moves) {
 	all := sortOut(replicas)
@@ -97,11 +99,11 @@ func arrange(want int, replicas []member, free []place, mayInterrupt bool) (m mo
 		if r.answers() {
 			without--
 		}
-		makesRoom := missing > 0 && all.going == 0 && settled && (without > 0 || mayInterrupt)
+		makesRoom := !r.evades && missing > 0 && all.going == 0 && settled && (without > 0 || mayInterrupt)
 		switch {
 		case r.lost && without >= want:
 			m.forget = append(m.forget, r)
-		case !r.lost && (!serves(r.status) || without >= want || makesRoom):
+		case !r.lost && (!serves(r.status) && !r.evades || without >= want || makesRoom):
 			m.take = append(m.take, r)
 			all.going++
 			all.answering = without
@@ -114,7 +116,7 @@ func arrange(want int, replicas []member, free []place, mayInterrupt bool) (m mo
 // stuck reports whether a change cannot go on unless the service may be interrupted: its one replica answers and is to be
 // replaced, and there is no place for the successor.
 func stuck(replicas []member, free []place) bool {
-	return len(replicas) == 1 && replicas[0].answers() && !replicas[0].fits && len(free) == 0
+	return len(replicas) == 1 && replicas[0].answers() && !replicas[0].fits && !replicas[0].evades && len(free) == 0
 }
 
 // arrangement is a service's replicas and places as the database has them.
@@ -136,21 +138,23 @@ func readArrangement(ctx context.Context, tx pgx.Tx, serviceID string, lostAfter
 		return row.Scan(&a.want, &a.mayInterrupt, &a.leaving)
 	})
 	batch.Queue(`
-		SELECT r.id, r.ordinal, r.node_name, r.status, r.created_at, r.model_params = s.model_params AND NOT n.leaving,
-			h.name IS NULL OR h.heartbeat_at < now() - $2::interval
+		SELECT r.id, r.ordinal, r.node_name, r.status, r.created_at,
+			r.model_params = s.model_params AND NOT n.leaving AND NOT coalesce(h.draining, false),
+			coalesce(h.draining, false) AND NOT n.leaving, h.name IS NULL OR h.heartbeat_at < now() - $2::interval
 		FROM replica r JOIN model_service s ON s.id = r.model_service_id JOIN ai_node n ON n.name = r.node_name
 		LEFT JOIN host h ON h.name = r.host
 		WHERE r.model_service_id = $1 ORDER BY r.ordinal`, serviceID, lostAfter).Query(func(rows pgx.Rows) error {
 		a.replicas, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (m member, err error) {
-			return m, row.Scan(&m.id, &m.ordinal, &m.node, &m.status, &m.born, &m.fits, &m.lost)
+			return m, row.Scan(&m.id, &m.ordinal, &m.node, &m.status, &m.born, &m.fits, &m.evades, &m.lost)
 		})
 		return err
 	})
 	batch.Queue(`
 		SELECT n.name, n.host FROM ai_node n JOIN host h ON h.name = n.host
-		WHERE n.model_service_id = $1 AND NOT n.leaving AND h.heartbeat_at > now() - $2::interval
+		WHERE n.model_service_id = $1 AND NOT n.leaving AND NOT h.draining AND h.heartbeat_at > now() - $2::interval
 			AND NOT EXISTS (SELECT FROM replica r WHERE r.node_name = n.name)
-		ORDER BY n.name`, serviceID, instance.HostLease).Query(func(rows pgx.Rows) error {
+		ORDER BY (SELECT count(*) FROM replica r WHERE r.model_service_id = $1 AND r.host = n.host)
+			+ row_number() OVER (PARTITION BY n.host ORDER BY n.name), n.name`, serviceID, instance.HostLease).Query(func(rows pgx.Rows) error {
 		a.free, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (p place, err error) {
 			return p, row.Scan(&p.node, &p.host)
 		})
@@ -211,7 +215,7 @@ func (m moves) record(ctx context.Context, tx pgx.Tx, serviceID string) error {
 	for _, r := range m.take {
 		why := "there are more replicas than there should be"
 		if !r.fits {
-			why = "it has other parameters than the service, or its AI node is given back"
+			why = "it has other parameters than the service, its AI node is given back, or its host is drained"
 		}
 		said = append(said, fmt.Sprintf("Replica %d on %s goes: %s.", r.ordinal, r.node, why))
 	}

@@ -10,12 +10,16 @@ import (
 )
 
 // replicasOf reads a word of letters, one replica each: A active, M silent, S starting, F failed, D draining; a lower-case
-// letter does not fit any more, and ! after one says that its host is lost.
+// letter does not fit any more, ! after one says that its host is lost, and ~ that it is drained.
 func replicasOf(word string) (members []member) {
 	statuses := map[rune]string{'a': active, 'm': silent, 's': starting, 'f': failed, 'd': draining, 'r': removing, 'p': pending}
 	for _, letter := range word {
 		if letter == '!' {
 			members[len(members)-1].lost = true
+			continue
+		}
+		if letter == '~' {
+			members[len(members)-1].evades = true
 			continue
 		}
 		lower := letter | 0x20
@@ -76,6 +80,13 @@ func TestReplicasComeAndGo(t *testing.T) {
 		"the silent one of too many goes":                {1, "MA", 0, false, 0, []string{"M0"}, nil},
 		"not while the new one is silent":                {2, "aM", 0, false, 0, nil, nil},
 		"a changed one on a lost host is kept as well":   {2, "aa!", 0, false, 0, nil, nil},
+		"a drained host: a successor on the spare":       {2, "Aa~", 1, false, 1, nil, nil},
+		"a drained host: it is kept until that serves":   {2, "Aa~S", 0, false, 0, nil, nil},
+		"a drained host: it goes then":                   {2, "Aa~A", 0, false, 0, []string{"a1"}, nil},
+		"a drained host without a spare":                 {2, "Aa~", 0, false, 0, nil, nil},
+		"a drained host of the only one":                 {1, "a~", 0, true, 0, nil, nil},
+		"a drained host: what starts there may start":    {2, "As~", 0, false, 0, nil, nil},
+		"a drained host: not two too few for one place":  {2, "a~a~", 1, false, 1, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := arrange(c.want, replicasOf(c.have), places(c.free), c.mayInterrupt)
@@ -100,6 +111,7 @@ func TestAChangeOfTheOnlyReplicaNeedsAPlaceOrLeave(t *testing.T) {
 	require.False(t, stuck(replicasOf("aa"), nil))
 	require.False(t, stuck(replicasOf("aF"), nil), "the failed one fits already")
 	require.False(t, stuck(replicasOf("s"), nil), "it serves nobody")
+	require.False(t, stuck(replicasOf("a~"), nil), "it stays until there is a place")
 }
 
 // Whatever state a service is in, and in whatever order engines come up and drains end: it never serves with fewer than it

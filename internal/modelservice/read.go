@@ -3,6 +3,7 @@ package modelservice
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -162,23 +163,43 @@ func endpoint(gateway, id string) string { return gateway + "/services/" + id + 
 
 // observe fills in the replicas. What a host said longer ago than its lease is not known any more.
 func (svc *Service) observe(replicas []replicaRow, now time.Time) {
+	var silent []Replica
 	for _, r := range replicas {
 		if r.HeardFrom == nil || now.Sub(*r.HeardFrom) > hostLease {
+			if (svc.Status == Active || svc.Status == Degraded) && r.Status != draining && r.Status != removing {
+				svc.Status = Degraded
+			}
 			r.Status = unknown
 			r.Reason = fmt.Sprintf("host %s has never reported", r.Host)
 			if r.HeardFrom != nil {
 				r.Reason = fmt.Sprintf("host %s last reported %s ago", r.Host, since(*r.HeardFrom, now))
 			}
-			svc.unknown(r.Replica)
+			silent = append(silent, r.Replica)
 		}
 		svc.Replicas = append(svc.Replicas, r.Replica)
 	}
+	if len(silent) > 0 {
+		svc.StatusReason = whyUnknown(silent, len(replicas))
+	}
 }
 
-func (svc *Service) unknown(r Replica) {
-	if svc.Status == Active || svc.Status == Degraded {
-		svc.Status = Degraded
+const namedHosts = 3 // in a reason
+
+// whyUnknown says for a person why the states of some of all replicas are not known.
+func whyUnknown(silent []Replica, all int) string {
+	if len(silent) == 1 {
+		return fmt.Sprintf("The state of replica %d on %s is unknown: %s; check that its worker runs and reaches the database.",
+			silent[0].Ordinal, silent[0].NodeName, silent[0].Reason)
 	}
-	svc.StatusReason = fmt.Sprintf("The state of replica %d on %s is unknown: %s. Check that its worker runs and reaches the database.",
-		r.Ordinal, r.NodeName, r.Reason)
+	var hosts []string
+	for _, r := range silent {
+		if !slices.Contains(hosts, r.Reason) {
+			hosts = append(hosts, r.Reason)
+		}
+	}
+	if more := len(hosts) - namedHosts; more > 0 {
+		hosts = append(hosts[:namedHosts], "and so for "+plural(more, "other host"))
+	}
+	return fmt.Sprintf("The states of %d of %d replicas are unknown: %s; check that the workers run and reach the database.",
+		len(silent), all, strings.Join(hosts, ", "))
 }

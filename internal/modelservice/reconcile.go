@@ -49,7 +49,7 @@ func (s *Services) reconcileReplicas(ctx context.Context, tx pgx.Tx) error {
 }
 
 // reconcileServices removes deleted services that have no replica left, and lets those go on that have other replicas
-// than they should, or some on a host that is lost.
+// than they should, or some on a host that is lost or drained.
 func (s *Services) reconcileServices(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `
 		SELECT s.id FROM model_service s
@@ -77,7 +77,7 @@ func (s *Services) reconcileArrangements(ctx context.Context, tx pgx.Tx) error {
 			OR s.status <> 'deleting' AND s.replicas <> (
 				SELECT count(*) FROM replica r WHERE r.model_service_id = s.id AND r.status NOT IN ('draining', 'removing'))
 			OR EXISTS (SELECT FROM replica r LEFT JOIN host h ON h.name = r.host
-				WHERE r.model_service_id = s.id AND (r.model_params <> s.model_params
+				WHERE r.model_service_id = s.id AND (r.model_params <> s.model_params OR h.draining AND r.status NOT IN ('draining', 'removing')
 					OR coalesce(h.heartbeat_at, '-infinity') < now() - $1::interval))
 		FOR UPDATE OF s SKIP LOCKED`, s.lostAfter)
 	if err != nil {

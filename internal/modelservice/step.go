@@ -403,11 +403,15 @@ func (s *Services) settle(ctx context.Context, tx pgx.Tx, id string, current Sta
 func count(ctx context.Context, tx pgx.Tx, id string) (t tally, err error) {
 	err = tx.QueryRow(ctx, `
 		WITH q AS (
-			SELECT r.status, r.restarts, r.ordinal, r.model_params = s.model_params AND NOT n.leaving AS fits,
-				format('replica %s on %s is %s', r.ordinal, r.node_name, r.status)
-					|| CASE WHEN r.status_reason = '' THEN '' ELSE ': ' || r.status_reason END AS says,
-				r.status_reason <> '' AS talks
+			SELECT r.status, r.restarts, r.ordinal, r.model_params = s.model_params AND NOT n.leaving AND h.draining IS NOT TRUE AS fits,
+				format('replica %s on %s is %s', r.ordinal, r.node_name, r.status) || CASE
+					WHEN r.status_reason <> '' THEN ': ' || r.status_reason
+					WHEN h.draining AND r.status NOT IN ('draining', 'removing')
+						THEN ': its host ' || h.name || ' is drained, and it moves as soon as an AI node on another host is free for it'
+					ELSE '' END AS says,
+				r.status_reason <> '' OR h.draining IS TRUE AS talks
 			FROM replica r JOIN model_service s ON s.id = r.model_service_id JOIN ai_node n ON n.name = r.node_name
+			LEFT JOIN host h ON h.name = r.host
 			WHERE s.id = $1)
 		SELECT s.status, s.replicas,
 			(SELECT count(*) FROM q WHERE status = 'active'),

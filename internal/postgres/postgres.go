@@ -11,15 +11,23 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/engineshed/engineshed/internal/tcp"
 )
 
 // defaultConns bounds a pool whose URL does not (pool_max_conns): enough to keep two cores of Postgres busy while some
 // connections wait for locks or for the disk.
 const defaultConns = 16
 
-// boundIdleTransactions ends a transaction that nothing is said in for ten seconds: its process has stopped, and others wait
-// for its locks. It is said by a statement, because a pooler in between may know no such parameter.
-const boundIdleTransactions = `SET idle_in_transaction_session_timeout = '10s'`
+// boundSilence ends a transaction that nothing is said in for ten seconds: its process has stopped, and others wait for its
+// locks. It ends a session, too, whose machine is gone: the server keeps its place otherwise for two hours. It is said by a
+// statement, because a pooler in between may know no such parameters.
+const boundSilence = `
+	SET idle_in_transaction_session_timeout = '10s';
+	SET tcp_user_timeout = '15s';
+	SET tcp_keepalives_idle = '5s';
+	SET tcp_keepalives_interval = '5s';
+	SET tcp_keepalives_count = 3`
 
 // Open returns a pool for url. Nothing is connected yet: a database that is away shows at the first query, and a pool
 // outlives any number of its restarts.
@@ -31,6 +39,8 @@ func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = 5 * time.Second
 	}
+	dialer := tcp.Dialer(config.ConnConfig.ConnectTimeout)
+	config.ConnConfig.DialFunc = dialer.DialContext
 	if !strings.Contains(url, "pool_max_conns") {
 		config.MaxConns = defaultConns
 	}
@@ -42,7 +52,7 @@ func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 		config.ConnConfig.RuntimeParams["application_name"] = filepath.Base(os.Args[0])
 	}
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, boundIdleTransactions)
+		_, err := conn.Exec(ctx, boundSilence)
 		return err
 	}
 	return pgxpool.NewWithConfig(ctx, config)

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/engineshed/engineshed/internal/ids"
+	"github.com/engineshed/engineshed/internal/tcp"
 )
 
 // channel is where publications are announced.
@@ -38,6 +39,8 @@ func openDatabase(url string) (*database, error) {
 	cfg.MaxConns = 2
 	cfg.ConnConfig.ConnectTimeout = 3 * time.Second
 	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec // a pooler in between may know no prepared statements
+	dialer := tcp.Dialer(cfg.ConnConfig.ConnectTimeout)
+	cfg.ConnConfig.DialFunc = dialer.DialContext
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -72,6 +73,14 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	}
 	c.until.Store(0)
 	return c.Conn.SetWriteDeadline(t)
+}
+
+// SyscallConn is for who waits for reads, which are not watched.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	if socket, ok := c.Conn.(syscall.Conn); ok {
+		return socket.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 // CloseWrite ends the writing half, where there are halves.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/engineshed/engineshed/internal/secret"
+	"github.com/engineshed/engineshed/internal/tcp"
 )
 
 const (
@@ -38,7 +39,7 @@ func newReplica(id, addr string, key secret.Secret, l *Load) *Replica {
 		addr:          addr,
 		key:           key,
 		authorization: []string{"Bearer " + key.Reveal()},
-		connections:   newConnections(net.Dialer{Timeout: dialTimeout}, addr, idleTimeout),
+		connections:   newConnections(tcp.Dialer(dialTimeout), addr, idleTimeout),
 		Load:          l,
 	}
 }

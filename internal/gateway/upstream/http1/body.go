@@ -1,9 +1,12 @@
 package http1
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync/atomic"
+
+	"github.com/engineshed/engineshed/internal/gateway/wire"
 )
 
 // newBody returns the body of an answer, which gives the connection back at its end.
@@ -17,7 +20,7 @@ func newBody(u *use, response *http.Response) io.ReadCloser {
 		b.fixed = fixed{u.read, response.ContentLength}
 		b.of = &b.fixed
 	case len(response.TransferEncoding) > 0:
-		b.of = &chunks{from: u.read}
+		b.of = &chunks{wire.Chunks{From: u.read}}
 	default:
 		b.of = u.read
 	}
@@ -83,6 +86,17 @@ func (f *fixed) Read(p []byte) (int, error) {
 		return n, io.EOF
 	case err == io.EOF:
 		return n, io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// chunks is a body in chunks.
+type chunks struct{ wire.Chunks }
+
+func (c *chunks) Read(p []byte) (int, error) {
+	n, err := c.Chunks.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = brokenBy(err)
 	}
 	return n, err
 }

@@ -118,16 +118,11 @@ func closeBody(body io.Closer) {
 }
 
 // ProtocolError is that the server did not speak HTTP/1.1 as it is written.
-type ProtocolError struct{ Reason string }
+type ProtocolError struct{ Reason error }
 
-func (e *ProtocolError) Error() string { return "the server broke HTTP/1.1: " + e.Reason }
+func (e *ProtocolError) Error() string { return "the server broke HTTP/1.1: " + e.Reason.Error() }
 
-func broken(format string, args ...any) error { return &ProtocolError{fmt.Sprintf(format, args...)} }
+// Unwrap is for package errors.
+func (e *ProtocolError) Unwrap() error { return e.Reason }
 
-// ended makes an end in the middle an error.
-func ended(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
+func broken(format string, args ...any) error { return &ProtocolError{fmt.Errorf(format, args...)} }

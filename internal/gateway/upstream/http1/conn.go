@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -9,26 +8,24 @@ import (
 	"net/http"
 	"syscall"
 	"time"
+
+	"github.com/engineshed/engineshed/internal/gateway/wire"
 )
 
-const (
-	// readBuffer holds the head of an answer, and the chunks of a streamed one. Long bodies are read past it.
-	readBuffer = 4 << 10
-	// lastWords is how long a server that stopped reading has to say why.
-	lastWords = 100 * time.Millisecond
-)
+// lastWords is how long a server that stopped reading has to say why.
+const lastWords = 100 * time.Millisecond
 
 // conn is a connection. One request uses it at a time.
 type conn struct {
 	net.Conn
 	client    *Client
 	raw       syscall.RawConn // nil: not a socket of the system
-	read      *bufio.Reader
+	read      *wire.Reader
 	idleSince time.Time
 }
 
 func newConn(c *Client, socket net.Conn) *conn {
-	cn := &conn{Conn: socket, client: c, read: bufio.NewReaderSize(socket, readBuffer)}
+	cn := &conn{Conn: socket, client: c, read: wire.NewReader(socket)}
 	if s, ok := socket.(syscall.Conn); ok {
 		cn.raw, _ = s.SyscallConn()
 	}
@@ -38,7 +35,7 @@ func newConn(c *Client, socket net.Conn) *conn {
 // usable reports whether a connection that was idle may be used again: it was not for too long, the server has not
 // closed it, and nothing has come that nobody asked for.
 func (cn *conn) usable(idleTimeout time.Duration) bool {
-	if time.Since(cn.idleSince) > idleTimeout || cn.read.Buffered() > 0 {
+	if time.Since(cn.idleSince) > idleTimeout || len(cn.read.Buffered()) > 0 {
 		return false
 	}
 	if cn.raw == nil {
@@ -84,7 +81,7 @@ func (u *use) readHead(r *http.Request) (*http.Response, error) {
 	if failed != nil {
 		_ = u.SetReadDeadline(time.Now().Add(lastWords))
 	}
-	_, err := u.read.Peek(1)
+	err := u.read.Fill()
 	switch {
 	case err == nil:
 		response, err := readResponse(u.read, r)
@@ -96,7 +93,7 @@ func (u *use) readHead(r *http.Request) (*http.Response, error) {
 		return nil, failed
 	case u.sending.upload() != nil:
 		return nil, u.sending.upload()
-	case err == io.EOF || errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET):
 		return nil, errNoAnswer
 	}
 	return nil, err
@@ -104,7 +101,8 @@ func (u *use) readHead(r *http.Request) (*http.Response, error) {
 
 // finish gives the connection back, or closes it when it cannot be used again.
 func (u *use) finish() {
-	if u.stop() && u.reusable && u.sending.complete() && u.read.Buffered() == 0 {
+	u.read.Release()
+	if u.stop() && u.reusable && u.sending.complete() && len(u.read.Buffered()) == 0 {
 		u.client.idle.put(u.conn)
 		return
 	}

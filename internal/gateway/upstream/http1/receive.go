@@ -1,13 +1,13 @@
 package http1
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"net/http"
-	"net/textproto"
 	"strconv"
 	"strings"
+
+	"github.com/engineshed/engineshed/internal/gateway/wire"
 )
 
 const (
@@ -17,12 +17,12 @@ const (
 )
 
 // readResponse reads the head of the final answer to a request. Interim answers end here.
-func readResponse(from *bufio.Reader, r *http.Request) (*http.Response, error) {
+func readResponse(from *wire.Reader, r *http.Request) (*http.Response, error) {
 	for range maxInterim {
 		response, err := readHead(from)
 		switch {
 		case err != nil:
-			return nil, ended(err)
+			return nil, wire.Ended(err)
 		case response.StatusCode == http.StatusSwitchingProtocols:
 			return nil, broken("it switched protocols unasked")
 		case response.StatusCode >= 200:
@@ -34,7 +34,7 @@ func readResponse(from *bufio.Reader, r *http.Request) (*http.Response, error) {
 }
 
 // readHead reads a status line and headers.
-func readHead(from *bufio.Reader) (*http.Response, error) {
+func readHead(from *wire.Reader) (*http.Response, error) {
 	left := maxHead
 	line, err := readLine(from, &left)
 	if err != nil {
@@ -61,7 +61,7 @@ func parseStatus(line []byte) (*http.Response, error) {
 		return nil, broken("the version in its first line is neither HTTP/1.1 nor HTTP/1.0")
 	}
 	code, _, _ := bytes.Cut(rest, []byte(" "))
-	if len(code) != 3 || !digits(code) || code[0] == '0' {
+	if len(code) != 3 || !wire.IsNumber(code) || code[0] == '0' {
 		return nil, broken("the status in its first line is not of three digits")
 	}
 	response.StatusCode = int(code[0]-'0')*100 + int(code[1]-'0')*10 + int(code[2]-'0')
@@ -69,17 +69,8 @@ func parseStatus(line []byte) (*http.Response, error) {
 	return response, nil
 }
 
-func digits(text []byte) bool {
-	for _, c := range text {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return len(text) > 0
-}
-
-// readHeader reads headers, or trailers, and the empty line.
-func readHeader(from *bufio.Reader, left *int) (http.Header, error) {
+// readHeader reads headers and the empty line.
+func readHeader(from *wire.Reader, left *int) (http.Header, error) {
 	header, values := make(http.Header, 8), make([]string, 0, 8)
 	for {
 		line, err := readLine(from, left)
@@ -90,14 +81,14 @@ func readHeader(from *bufio.Reader, left *int) (http.Header, error) {
 			return header, nil
 		}
 		name, value, ok := bytes.Cut(line, []byte(":"))
-		if !ok || !token(name) {
+		if !ok || !wire.IsToken(name) {
 			return nil, broken("a header has no name that is one")
 		}
-		value = bytes.Trim(value, " \t")
-		if !printable(value) {
+		value = wire.Trim(value)
+		if !wire.IsText(value) {
 			return nil, broken("the header %s has a control character", name)
 		}
-		key := canonical(name)
+		key := wire.CanonicalOf(name)
 		values = append(values, text(value))
 		if before := header[key]; before != nil {
 			header[key] = append(before, values[len(values)-1])
@@ -108,57 +99,25 @@ func readHeader(from *bufio.Reader, left *int) (http.Header, error) {
 }
 
 // readLine returns a line without its CR LF, valid until the next read. left is how much of a head may still come.
-func readLine(from *bufio.Reader, left *int) ([]byte, error) {
-	line, err := from.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
-		line, err = longLine(from, line, *left)
+func readLine(from *wire.Reader, left *int) ([]byte, error) {
+	line, err := from.Line(left)
+	return line, brokenBy(err)
+}
+
+// brokenBy says whose fault it is that something cannot be read.
+func brokenBy(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, wire.ErrLongHead):
+		return errLongHead
+	case wire.IsMalformed(err):
+		return broken("%w", err)
 	}
-	if err != nil {
-		return nil, ended(err)
-	}
-	if *left -= len(line); *left < 0 {
-		return nil, errLongHead
-	}
-	if len(line) < 2 || line[len(line)-2] != '\r' {
-		return nil, broken("a line does not end with CR LF")
-	}
-	return line[:len(line)-2], nil
+	return wire.Ended(err)
 }
 
 var errLongHead = broken("the head of its answer is longer than %d bytes", maxHead)
-
-// longLine reads a line that is longer than the buffer.
-func longLine(from *bufio.Reader, start []byte, limit int) ([]byte, error) {
-	line := bytes.Clone(start)
-	for len(line) <= limit {
-		more, err := from.ReadSlice('\n')
-		line = append(line, more...)
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return line, err
-		}
-	}
-	return nil, errLongHead
-}
-
-// names are the usual headers as they are written in a map, by how they come.
-var names = func() map[string]string {
-	usual := []string{
-		"Access-Control-Allow-Origin", "Cache-Control", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Date",
-		"Keep-Alive", "Server", "Transfer-Encoding", "Vary", "X-Accel-Buffering", "X-Request-Id",
-	}
-	found := map[string]string{}
-	for _, name := range usual {
-		found[name], found[strings.ToLower(name)] = name, name
-	}
-	return found
-}()
-
-func canonical(name []byte) string {
-	if known, ok := names[string(name)]; ok {
-		return known
-	}
-	return textproto.CanonicalMIMEHeaderKey(string(name))
-}
 
 // texts are what heads usually say.
 var texts = func() map[string]string {
@@ -179,28 +138,10 @@ func text(of []byte) string {
 	return string(of)
 }
 
-func token(name []byte) bool {
-	for _, c := range name {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
-			return false
-		}
-	}
-	return len(name) > 0
-}
-
-func printable(value []byte) bool {
-	for _, c := range value {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
-}
-
 // frame decides how the body of an answer ends, and refuses heads of which two readers could think differently.
 func frame(response *http.Response) error {
 	coding, lengths := response.Header["Transfer-Encoding"], response.Header["Content-Length"]
-	response.Close = response.Close || closes(response.Header["Connection"])
+	response.Close = response.Close || wire.HasOption(response.Header["Connection"], "close")
 	switch {
 	case len(coding) > 0 && len(lengths) > 0:
 		return broken("its answer has a Content-Length and a Transfer-Encoding")
@@ -240,20 +181,9 @@ func parseLength(values []string) (int64, error) {
 		return -1, nil
 	}
 	for _, value := range values {
-		if value != values[0] || len(value) > maxLength || !digits([]byte(value)) {
+		if value != values[0] || len(value) > maxLength || !wire.IsNumber(value) {
 			return 0, broken("the Content-Length of its answer is not one number")
 		}
 	}
 	return strconv.ParseInt(values[0], 10, 64)
-}
-
-func closes(connection []string) bool {
-	for _, value := range connection {
-		for option := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(strings.TrimSpace(option), "close") {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -1,0 +1,210 @@
+// Package wire reads HTTP/1.1 in the one way it can be meant, whoever sends it.
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// bufferSize holds most heads, and the chunks of a stream. Long bodies are read past it.
+const bufferSize = 4 << 10
+
+// ErrLongHead is that a head, or a line of a body in chunks, is longer than may be.
+var ErrLongHead = errors.New("a head is longer than may be")
+
+// ErrLineEnd is that a line ends otherwise than with CR LF.
+var ErrLineEnd = errors.New("a line does not end with CR LF")
+
+// Reader reads from a connection through memory that it holds only while there is something in it: a connection on which
+// nothing comes costs none. It is for one goroutine.
+type Reader struct {
+	conn net.Conn
+	raw  syscall.RawConn       // nil: not a socket of the system
+	try  func(fd uintptr) bool // reads from raw
+	buf  []byte                // nil: nothing is held
+	r, w int                   // what has come and was not read is between them
+	got  int                   // by try
+	err  error                 // of try
+	held *[bufferSize]byte     // where buf is; nil: it has grown out of it
+}
+
+var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+
+// NewReader returns a Reader from a connection. Others may not read from that.
+func NewReader(conn net.Conn) *Reader {
+	b := &Reader{conn: conn}
+	if s, ok := conn.(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			b.raw, b.try = raw, b.tryRead
+		}
+	}
+	return b
+}
+
+// Buffered is what has come and was not read. It is valid until the next call of another method.
+func (b *Reader) Buffered() []byte { return b.buf[b.r:b.w] }
+
+// Discard passes over so many bytes of what is buffered.
+func (b *Reader) Discard(n int) {
+	b.r += n
+	b.Release()
+}
+
+// Release gives the memory back if there is nothing in it.
+func (b *Reader) Release() {
+	if b.r < b.w || b.buf == nil {
+		return
+	}
+	if b.held != nil {
+		buffers.Put(b.held)
+	}
+	b.held, b.buf, b.r, b.w = nil, nil, 0, 0
+}
+
+// Fill waits until more is buffered than was before. While it waits for the first byte it holds no memory.
+func (b *Reader) Fill() error {
+	if b.raw != nil && b.r == b.w {
+		return b.fillLater()
+	}
+	b.makeRoom()
+	n, err := b.conn.Read(b.buf[b.w:])
+	b.w += n
+	if n > 0 {
+		return nil
+	}
+	b.Release()
+	return err
+}
+
+// FillNow is Fill that does not wait: what has not come yet is an error.
+func (b *Reader) FillNow() error {
+	if b.raw == nil {
+		return os.ErrDeadlineExceeded
+	}
+	come := false
+	err := b.raw.Read(func(fd uintptr) bool {
+		b.makeRoom()
+		n, err := syscall.Read(int(fd), b.buf[b.w:]) //nolint:gosec // descriptors are small
+		come = err == nil && n > 0
+		b.w += max(n, 0)
+		return true
+	})
+	b.Release()
+	if err == nil && !come {
+		err = os.ErrDeadlineExceeded
+	}
+	return err
+}
+
+// makeRoom has memory for one byte more at least.
+func (b *Reader) makeRoom() {
+	if b.r == b.w {
+		b.r, b.w = 0, 0
+	}
+	switch {
+	case b.buf == nil:
+		b.held = buffers.Get().(*[bufferSize]byte)
+		b.buf = b.held[:]
+	case b.w < len(b.buf):
+	case b.r > 0:
+		b.w = copy(b.buf, b.buf[b.r:b.w])
+		b.r = 0
+	default:
+		more := make([]byte, 4*len(b.buf))
+		b.w = copy(more, b.buf)
+		if b.held != nil {
+			buffers.Put(b.held)
+		}
+		b.held, b.buf = nil, more
+	}
+}
+
+// fillLater takes memory only for the moment in which there is something to read.
+func (b *Reader) fillLater() error {
+	b.Release()
+	if err := b.raw.Read(b.try); err != nil {
+		return err
+	}
+	if b.got > 0 {
+		b.w = b.got
+		return nil
+	}
+	b.Release()
+	if b.err == nil {
+		return io.EOF
+	}
+	return &net.OpError{Op: "read", Net: "tcp", Addr: b.conn.RemoteAddr(), Err: b.err}
+}
+
+// tryRead reads what is there and reports whether that was something, or an end.
+func (b *Reader) tryRead(fd uintptr) bool {
+	b.makeRoom()
+	for {
+		b.got, b.err = syscall.Read(int(fd), b.buf) //nolint:gosec // descriptors are small
+		if b.err != syscall.EINTR {                 //nolint:errorlint // it comes from the system
+			break
+		}
+	}
+	if b.err == syscall.EAGAIN { //nolint:errorlint // the same
+		b.Release()
+		return false
+	}
+	return true
+}
+
+// Read returns what is buffered. If that is nothing, it reads a long piece past the buffer.
+func (b *Reader) Read(p []byte) (int, error) {
+	if b.r == b.w {
+		if len(p) >= bufferSize {
+			return b.conn.Read(p)
+		}
+		if err := b.Fill(); err != nil || len(p) == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, b.buf[b.r:b.w])
+	b.Discard(n)
+	return n, nil
+}
+
+// Line reads a line and returns it without its CR LF, valid until the next call of a method but Buffered. left is how many
+// bytes may still come, which is lowered by what came.
+func (b *Reader) Line(left *int) ([]byte, error) {
+	for looked := 0; ; {
+		here := b.buf[b.r:b.w]
+		if end := bytes.IndexByte(here[looked:], '\n'); end >= 0 {
+			return b.line(here[:looked+end+1], left)
+		}
+		if looked = len(here); looked > *left {
+			return nil, ErrLongHead
+		}
+		if err := b.Fill(); err != nil {
+			return nil, Ended(err)
+		}
+	}
+}
+
+func (b *Reader) line(line []byte, left *int) ([]byte, error) {
+	b.r += len(line)
+	if *left -= len(line); *left < 0 {
+		return nil, ErrLongHead
+	}
+	text, ok := bytes.CutSuffix(line, []byte("\r\n"))
+	if !ok {
+		return nil, ErrLineEnd
+	}
+	return text, nil
+}
+
+// Ended makes an end in the middle an error.
+func Ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
