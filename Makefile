@@ -86,7 +86,8 @@ chaos: ## take the database away for a minute under load, and restart gateways i
 	cd e2e && ENGINESHED_OUTAGE=$${ENGINESHED_OUTAGE:-1m} go test -count 1 -v -timeout 20m -run 'TestDatabaseAway|TestDamagedSnapshot|TestRollingRestart' .
 
 .PHONY: fuzz
-fuzz: ## run every fuzz target for a while (FUZZTIME=30s each)
+fuzz: ## a million random policies against the plain evaluator, then every fuzz target for a while (FUZZTIME=30s each)
+	POLICY_PAIRS=$${POLICY_PAIRS:-1000000} go test ./internal/access -run '^TestDecisionsAgreeWithTheNaiveEvaluator$$' -count 1 -timeout 30m -v
 	@for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' internal); do \
 		for name in $$(grep -ohE '^func Fuzz[A-Za-z0-9]+' $$target | cut -c6-); do \
 			go test ./$$(dirname $$target) -run '^$$' -fuzz "^$$name$$" -fuzztime $${FUZZTIME:-30s} || exit 1; \

@@ -5,7 +5,7 @@
 //   - AdministratorAccess: everything in the account.
 //   - ReadOnlyAccess: Describe*, List* and the operations that read and show no secret (apig's GetConsumer does).
 //   - AliyunGPDBFullAccess: everything on DB instances, AI nodes and model services.
-//   - AliyunGPDBReadOnlyAccess: gpdb's Describe* and List*. Not Get*: GetModelServiceApiKey answers with a secret.
+//   - AliyunGPDBReadOnlyAccess: gpdb's Describe* and List*, and engines' logs. Not Get*: GetModelServiceApiKey answers with a secret.
 //   - AliyunAPIGFullAccess: everything on gateways, Model APIs, their services and consumers.
 //   - AliyunAPIGReadOnlyAccess: all of it to look at, but for the consumers' keys.
 //   - AliyunRAMFullAccess: users, keys, groups, roles and policies. Whoever has it can give itself everything else.

@@ -13,5 +13,5 @@ import (
 func TestTheModelMatchesWithRamMatchAlone(t *testing.T) {
 	t.Parallel()
 	matchers := regexp.MustCompile(`(?m)^m = (.*)$`).FindAllStringSubmatch(policies.Model, -1)
-	require.Equal(t, [][]string{{"m = ramMatch(r.request, p.statement)", "ramMatch(r.request, p.statement)"}}, matchers)
+	require.Equal(t, [][]string{{"m = ramMatch(r.request, p.statements)", "ramMatch(r.request, p.statements)"}}, matchers)
 }

@@ -46,6 +46,8 @@ func (p *program) defineUp(flags *pflag.FlagSet, config *up.Config) {
 	flags.StringVar(&config.BaseDomain, "base-domain", "", "domain of the environments' own host names (default: engineshed.localhost)")
 	flags.StringSliceVar(&config.AllowUpstream, "allow-upstream", nil,
 		"address that a service may have although it is not public: CIDR or ip:port, repeat for more")
+	flags.StringSliceVar(&config.TrustedProxy, "trusted-proxy", nil,
+		"proxy in front of the OpenAPI endpoint whose X-Forwarded-For and X-Forwarded-Proto are believed: CIDR or IP address, repeat for more")
 	flags.StringVar(&config.PublicURL, "public-gateway-url", "", "how clients reach the public listener (default: by its address)")
 	flags.StringVar(&config.PolicyDir, "policy-dir", "", "directory of policy files: accounts, users, keys, policies")
 	flags.StringVar(&config.CatalogDir, "catalog", "", "directory of your own models' files (docs/models.md)")

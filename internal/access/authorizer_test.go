@@ -292,36 +292,3 @@ func TestConcurrentDecisionsAgree(t *testing.T) {
 	}
 	workers.Wait()
 }
-
-func BenchmarkAuthorizeTwentyStatements(b *testing.B) {
-	var statements []string
-	for i := range 20 {
-		statements = append(statements, statement("Allow", "gpdb:*", instance(fmt.Sprintf("gp-%020d", i))[1]))
-	}
-	a := authorizerFor(b, document(statements...))
-	request := access.Request{Action: "gpdb:CreateModelService", Resources: instance(fmt.Sprintf("gp-%020d", 19))}
-	b.Run("decide", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := a.Require(b.Context(), ann(1), request); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("parallel", func(b *testing.B) {
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				if err := a.Require(b.Context(), ann(1), request); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	})
-	b.Run("new epoch each time", func(b *testing.B) {
-		for epoch := int64(2); b.Loop(); epoch++ {
-			if err := a.Require(b.Context(), ann(epoch), request); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}

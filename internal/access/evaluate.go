@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/engineshed/engineshed/internal/access/ram"
@@ -117,10 +118,5 @@ func (s *ruleSet) ask(ctx context.Context, q *question) (Decision, error) {
 
 // asksTags reports whether a rule about this action and resource depends on the tags of the resource.
 func (s *ruleSet) asksTags(request ram.Request) bool {
-	for i := range s.rules {
-		if s := s.rules[i].statement; s.AsksTags() && s.MatchesAction(request) && s.MatchesResource(request) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.tagged, func(s *ram.Statement) bool { return s.MatchesAction(request) && s.MatchesResource(request) })
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/engineshed/engineshed/internal/fault"
+	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/resource"
 )
@@ -26,7 +27,7 @@ var (
 )
 
 // Kind is the kind of resource of this package.
-var Kind = resource.Kind{Name: "Service", Table: "ai_service", Grouped: true, NotFound: notFound}
+var Kind = resource.Kind{Name: "Service", Table: "ai_service", Prefix: ids.AIService, Grouped: true, NotFound: notFound}
 
 // Where a service comes from.
 const (

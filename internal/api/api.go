@@ -56,10 +56,13 @@ type Config struct {
 	Products   []Product
 	Verifier   Verifier
 	Authorizer Authorizer
+	Facts      Facts        // nil: resources have no groups and no tags
 	Audit      audit.Execer // takes the rows of calls that changed nothing
 	SignIns    SignIns      // nil: nobody counts them
 	Log        *slog.Logger
 	Timeout    time.Duration // of one call; 0: 30 s
+	// TrustedProxies are the addresses whose X-Forwarded-For and X-Forwarded-Proto are believed.
+	TrustedProxies []netip.Prefix
 }
 
 type server struct {
@@ -98,7 +101,7 @@ type answer struct {
 // ServeHTTP takes one request through all steps.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
-	c := &call{requestID: strings.ToUpper(uuid.NewString()), region: s.Region, authorize: s.Authorizer}
+	c := &call{requestID: strings.ToUpper(uuid.NewString()), region: s.Region, authorize: s.Authorizer, facts: s.Facts, from: s.source(r)}
 	c.client, c.writer = r.Context(), w
 	ctx, cancel := context.WithTimeout(withCall(r.Context(), c), s.Timeout)
 	defer cancel()
@@ -127,7 +130,7 @@ func (s *server) logAccess(r *http.Request, c *call, a answer, took time.Duratio
 	s.log.LogAttrs(r.Context(), slog.LevelInfo, "call",
 		slog.String("requestId", c.requestID), slog.String("action", action), slog.Int("status", a.status),
 		slog.String("code", a.code), slog.Duration("took", took), slog.String("accountId", c.caller.AccountID),
-		slog.String("accessKeyId", c.caller.AccessKeyID), slog.String("sourceIp", sourceIP(r).String()))
+		slog.String("accessKeyId", c.caller.AccessKeyID), slog.String("sourceIp", c.from.ip.String()))
 }
 
 func (s *server) answer(w http.ResponseWriter, r *http.Request, c *call) answer {
@@ -160,11 +163,11 @@ func (s *server) steps(w http.ResponseWriter, r *http.Request, c *call) ([]byte,
 	}
 	verified, err := s.Verifier.Verify(r, body)
 	if err != nil {
-		s.countSignIn(r, err)
+		s.countSignIn(c.from, err)
 		return nil, err
 	}
 	c.caller = verified.Caller
-	c.caller.SourceIP, c.caller.Secure = sourceIP(r), r.TLS != nil
+	c.caller.SourceIP, c.caller.Secure, c.caller.Time = c.from.ip, c.from.secure, time.Now()
 	if c.operation, err = s.find(r, verified); err != nil {
 		return nil, err
 	}
@@ -179,16 +182,8 @@ func (s *server) steps(w http.ResponseWriter, r *http.Request, c *call) ([]byte,
 }
 
 // countSignIn counts a request that is refused. That the database is away is not the sender's fault.
-func (s *server) countSignIn(r *http.Request, err error) {
+func (s *server) countSignIn(from source, err error) {
 	if f, ok := fault.From(err); ok && s.SignIns != nil && f.Kind != fault.Unavailable {
-		s.SignIns.Failed(sourceIP(r), f.Code)
+		s.SignIns.Failed(from.ip, f.Code)
 	}
-}
-
-func sourceIP(r *http.Request) netip.Addr {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return peer.Addr().Unmap().WithZone("")
 }

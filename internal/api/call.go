@@ -15,10 +15,13 @@ type call struct {
 	requestID string
 	region    string
 	authorize Authorizer
+	facts     Facts
+	from      source
 	operation *operation // nil until it is known
 	caller    access.Caller
-	resources []string // what was authorized
-	err       error    // what the handler returned
+	resources []string       // what was authorized
+	asked     access.Request // with which words
+	err       error          // what the handler returned
 
 	client    context.Context // ends when the client leaves
 	writer    http.ResponseWriter
@@ -57,7 +60,9 @@ func Allowed(ctx context.Context, action string) (bool, error) {
 	if c == nil || c.operation == nil || !slices.Contains(c.operation.optional, action) {
 		return false, fmt.Errorf("the operation does not list %s as optional", action)
 	}
-	decision, err := c.authorize.Authorize(ctx, c.caller, access.Request{Action: action, Resources: c.resources})
+	asked := c.asked
+	asked.Action = action
+	decision, err := c.authorize.Authorize(ctx, c.caller, asked)
 	return decision.Allowed, err
 }
 
@@ -70,7 +75,7 @@ func Require(ctx context.Context, name string, params map[string]any) error {
 	}
 	other := c.operation.siblings[name]
 	resources := other.arn.resources(c.region, c.caller, params)
-	return c.authorize.Require(ctx, c.caller, access.Request{Action: other.action, Resources: resources})
+	return c.authorize.Require(ctx, c.caller, c.request(other, other.arn, resources, params))
 }
 
 // RequireAction refuses a caller who may not also do action, one that the operation's x-ram lists as optional, on the

@@ -24,6 +24,7 @@ type operation struct {
 	further     []string      // other operations of the product that a handler may require the right for
 	siblings    map[string]*operation
 	mutates     bool
+	creates     bool
 	clientToken bool
 	streams     bool   // its answer is a stream of events
 	tokenParam  string // how the product spells ClientToken
@@ -117,7 +118,9 @@ func (o *operation) readRAM(ram map[string]any) error {
 	}
 	switch text("level") {
 	case "get", "list":
-	case "create", "update", "delete":
+	case "create":
+		o.mutates, o.creates = true, true
+	case "update", "delete":
 		o.mutates = true
 	default:
 		return fmt.Errorf("the level of x-ram is %q", text("level"))

@@ -42,12 +42,11 @@ func (s *server) authorize(ctx context.Context, c *call, params map[string]any) 
 	if c.operation.self {
 		return nil
 	}
-	request := access.Request{Action: c.operation.action, Resources: c.resources}
-	err := s.Authorizer.Require(ctx, c.caller, request)
+	c.asked = c.request(c.operation, c.operation.arn, c.resources, params)
+	err := s.Authorizer.Require(ctx, c.caller, c.asked)
 	for _, other := range c.operation.also {
 		if err == nil {
-			request.Resources = other.resources(s.Region, c.caller, params)
-			err = s.Authorizer.Require(ctx, c.caller, request)
+			err = s.Authorizer.Require(ctx, c.caller, c.request(c.operation, other, other.resources(s.Region, c.caller, params), params))
 		}
 	}
 	return err

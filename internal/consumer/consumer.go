@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/engineshed/engineshed/internal/fault"
+	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/resource"
@@ -44,8 +45,8 @@ var (
 
 // Kinds are the kinds of resources of this package.
 var Kinds = []resource.Kind{
-	{Name: "Consumer", Table: "consumer", NotFound: notFound},
-	{Name: "ConsumerGroup", Table: "consumer_group", NotFound: groupNotFound},
+	{Name: "Consumer", Table: "consumer", Prefix: ids.Consumer, NotFound: notFound},
+	{Name: "ConsumerGroup", Table: "consumer_group", Prefix: ids.ConsumerGroup, NotFound: groupNotFound},
 }
 
 // Where a request carries a consumer's key.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -37,6 +38,7 @@ type Config struct {
 	BaseDomain        string   // environments answer at env-….BaseDomain
 	CertDir           string   // NAME.crt and NAME.key of the certificates that domains name
 	AllowUpstream     []string // CIDR blocks and ip:port pairs that services may have although they are not public
+	TrustedProxy      []string // CIDR blocks and addresses of proxies in front of the OpenAPI endpoint
 	TLSCert           string
 	TLSKey            string
 	Insecure          bool
@@ -87,6 +89,8 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.StringVar(&c.CertDir, "cert-dir", "", "directory of the certificates that domains name: NAME.crt and NAME.key")
 	flags.StringSliceVar(&c.AllowUpstream, "allow-upstream", nil,
 		"address that a service may have although it is not public: CIDR or ip:port, repeat for more; the gateway needs the same")
+	flags.StringSliceVar(&c.TrustedProxy, "trusted-proxy", nil,
+		"proxy in front of the OpenAPI endpoint whose X-Forwarded-For and X-Forwarded-Proto are believed: CIDR or IP address, repeat for more")
 	flags.StringVar(&c.TLSCert, "tls-cert", "", "certificate file of the OpenAPI endpoint")
 	flags.StringVar(&c.TLSKey, "tls-key", "", "key file of the certificate")
 	flags.BoolVar(&c.Insecure, "insecure", false, "allow plain HTTP on an address that is not loopback")
@@ -126,7 +130,22 @@ func (c *Config) check() error {
 	complain(c.Seed && c.RootKeyFile == "", "--seed needs --root-key-file: it makes the instance of that account")
 	complain(c.api() && c.TLSCert == "" && !c.Insecure && !loopback(c.Addr),
 		"--addr %s is not loopback and there is no certificate: give --tls-cert and --tls-key, or --insecure", c.Addr)
-	return errors.Join(complaints...)
+	_, err := c.trustedProxies()
+	return errors.Join(append(complaints, err)...)
+}
+
+func (c *Config) trustedProxies() (blocks []netip.Prefix, err error) {
+	for _, text := range c.TrustedProxy {
+		block, parseErr := netip.ParsePrefix(text)
+		if address, addrErr := netip.ParseAddr(text); addrErr == nil && address.Zone() == "" {
+			block, parseErr = netip.PrefixFrom(address, address.BitLen()), nil
+		}
+		if parseErr != nil || block.Addr().Is4In6() {
+			err = errors.Join(err, fmt.Errorf("--trusted-proxy %s: give a CIDR block or an IP address, such as 10.0.0.0/8 or 192.0.2.1", text))
+		}
+		blocks = append(blocks, block)
+	}
+	return blocks, err
 }
 
 func loopback(addr string) bool {

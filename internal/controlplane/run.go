@@ -316,7 +316,12 @@ func (p *program) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	identities, err := p.identities(resource.New(p.db, append(kinds, resource.Instances)...))
+	all := resource.New(p.db, append(kinds, resource.Instances)...)
+	identities, err := p.identities(all)
+	if err != nil {
+		return nil, err
+	}
+	proxies, err := p.cfg.trustedProxies()
 	if err != nil {
 		return nil, err
 	}
@@ -326,7 +331,7 @@ func (p *program) handler() (http.Handler, error) {
 	}
 	return api.New(api.Config{
 		Region: p.cfg.Region, Products: append(identities, modelServices, modelAPIs, trail), Verifier: signature.New(p.iam, p.iam, time.Now),
-		Authorizer: p.access, Audit: p.db, SignIns: p.signIns, Log: p.log,
+		Authorizer: p.access, Audit: p.db, SignIns: p.signIns, Log: p.log, Facts: all, TrustedProxies: proxies,
 	})
 }
 

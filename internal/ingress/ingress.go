@@ -12,6 +12,7 @@ import (
 
 	"github.com/engineshed/engineshed/internal/audit"
 	"github.com/engineshed/engineshed/internal/fault"
+	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/resource"
@@ -23,9 +24,9 @@ var ErrName = fault.New(fault.Invalid, "InvalidParameter.Name", "The parameter n
 
 // Kinds are the kinds of resources of this package.
 var Kinds = []resource.Kind{
-	{Name: "Gateway", Table: "gateway", Grouped: true, NotFound: gatewayNotFound},
-	{Name: "Environment", Table: "environment", Grouped: true, NotFound: environmentNotFound},
-	{Name: "Domain", Table: "domain", Grouped: true, NotFound: domainNotFound},
+	{Name: "Gateway", Table: "gateway", Prefix: ids.Gateway, Grouped: true, NotFound: gatewayNotFound},
+	{Name: "Environment", Table: "environment", Prefix: ids.Environment, Grouped: true, NotFound: environmentNotFound},
+	{Name: "Domain", Table: "domain", Prefix: ids.Domain, Grouped: true, NotFound: domainNotFound},
 }
 
 const (

@@ -2,6 +2,7 @@ package modelapi
 
 import (
 	"github.com/engineshed/engineshed/internal/fault"
+	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/resource"
 )
 
@@ -39,4 +40,4 @@ var (
 )
 
 // Kind is the kind of resource of this package.
-var Kind = resource.Kind{Name: "HttpApi", Table: "http_api", Grouped: true, NotFound: notFound}
+var Kind = resource.Kind{Name: "HttpApi", Table: "http_api", Prefix: ids.HTTPAPI, Grouped: true, NotFound: notFound}

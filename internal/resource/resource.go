@@ -30,7 +30,8 @@ type Kind struct {
 	Service  string // the product; "" is apig
 	Name     string // as callers write it; compared without case
 	Table    string
-	Grouped  bool // its rows have a resource_group_id
+	Prefix   string // of the ids
+	Grouped  bool   // its rows have a resource_group_id
 	NotFound func(id string) error
 }
 

@@ -28,6 +28,7 @@ type Config struct {
 	CertDir     string // of the certificates that domains name; empty: none
 
 	AllowUpstream []string // addresses that services may have although they are not public
+	TrustedProxy  []string // proxies in front of the OpenAPI endpoint
 	Region        string
 	Programs      string // the folder of controlplane, gateway and vllm-sim
 

@@ -48,7 +48,8 @@ func (i *Installation) controlplane(admin string) program {
 	}, env: []string{"DATABASE_URL=" + i.controlURL, "VLLM_COMMAND=" + i.engineCommand}}
 	p.args = append(p.args, given("--policy-dir", c.PolicyDir, "--catalog", c.CatalogDir, "--cert-dir", c.CertDir, "--base-domain", c.BaseDomain,
 		"--drain-limit", length(c.DrainLimit), "--hung-after", length(c.HungAfter))...)
-	p.args = append(p.args, allowed(c.AllowUpstream)...)
+	p.args = append(p.args, repeated("--allow-upstream", c.AllowUpstream)...)
+	p.args = append(p.args, repeated("--trusted-proxy", c.TrustedProxy)...)
 	return p
 }
 
@@ -70,9 +71,9 @@ func length(d time.Duration) string {
 	return d.String()
 }
 
-func allowed(upstream []string) (flags []string) {
-	for _, address := range upstream {
-		flags = append(flags, "--allow-upstream", address)
+func repeated(flag string, values []string) (flags []string) {
+	for _, value := range values {
+		flags = append(flags, flag, value)
 	}
 	return flags
 }
@@ -85,7 +86,7 @@ func (i *Installation) gateway(admin string) program {
 		"--drain-notice", "0s", "--drain-timeout", drainGateway.String(), fmt.Sprintf("--insecure=%t", c.Insecure),
 	}, env: []string{"GATEWAY_DATABASE_URL=" + i.gatewayURL}}
 	p.args = append(p.args, given("--https-addr", c.HTTPSAddr)...)
-	p.args = append(p.args, allowed(c.AllowUpstream)...)
+	p.args = append(p.args, repeated("--allow-upstream", c.AllowUpstream)...)
 	return p
 }
 

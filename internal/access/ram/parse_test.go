@@ -1,14 +1,12 @@
 package ram_test
 
 import (
-	"io/fs"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/access/ram"
-	"github.com/engineshed/engineshed/policies"
 )
 
 func TestADocumentIsParsed(t *testing.T) {
@@ -115,66 +113,4 @@ func TestStatementsMatch(t *testing.T) {
 	require.True(t, matches(others, "gpdb:CreateModelService", []string{"*"}))
 	require.False(t, matches(others, "gpdb:DeleteModelService", []string{"*"}))
 	require.False(t, matches(others, "RAM:CreateUser", []string{"*"}))
-}
-
-func systemPolicy(t *testing.T, name string) []ram.Statement {
-	t.Helper()
-	text, err := fs.ReadFile(policies.System(), name+".json")
-	require.NoError(t, err)
-	parsed, err := ram.Parse(string(text))
-	require.NoError(t, err, name)
-	return parsed.Statements
-}
-
-func TestSystemPoliciesAllowWhatTheirNamesSay(t *testing.T) {
-	t.Parallel()
-	names, err := fs.Glob(policies.System(), "*.json")
-	require.NoError(t, err)
-	allowed := map[string][]string{
-		"AdministratorAccess":       {"gpdb:CreateModelService", "gpdb:GetModelServiceApiKey", "ram:CreateUser", "apig:GetHttpApi"},
-		"ReadOnlyAccess":            {"gpdb:DescribeModelService", "gpdb:ListModelServices", "ram:GetUser", "apig:GetHttpApi"},
-		"AliyunGPDBFullAccess":      {"gpdb:CreateModelService", "gpdb:DescribeModelService", "gpdb:GetModelServiceApiKey"},
-		"AliyunGPDBReadOnlyAccess":  {"gpdb:DescribeModelService", "gpdb:ListModelServices"},
-		"AliyunAPIGFullAccess":      {"apig:CreateHttpApi", "apig:GetConsumer"},
-		"AliyunAPIGReadOnlyAccess":  {"apig:GetHttpApi", "apig:ListConsumers", "apig:GetConsumerGroup"},
-		"AliyunRAMFullAccess":       {"ram:CreateUser"},
-		"AliyunSTSAssumeRoleAccess": {"sts:AssumeRole"},
-	}
-	refused := map[string][]string{
-		"AdministratorAccess":       nil,
-		"ReadOnlyAccess":            {"gpdb:CreateModelService", "gpdb:GetModelServiceApiKey", "ram:CreateUser", "sts:AssumeRole", "apig:GetConsumer"},
-		"AliyunAPIGFullAccess":      {"gpdb:DescribeModelService"},
-		"AliyunAPIGReadOnlyAccess":  {"apig:CreateHttpApi", "apig:GetConsumer", "gpdb:DescribeModelService"},
-		"AliyunGPDBFullAccess":      {"ram:CreateUser", "apig:GetHttpApi"},
-		"AliyunGPDBReadOnlyAccess":  {"gpdb:CreateModelService", "gpdb:GetModelServiceApiKey", "ram:GetUser"},
-		"AliyunRAMFullAccess":       {"gpdb:DescribeModelService"},
-		"AliyunSTSAssumeRoleAccess": {"sts:GetCallerIdentity", "gpdb:DescribeModelService"},
-	}
-	require.Len(t, names, len(allowed))
-	for name := range allowed {
-		statement := systemPolicy(t, name)[0]
-		for _, action := range allowed[name] {
-			require.True(t, statement.Matches(ram.NewRequest(action, []string{"*"}, nil)), "%s: %s", name, action)
-		}
-		for _, action := range refused[name] {
-			require.False(t, statement.Matches(ram.NewRequest(action, []string{"*"}, nil)), "%s: %s", name, action)
-		}
-	}
-}
-
-func FuzzParse(f *testing.F) {
-	f.Add(`{"Version":"1","Statement":[{"Effect":"Allow","Action":["gpdb:*"],"Resource":"*"}]}`)
-	f.Add(`{"Version":"1","Statement":{"Effect":"Deny","NotAction":"ram:*","Resource":["acs:a"]}}`)
-	f.Fuzz(func(t *testing.T, document string) {
-		parsed, err := ram.Parse(document)
-		if err != nil {
-			require.ErrorIs(t, err, ram.ErrMalformed)
-			return
-		}
-		for _, s := range parsed.Statements {
-			require.NotEqual(t, len(s.Actions) == 0, len(s.NotActions) == 0)
-			require.NotEmpty(t, s.Resources)
-			require.Contains(t, []ram.Effect{ram.Allow, ram.Deny}, s.Effect)
-		}
-	})
 }

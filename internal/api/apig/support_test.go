@@ -268,14 +268,15 @@ func newWorld(t *testing.T) *world {
 	entrances := ingress.New(ingress.Config{DB: db.Control, Jobs: inserter, Snapshot: box, BaseDomain: "localhost"})
 	models := modelapi.New(modelapi.Config{DB: db.Control, Jobs: inserter, SubDomain: entrances.SubDomain})
 	callers := consumer.New(consumer.Config{DB: db.Control, Jobs: inserter, Master: box, Snapshot: box})
+	resources := resource.New(db.Control, slices.Concat(ingress.Kinds, consumer.Kinds, []resource.Kind{aiservice.Kind, modelapi.Kind})...)
 	product, err := apig.Product(apig.Config{
 		APIs: models, Routes: models, Gateways: entrances, Environments: entrances, Domains: entrances,
 		Services:  aiservice.New(aiservice.Config{DB: db.Control, Jobs: inserter, Master: box, Snapshot: box}),
 		Consumers: callers, Groups: callers, Rules: callers,
-		Resources: resource.New(db.Control, slices.Concat(ingress.Kinds, consumer.Kinds, []resource.Kind{aiservice.Kind, modelapi.Kind})...),
+		Resources: resources,
 	})
 	require.NoError(t, err)
-	w := &world{Server: apitest.On(t, db, product)}
+	w := &world{Server: apitest.With(t, apitest.Config{DB: db, Facts: resources}, product)}
 	ctx, page := t.Context(), instance.Page{Number: 1, Size: 1}
 	gateway, err := entrances.CreateGateway(ctx, apitest.Account, ingress.GatewaySpec{Name: "default"})
 	require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -55,19 +56,33 @@ type Server struct {
 // New serves products. Calls go to the first one.
 func New(t testing.TB, products ...api.Product) *Server {
 	t.Helper()
-	return serve(t, pgtest.New(t), 0, products)
+	return With(t, Config{}, products...)
 }
 
 // On is New for products that have a database already.
 func On(t testing.TB, db *pgtest.DB, products ...api.Product) *Server {
 	t.Helper()
-	return serve(t, db, 0, products)
+	return With(t, Config{DB: db}, products...)
 }
 
 // Within is New with a bound on the time of one call.
 func Within(t testing.TB, timeout time.Duration, products ...api.Product) *Server {
 	t.Helper()
-	return serve(t, pgtest.New(t), timeout, products)
+	return With(t, Config{Timeout: timeout}, products...)
+}
+
+// Config is what a Server may differ in.
+type Config struct {
+	DB             *pgtest.DB // nil: a new one
+	Timeout        time.Duration
+	Facts          api.Facts
+	TrustedProxies []netip.Prefix
+}
+
+// With is New with a difference.
+func With(t testing.TB, config Config, products ...api.Product) *Server {
+	t.Helper()
+	return assemble(t, config, func(Parts) []api.Product { return products })
 }
 
 // Parts are what products that manage identities share with the steps before them.
@@ -80,16 +95,15 @@ type Parts struct {
 // Identities is New for products that manage identities.
 func Identities(t testing.TB, products func(Parts) []api.Product) *Server {
 	t.Helper()
-	return assemble(t, pgtest.New(t), 0, products)
+	return assemble(t, Config{}, products)
 }
 
-func serve(t testing.TB, db *pgtest.DB, timeout time.Duration, products []api.Product) *Server {
+func assemble(t testing.TB, config Config, of func(Parts) []api.Product) *Server {
 	t.Helper()
-	return assemble(t, db, timeout, func(Parts) []api.Product { return products })
-}
-
-func assemble(t testing.TB, db *pgtest.DB, timeout time.Duration, of func(Parts) []api.Product) *Server {
-	t.Helper()
+	db := config.DB
+	if db == nil {
+		db = pgtest.New(t)
+	}
 	box, err := secret.NewBox()
 	require.NoError(t, err)
 	s := &Server{t: t, DB: db, Log: &Log{}, store: iam.New(db.Control, box), signers: map[string]sdk.Signer{}}
@@ -98,13 +112,15 @@ func assemble(t testing.TB, db *pgtest.DB, timeout time.Duration, of func(Parts)
 	products := of(Parts{db, box, authorizer})
 	s.version = products[0].Version
 	handler, err := api.New(api.Config{
-		Region:     Region,
-		Products:   products,
-		Verifier:   signature.New(s.store, s.store, time.Now),
-		Authorizer: authorizer,
-		Audit:      db.Control,
-		Log:        log,
-		Timeout:    timeout,
+		Region:         Region,
+		Products:       products,
+		Verifier:       signature.New(s.store, s.store, time.Now),
+		Authorizer:     authorizer,
+		Facts:          config.Facts,
+		Audit:          db.Control,
+		Log:            log,
+		Timeout:        config.Timeout,
+		TrustedProxies: config.TrustedProxies,
 	})
 	require.NoError(t, err)
 	server := httptest.NewServer(handler)
