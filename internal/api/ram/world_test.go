@@ -42,7 +42,7 @@ const (
 func products(t testing.TB, parts apitest.Parts) []api.Product {
 	t.Helper()
 	people := directory.New(parts.DB.Control, parts.Box)
-	users, err := ram.Product(people)
+	users, err := ram.Product(people, parts.Authorizer)
 	require.NoError(t, err)
 	sessions, err := sts.Product(session.New(parts.DB.Control, parts.Box, parts.Authorizer))
 	require.NoError(t, err)
@@ -187,6 +187,9 @@ func (w *world) fit(op described) object {
 		w.root(rmVersion, "AttachPolicy", object{
 			"ResourceGroupId": w.groupID, "PolicyType": "Custom", "PolicyName": "OneInstance", "PrincipalType": "IMSUser", "PrincipalName": "alice",
 		})
+	case "DecodeDiagnosticMessage":
+		denied := w.Of(ramVersion).JSON(w.keyID, "ListUsers", object{})
+		params["EncodedDiagnosticMessage"] = denied.Body["AccessDeniedDetail"].(object)["EncodedDiagnosticMessage"]
 	case "DeletePolicyVersion":
 		w.root(ramVersion, "CreatePolicyVersion", object{"PolicyName": "OneInstance", "PolicyDocument": everything, "SetAsDefault": true})
 	case "MoveResources":
