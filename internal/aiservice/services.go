@@ -91,7 +91,7 @@ func (s *Services) Create(ctx context.Context, key idempotency.Key, accountID st
 		if err := gatewayExists(ctx, tx, accountID, spec.GatewayID); err != nil {
 			return err
 		}
-		if err := resourcegroup.Lock(ctx, tx, accountID, spec.ResourceGroupID); err != nil {
+		if err := resourcegroup.Lock(ctx, tx, accountID, rows[0].resourceGroupID); err != nil {
 			return err
 		}
 		for _, r := range rows {

@@ -183,7 +183,7 @@ func (w *world) fit(op described) object {
 		w.root(ramVersion, map[string]string{
 			"DetachPolicyFromUser": "AttachPolicyToUser", "DetachPolicyFromGroup": "AttachPolicyToGroup", "DetachPolicyFromRole": "AttachPolicyToRole",
 		}[op.OperationID], params)
-	case "DetachPolicy", "ListPolicyAttachments":
+	case "DetachPolicy":
 		w.root(rmVersion, "AttachPolicy", object{
 			"ResourceGroupId": w.groupID, "PolicyType": "Custom", "PolicyName": "OneInstance", "PrincipalType": "IMSUser", "PrincipalName": "alice",
 		})
