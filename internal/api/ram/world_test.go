@@ -59,6 +59,7 @@ type world struct {
 	*apitest.Server
 	t          testing.TB
 	keyID      string // of alice
+	denial     any    // what a denial told alice
 	groupID    string // a resource group
 	instanceID string
 }
@@ -75,6 +76,7 @@ func newWorld(t testing.TB) *world {
 	w := empty(t)
 	w.root(ramVersion, "CreateUser", object{"UserName": "alice"})
 	w.keyID = w.newKey("alice")
+	w.denial = w.Of(ramVersion).JSON(w.keyID, "ListUsers", object{}).Body["AccessDeniedDetail"].(object)["EncodedDiagnosticMessage"]
 	w.root(ramVersion, "CreateGroup", object{"GroupName": "researchers"})
 	w.root(ramVersion, "CreateRole", object{"RoleName": "deployer", "AssumeRolePolicyDocument": trustRoot})
 	w.root(ramVersion, "CreatePolicy", object{"PolicyName": "OneInstance", "PolicyDocument": everything})
@@ -188,8 +190,7 @@ func (w *world) fit(op described) object {
 			"ResourceGroupId": w.groupID, "PolicyType": "Custom", "PolicyName": "OneInstance", "PrincipalType": "IMSUser", "PrincipalName": "alice",
 		})
 	case "DecodeDiagnosticMessage":
-		denied := w.Of(ramVersion).JSON(w.keyID, "ListUsers", object{})
-		params["EncodedDiagnosticMessage"] = denied.Body["AccessDeniedDetail"].(object)["EncodedDiagnosticMessage"]
+		params["EncodedDiagnosticMessage"] = w.denial
 	case "DeletePolicyVersion":
 		w.root(ramVersion, "CreatePolicyVersion", object{"PolicyName": "OneInstance", "PolicyDocument": everything, "SetAsDefault": true})
 	case "MoveResources":
