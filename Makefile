@@ -71,6 +71,7 @@ generate-check: generate
 .PHONY: bench
 bench: ## measure what docs/performance.md promises and judge its floors; takes about ten minutes
 	cd e2e && go test -run '^$$' -bench ControlPlane -benchtime 1x -timeout 20m .
+	go test -run '^$$' -bench '^BenchmarkScale$$' -benchtime 1x -timeout 20m ./internal/modelservice
 	go test -run '^$$' -bench '^BenchmarkGateway$$|Contention' -benchtime 1x -timeout 20m ./internal/gateway
 
 .PHONY: bench-gate
@@ -82,8 +83,10 @@ soak: ## hold 5,000 streams, send a million requests, offer ten times the peak; 
 	go test -run '^$$' -bench '^BenchmarkSoak$$|^BenchmarkOverload$$' -benchtime 1x -timeout 30m ./internal/gateway
 
 .PHONY: chaos
-chaos: ## take the database away for a minute under load, and restart gateways in turn
-	cd e2e && ENGINESHED_OUTAGE=$${ENGINESHED_OUTAGE:-1m} go test -count 1 -v -timeout 20m -run 'TestDatabaseAway|TestDamagedSnapshot|TestRollingRestart' .
+chaos: ## kill 500 processes under load and judge the world (ENGINESHED_KILLS=500, ENGINESHED_SEED=…), take the database away for a minute, restart gateways; takes half an hour
+	cd e2e && ENGINESHED_OUTAGE=$${ENGINESHED_OUTAGE:-1m} ENGINESHED_BUSY=$${ENGINESHED_BUSY:-1m} go test -count 1 -v -timeout 20m \
+		-run 'TestDatabaseAway|TestDamagedSnapshot|TestRollingRestart|TestABusyEngine' .
+	cd e2e && ENGINESHED_KILLS=$${ENGINESHED_KILLS:-500} go test -count 1 -v -timeout 60m -run 'TestTheWorldIsAsAcknowledgedAfterKills' .
 
 .PHONY: fuzz
 fuzz: ## a million random policies against the plain evaluator, then every fuzz target for a while (FUZZTIME=30s each)

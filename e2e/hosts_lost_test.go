@@ -301,3 +301,37 @@ func (y *yard) rows() map[string]string {
 	require.NoError(y.t, rows.Err())
 	return found
 }
+
+func TestSeveralHostsGiveTheNameOfOneToItsReplacement(t *testing.T) {
+	y := newYard(t, "gpu-a", "gpu-b")
+	y.startGateway()
+	ids, described := y.spread()
+	a := y.machines[0]
+	a.cutOff()
+	eventually(t, 20*time.Second, "the machine is silent", func() bool {
+		var silent bool
+		err := y.db.Owner.QueryRow(t.Context(), `SELECT heartbeat_at < now() - interval '11 seconds' FROM host WHERE name = 'gpu-a'`).Scan(&silent)
+		return err == nil && silent
+	})
+	replacement := y.addMachine("gpu-a")
+	waitActive(t, y.caller, ids["DBInstanceId"], ids["ModelServiceId"], 30*time.Second)
+	eventually(t, 30*time.Second, "the replacement serves what the other served", func() bool {
+		return len(replacement.engines()) == 1 && sum(y.replicasOn(ids)) == 2
+	})
+	before := y.rows()
+
+	a.plugIn()
+	select {
+	case <-a.worker.done:
+	case <-time.After(60 * time.Second):
+		require.FailNow(t, "the worker of the machine that was replaced goes on")
+	}
+	require.Contains(t, a.worker.log.String(), "the host is another machine's")
+	require.Empty(t, a.engines(), "its worker has ended them")
+	require.Len(t, replacement.engines(), 1)
+	require.Equal(t, before, y.rows())
+	eventually(t, 10*time.Second, "an answer over the gateway", func() bool {
+		_, err := chat(t.Context(), described.text("PrivateConnectUrl"), described.text("ApiKey"), "hello", false)
+		return err == nil
+	})
+}

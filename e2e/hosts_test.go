@@ -27,6 +27,7 @@ type machine struct {
 	name        string // of the host
 	addr        string
 	link        string // its cable, at the end that is not in it
+	dataDir     string // on its disk
 	databaseURL string
 	first       *process // everything on it ends with it
 	worker      *process
@@ -37,6 +38,8 @@ type yard struct {
 	*shed
 	server   *pgtest.Server
 	machines []*machine
+	bridge   string
+	subnet   string
 	api      endpoint
 	caller   caller
 	hostOf   map[string]string // of AI nodes
@@ -63,18 +66,28 @@ func newYard(t *testing.T, names ...string) *yard {
 	ip(t, "link", "set", bridge, "up")
 
 	server := pgtest.NewServer(t, "listen_addresses="+here, "hba_file="+hostBasedAccess(t, subnet+".0/24"))
-	y := &yard{shed: newShed(t, server.DB), server: server}
+	y := &yard{shed: newShed(t, server.DB), server: server, bridge: bridge, subnet: subnet}
 	y.vllm += " --sim-inter-token-latency=200ms"
 	y.api = y.controlPlane("api")
 	y.caller = newDarabonba(t, y.api.addr, rootKey)
-	for n, name := range names {
-		m := &machine{t: t, shed: y.shed, name: name, addr: fmt.Sprintf("%s.%d", subnet, n+2), link: fmt.Sprintf("%s-%d", bridge, n)}
-		m.databaseURL = overTCP(t, server.ControlURL, here)
-		m.connect(bridge)
-		m.boot()
-		y.machines = append(y.machines, m)
+	for _, name := range names {
+		y.addMachine(name)
 	}
 	return y
+}
+
+// addMachine makes another machine and starts it.
+func (y *yard) addMachine(name string) *machine {
+	y.t.Helper()
+	n := len(y.machines)
+	m := &machine{
+		t: y.t, shed: y.shed, name: name, addr: fmt.Sprintf("%s.%d", y.subnet, n+2), link: fmt.Sprintf("%s-%d", y.bridge, n),
+		dataDir: y.path(fmt.Sprint("disk-", n)), databaseURL: overTCP(y.t, y.server.ControlURL, y.subnet+".1"),
+	}
+	m.connect(y.bridge)
+	m.boot()
+	y.machines = append(y.machines, m)
+	return m
 }
 
 // hostBasedAccess is a pg_hba.conf that lets the control plane's role in over the network.
@@ -91,7 +104,7 @@ func hostBasedAccess(t *testing.T, subnet string) string {
 }
 
 // overTCP is a database URL with an address in place of a socket.
-func overTCP(t *testing.T, database, addr string) string {
+func overTCP(t testing.TB, database, addr string) string {
 	t.Helper()
 	u, err := url.Parse(database)
 	require.NoError(t, err)
@@ -127,7 +140,7 @@ func (m *machine) startWorker() {
 	admin := m.addr + ":8081"
 	args := []string{"--target", strconv.Itoa(onlyChild(m.first.cmd.Process.Pid)), "--net", "--pid", "--mount", "--", filepath.Join(binaries, "controlplane")}
 	args = append(args, m.shed.controlPlaneFlags("worker", m.name, admin)...)
-	args = append(args, "--engine-addr", m.addr)
+	args = append(args, "--engine-addr", m.addr, "--data-dir", m.dataDir)
 	m.worker = startCommand(m.t, []string{"DATABASE_URL=" + m.databaseURL, "VLLM_COMMAND=" + m.shed.vllm}, m.name, exec.Command("nsenter", args...))
 	m.shed.waitReady("http://"+admin, m.worker)
 }
@@ -168,7 +181,7 @@ func (m *machine) engines() (pids []int) {
 
 // files are what engines have left on the machine.
 func (m *machine) files() []string {
-	entries, err := os.ReadDir(m.shed.path("worker-" + m.name + "/replicas"))
+	entries, err := os.ReadDir(filepath.Join(m.dataDir, "replicas"))
 	require.NoError(m.t, err)
 	names := make([]string, len(entries))
 	for n, entry := range entries {

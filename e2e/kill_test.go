@@ -1,12 +1,7 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"os"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -82,31 +77,6 @@ func TestAnEngineKilledIsStartedAgain(t *testing.T) {
 	eventually(t, 5*time.Second, "an answer over the gateway", func() bool {
 		_, err := chat(t.Context(), described.text("PrivateConnectUrl"), described.text("ApiKey"), "hello", true)
 		return err == nil
-	})
-}
-
-func TestAWorkerKilledInTheMiddleOfADeploymentIsFollowed(t *testing.T) {
-	t.Parallel()
-	s := newShed(t, pgtest.New(t))
-	s.vllm += " --sim-startup-delay=1s"
-	api, worker := s.controlPlane("api"), s.controlPlane("worker")
-	c := newDarabonba(t, api.addr, rootKey)
-	instance, nodes := newInstance(t, c, 4)
-	service := deploy(t, c, instance, nodes...)
-	eventually(t, 10*time.Second, "the first engine runs", func() bool { return len(s.engines()) > 0 })
-	worker.kill()
-	s.controlPlane("worker")
-	waitActive(t, c, instance, service, 30*time.Second)
-	s.expectEngines(5*time.Second, 4)
-
-	// Killed while it takes a service down.
-	deleted := time.Now()
-	_, err := c.call("DeleteModelService", map[string]string{"DBInstanceId": instance, "ModelServiceId": service})
-	require.NoError(t, err)
-	s.expectEngines(60*time.Second-time.Since(deleted), 0)
-	eventually(t, 10*time.Second, "the nodes are free", func() bool {
-		var bound int
-		return s.db.Owner.QueryRow(t.Context(), `SELECT count(*) FROM ai_node WHERE model_service_id IS NOT NULL`).Scan(&bound) == nil && bound == 0
 	})
 }
 
@@ -204,111 +174,6 @@ func TestPostgresAwayForFiveSeconds(t *testing.T) {
 		case <-p.done:
 			require.Fail(t, "a process ended", "%s: %v", p.cmd.Path, p.err)
 		default:
-		}
-	}
-}
-
-// outcome is what a client knows of a create.
-type outcome struct {
-	token   string
-	nodes   []string
-	service string // "" until acknowledged
-}
-
-func TestNoAcknowledgedCreateIsLostUnderKills(t *testing.T) {
-	t.Parallel()
-	const kills, creates = 24, 48 // two creates are under way at each kill
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's choice of what to kill
-	server := pgtest.NewServer(t, "fsync=on")
-	s := newShed(t, server.DB)
-	api, worker := s.controlPlane("api"), s.controlPlane("worker")
-	var addr atomic.Value
-	addr.Store(api.addr)
-	instance, nodes := newInstance(t, newDarabonba(t, api.addr, rootKey), creates)
-
-	// A client that never gives up: what is not answered is asked again with the same token.
-	acknowledged := make([]outcome, creates)
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	create := func(i int) {
-		acknowledged[i] = outcome{token: fmt.Sprintf("create-%d", i), nodes: nodes[i : i+1]}
-		clients.Go(func() {
-			acknowledged[i].service = createUntilAnswered(t, &addr, instance, acknowledged[i], stop)
-		})
-	}
-	for n := range kills {
-		create(2 * n)
-		create(2*n + 1)
-		time.Sleep(time.Duration(random.IntN(15)) * time.Millisecond) // hits the calls at any moment
-		switch random.IntN(3) {
-		case 0:
-			api.kill()
-			api = s.controlPlane("api")
-			addr.Store(api.addr)
-		case 1:
-			worker.kill()
-			worker = s.controlPlane("worker")
-		case 2:
-			server.Kill()
-			server.Start()
-		}
-		t.Logf("kill %d of %d done", n+1, kills)
-	}
-	finished := make(chan struct{})
-	go func() { clients.Wait(); close(finished) }()
-	select {
-	case <-finished:
-	case <-time.After(60 * time.Second):
-		close(stop)
-		<-finished
-	}
-
-	c := newDarabonba(t, addr.Load().(string), rootKey)
-	ids := map[string]bool{}
-	for _, o := range acknowledged {
-		require.NotEmpty(t, o.service, "the create with the token %s was never answered", o.token)
-		require.False(t, ids[o.service], "two tokens made one service")
-		ids[o.service] = true
-		described := waitActive(t, c, instance, o.service, 60*time.Second)
-		require.Equal(t, []any{o.nodes[0]}, described["AiNodes"])
-	}
-	s.expectEngines(60*time.Second, creates)
-	s.requireRows(map[string]int{`SELECT count(*) FROM model_service`: creates, `SELECT count(*) FROM replica`: creates})
-
-	for service := range ids {
-		_, err := c.call("DeleteModelService", map[string]string{"DBInstanceId": instance, "ModelServiceId": service})
-		require.NoError(t, err)
-	}
-	s.expectEngines(60*time.Second, 0)
-	eventually(t, 30*time.Second, "no row and no file is left", func() bool {
-		var rows int
-		err := s.db.Owner.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM replica) + (SELECT count(*) FROM model_service)`).Scan(&rows)
-		files, _ := os.ReadDir(s.path("worker-host-a/replicas"))
-		return err == nil && rows == 0 && len(files) == 0
-	})
-}
-
-// createUntilAnswered repeats a create until it is answered with an id. A refusal is a bug, but for the ones that say
-// that nobody could decide.
-func createUntilAnswered(t *testing.T, addr *atomic.Value, instance string, o outcome, stop <-chan struct{}) (service string) {
-	params := createParams(instance, o.nodes...)
-	params["ClientToken"] = o.token
-	for {
-		made, err := newClassic(t, addr.Load().(string), rootKey).call("CreateModelService", params)
-		if err == nil {
-			return made.text("ModelServiceId")
-		}
-		var r *refusal
-		if errors.As(err, &r) && r.status < 500 && r.code != "InvalidTimeStamp.Expired" {
-			t.Errorf("create %s: %v", o.token, err)
-			return ""
-		}
-		select {
-		case <-stop:
-			return ""
-		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }

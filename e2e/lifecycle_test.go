@@ -32,14 +32,12 @@ func served(t *testing.T, c caller, nodes int) (ids map[string]string, described
 }
 
 // waitReason waits until the service's StatusReason holds the text.
-func waitReason(t *testing.T, c caller, ids map[string]string, limit time.Duration, text string) (now answer) {
+func waitReason(t *testing.T, c caller, ids map[string]string, limit time.Duration, text string) {
 	t.Helper()
 	eventually(t, limit, "the reason says: "+text, func() bool {
-		var err error
-		now, err = c.call("DescribeModelService", ids)
+		now, err := c.call("DescribeModelService", ids)
 		return err == nil && strings.Contains(now.text("StatusReason"), text)
 	})
-	return now
 }
 
 func TestADeletedServiceFinishesItsStreams(t *testing.T) {
@@ -82,59 +80,87 @@ func TestADeletedServiceFinishesItsStreams(t *testing.T) {
 	})
 }
 
-func TestAnEngineThatIsStoppedIsStartedAgainWithinItsLimit(t *testing.T) {
-	t.Parallel()
-	s := newShed(t, pgtest.New(t))
-	s.flags = []string{"--hung-after", "6s"}
-	control := s.controlPlane("both")
-	s.startGateway()
-	c := newDarabonba(t, control.addr, rootKey)
-	ids, _ := served(t, c, 1)
-	before := s.pids()
-	for pid := range before {
-		require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+// busyFor is how long the engine's slots are all taken: a while in every run of the tests, a minute in `make chaos`.
+func busyFor(t *testing.T) time.Duration {
+	t.Helper()
+	text := os.Getenv("ENGINESHED_BUSY")
+	if text == "" {
+		return 12 * time.Second
 	}
-	now := waitReason(t, c, ids, 6*time.Second, "the engine has not answered since")
-	require.Equal(t, "degraded", now.text("Status"))
-	waitReason(t, c, ids, 10*time.Second, "the engine did not answer for")
-	waitActive(t, c, ids["DBInstanceId"], ids["ModelServiceId"], 20*time.Second)
-	s.expectEngines(5*time.Second, 1)
-	require.NotEqual(t, before, s.pids())
+	d, err := time.ParseDuration(text)
+	require.NoError(t, err)
+	return d
 }
 
-func TestAnEngineWithAllSlotsTakenIsBusyAndNotEnded(t *testing.T) {
+// Neither engine answers anybody for longer than --hung-after. One of them has too much to do, the other one hangs.
+func TestABusyEngineIsLeftAloneWhileAHungOneIsStartedAgain(t *testing.T) {
 	t.Parallel()
+	const hungAfter = 4 * time.Second
 	s := newShed(t, pgtest.New(t))
-	s.flags = []string{"--hung-after", "2s"}
-	s.vllm += " --sim-time-to-first-token=10s"
+	s.flags = []string{"--hung-after", hungAfter.String()}
+	s.vllm += " --sim-time-to-first-token=5s"
 	control := s.controlPlane("both")
 	s.startGateway()
 	c := newDarabonba(t, control.addr, rootKey)
-	instance, nodes := newInstance(t, c, 1)
-	params := createParams(instance, nodes...)
+	instance, nodes := newInstance(t, c, 2)
+	params := createParams(instance, nodes[0])
 	params["ModelParams"] = `{"max-num-seqs": 1}`
 	made, err := c.call("CreateModelService", params)
 	require.NoError(t, err)
-	ids := map[string]string{"DBInstanceId": instance, "ModelServiceId": made.text("ModelServiceId")}
-	described := waitActive(t, c, instance, ids["ModelServiceId"], 30*time.Second)
-	before := s.pids()
-	for range 2 {
-		go func() {
-			for t.Context().Err() == nil { // until the gateway serves it
-				if _, err := chat(t.Context(), described.text("PrivateConnectUrl"), described.text("ApiKey"), "hello", true); err == nil {
-					return
-				}
-			}
-		}()
+	busy := map[string]string{"DBInstanceId": instance, "ModelServiceId": made.text("ModelServiceId")}
+	described := waitActive(t, c, instance, busy["ModelServiceId"], 30*time.Second)
+	itsEngine := s.pids()
+	hung := map[string]string{"DBInstanceId": instance, "ModelServiceId": deploy(t, c, instance, nodes[1])}
+	waitActive(t, c, instance, hung["ModelServiceId"], 30*time.Second)
+	itsOwn := s.pids()
+	maps.DeleteFunc(itsOwn, func(pid int, _ bool) bool { return itsEngine[pid] })
+
+	clients := &streamers{}
+	clients.start(t.Context(), 3, described.text("PrivateConnectUrl"), described.text("ApiKey"))
+	waitReason(t, c, busy, 30*time.Second, "busy: all its slots are taken and requests wait")
+	began := time.Now()
+	stillBusy := func() {
+		now, err := c.call("DescribeModelService", busy)
+		require.NoError(t, err)
+		require.Equal(t, "active", now.text("Status"))
+		require.Contains(t, now.text("StatusReason"), "busy: all its slots are taken and requests wait")
 	}
-	now := waitReason(t, c, ids, 20*time.Second, "busy: all its slots are taken and requests wait")
-	require.Equal(t, "active", now.text("Status"))
+	says := func(limit time.Duration, status, reason string) {
+		t.Helper()
+		eventually(t, limit, status+": "+reason, func() bool {
+			stillBusy()
+			now, err := c.call("DescribeModelService", hung)
+			return err == nil && now.text("Status") == status && strings.Contains(now.text("StatusReason"), reason)
+		})
+		t.Logf("the other one is %s (%s) %s after it stopped", status, reason, time.Since(began).Round(100*time.Millisecond))
+	}
+	for pid := range itsOwn {
+		require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	}
+	says(2*hungAfter, "degraded", "the engine has not answered since")
+	says(2*hungAfter, "degraded", "the engine did not answer for")
+	says(20*time.Second, "active", "")
+	for time.Since(began) < busyFor(t) {
+		stillBusy()
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Logf("busy for %s", time.Since(began).Round(time.Second))
+	_, failed := clients.finish()
+	require.Empty(t, failed)
+	var now answer
 	eventually(t, 30*time.Second, "it has nothing to say once it is not busy", func() bool {
-		now, err = c.call("DescribeModelService", ids)
+		now, err = c.call("DescribeModelService", busy)
 		return err == nil && now.text("StatusReason") == ""
 	})
 	require.Equal(t, "active", now.text("Status"))
-	require.Equal(t, before, s.pids())
+	after := s.pids()
+	require.Len(t, after, 2)
+	for pid := range itsEngine {
+		require.True(t, after[pid], "the busy engine was left alone")
+	}
+	for pid := range itsOwn {
+		require.False(t, after[pid], "the hung engine was ended")
+	}
 }
 
 // streamers are clients that stream from a service, one answer after the other.

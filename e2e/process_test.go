@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ type process struct {
 	log  output
 	done chan struct{}
 	err  error
+
+	silent atomic.Bool // what it printed is not shown
 }
 
 // output is the file that a process prints to; it may be read at any time.
@@ -55,7 +58,7 @@ func startCommand(t testing.TB, env []string, name string, cmd *exec.Cmd) *proce
 	}()
 	t.Cleanup(func() {
 		p.kill()
-		if t.Failed() {
+		if t.Failed() && !p.silent.Load() {
 			text := p.log.String()
 			t.Logf("--- %s printed:\n%s", name, text[max(0, len(text)-shownOutput):])
 		}

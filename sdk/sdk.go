@@ -98,6 +98,11 @@ func (c *Client) ModifyModelService(ctx context.Context, request gpdb.ModifyMode
 	return call[gpdb.ModifyModelServiceResponse](ctx, c.gpdb.ModifyModelService, request)
 }
 
+// RotateModelServiceApiKey gives a service a new key; the old one is good for five seconds at most.
+func (c *Client) RotateModelServiceApiKey(ctx context.Context, request gpdb.RotateModelServiceApiKeyRequest) (*gpdb.RotateModelServiceApiKeyResponse, error) {
+	return call[gpdb.RotateModelServiceApiKeyResponse](ctx, c.gpdb.RotateModelServiceApiKey, request)
+}
+
 // ListModelServiceEvents shows one page of what happened to a service.
 func (c *Client) ListModelServiceEvents(ctx context.Context, request gpdb.ListModelServiceEventsRequest) (*gpdb.ListModelServiceEventsResponse, error) {
 	return call[gpdb.ListModelServiceEventsResponse](ctx, c.gpdb.ListModelServiceEvents, request)

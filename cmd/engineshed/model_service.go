@@ -21,12 +21,27 @@ func (p *program) modelService() *cobra.Command {
 			Use: "describe MODEL_SERVICE_ID", Short: "Show one model service with its endpoint and key", Args: cobra.ExactArgs(1),
 		}, describeModelService),
 		p.modifyModelService(),
+		p.clientCommand(&cobra.Command{
+			Use: "rotate-key MODEL_SERVICE_ID", Short: "Give a model service a new key, and show it", Args: cobra.ExactArgs(1),
+			Long: "Gives a model service a new key. The old one opens nothing any more within five seconds; answers under way are not cut.",
+		}, rotateModelServiceKey),
 		p.deleteModelService(),
 		p.listModelServiceEvents(),
 		p.watchModelService(),
 		p.modelServiceLogs(),
 	)
 	return cmd
+}
+
+func rotateModelServiceKey(ctx context.Context, cmd *cobra.Command, c *client, args []string) error {
+	instance, err := c.instance(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := c.RotateModelServiceApiKey(ctx, gpdb.RotateModelServiceApiKeyRequest{DBInstanceId: instance, ModelServiceId: args[0]}); err != nil {
+		return err
+	}
+	return describeModelService(ctx, cmd, c, args)
 }
 
 func listModelServices(ctx context.Context, cmd *cobra.Command, c *client, _ []string) error {

@@ -51,6 +51,8 @@ func (p *program) defineUp(flags *pflag.FlagSet, config *up.Config) {
 	flags.StringVar(&config.PublicURL, "public-gateway-url", "", "how clients reach the public listener (default: by its address)")
 	flags.StringVar(&config.PolicyDir, "policy-dir", "", "directory of policy files: accounts, users, keys, policies")
 	flags.StringVar(&config.CatalogDir, "catalog", "", "directory of your own models' files (docs/models.md)")
+	flags.StringVar(&config.Models, "models", "", "directory where the files of models are kept, fetched once for all engines (default: engines fetch them themselves)")
+	flags.StringVar(&config.Sources, "model-sources", "", "file that says how hubs are reached: endpoints, proxies, token files")
 	flags.StringVar(&config.Region, "region", "cn-hangzhou", "region this endpoint serves")
 	flags.DurationVar(&config.DrainLimit, "drain-limit", 0, "how long an engine that goes may finish its requests (default: 1m)")
 	flags.DurationVar(&config.HungAfter, "hung-after", 0, "how long an engine may be silent before it is started again (default: 30s)")
@@ -72,7 +74,7 @@ func (p *program) complete(config *up.Config) error {
 	config.VLLMCommand = p.getenv("VLLM_COMMAND")
 	config.AccessKeyID = p.getenv("ENGINESHED_ACCESS_KEY_ID")
 	config.AccessKeySecret = secret.New(p.getenv("ENGINESHED_ACCESS_KEY_SECRET"))
-	for _, dir := range []*string{&config.PolicyDir, &config.CatalogDir} {
+	for _, dir := range []*string{&config.PolicyDir, &config.CatalogDir, &config.Models, &config.Sources} {
 		if *dir != "" {
 			if *dir, err = filepath.Abs(*dir); err != nil {
 				return err

@@ -107,6 +107,9 @@ func refuse(stderr io.Writer, err error) int {
 
 func parseKnobs(args []string) (knobs, []string, error) {
 	var k knobs
+	if len(args) > 0 && args[len(args)-1] == "--version" { // as vLLM's own, whatever knobs stand before it
+		return k, []string{"version"}, nil
+	}
 	flags := flag.NewFlagSet("vllm-sim", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.DurationVar(&k.startupDelay, "sim-startup-delay", 0, "")

@@ -54,7 +54,7 @@ var rules = []rule{
 		breaks: func(e edge) bool {
 			return e.to == "net/http" && !e.test && !under(e.from, "cmd", "sdk", "internal/up", "internal/controlplane", "internal/api",
 				"internal/oapi", "internal/gateway", "internal/route", "internal/trial", "internal/access/signature", "internal/node/process", "internal/node/probe", "internal/telemetry",
-				"internal/postgres/embedded", "internal/modelfile/hub")
+				"internal/postgres/embedded", "internal/modelfile/hub", "internal/modelfile/hubtest")
 		},
 	},
 	{
@@ -141,7 +141,7 @@ var rules = []rule{
 }
 
 // testSupport are the packages that exist for tests.
-var testSupport = []string{"internal/postgres/pgtest", "internal/node/nodetest", "internal/api/apitest"}
+var testSupport = []string{"internal/postgres/pgtest", "internal/node/nodetest", "internal/api/apitest", "internal/modelfile/hubtest"}
 
 // under reports whether pkg is one of the folders or lies in one.
 func under(pkg string, folders ...string) bool {

@@ -289,7 +289,7 @@ func (k sealKeys) endsWith(s seal, h head) bool {
 	return false
 }
 
-func keyPurpose(id int) string { return "audit_key/" + strconv.Itoa(id) + "/key" }
+func keyPurpose(id string) string { return "audit_key/" + id + "/key" }
 
 // keys opens all keys, the oldest first.
 func (t *Trail) keys(ctx context.Context, db querier) (keys sealKeys, err error) {
@@ -297,7 +297,7 @@ func (t *Trail) keys(ctx context.Context, db querier) (keys sealKeys, err error)
 	var id int
 	var sealed []byte
 	_, err = pgx.ForEachRow(rows, []any{&id, &sealed}, func() error {
-		text, err := t.master.Open(keyPurpose(id), sealed)
+		text, err := t.master.Open(keyPurpose(strconv.Itoa(id)), sealed)
 		if err != nil {
 			return err
 		}
@@ -315,10 +315,30 @@ func (t *Trail) keys(ctx context.Context, db querier) (keys sealKeys, err error)
 func (t *Trail) addKey(ctx context.Context, tx pgx.Tx, id int) (sealKey, error) {
 	key := sealKey{id, make([]byte, sha256.Size)}
 	_, _ = rand.Read(key.bytes) // never fails
-	sealed, err := t.master.Seal(keyPurpose(id), secret.New(base64.RawStdEncoding.EncodeToString(key.bytes)))
+	sealed, err := t.master.Seal(keyPurpose(strconv.Itoa(id)), secret.New(base64.RawStdEncoding.EncodeToString(key.bytes)))
 	if err != nil {
 		return sealKey{}, err
 	}
 	_, err = tx.Exec(ctx, `INSERT INTO audit_key (id, key_sealed) VALUES ($1, $2)`, id, sealed)
 	return key, err
+}
+
+// NewKey makes a key that seals are made with from now on: who had the old master key does not have it. Seals that there
+// are stay as they are.
+func (t *Trail) NewKey(ctx context.Context) error {
+	err := postgres.InTx(ctx, t.db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, sealLock); err != nil {
+			return err
+		}
+		keys, err := t.keys(ctx, tx)
+		if err != nil {
+			return err
+		}
+		_, err = t.addKey(ctx, tx, keys.newest().id+1)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("make a new key for the audit trail's seals: %w", err)
+	}
+	return nil
 }

@@ -212,3 +212,24 @@ func TestTheMemoryThatIsNeededFollowsTheParameters(t *testing.T) {
 		require.Equal(t, test.want, m.MemoryFor(test.params, 2), "%v", test.params)
 	}
 }
+
+func TestVersionsAreComparedAsNumbers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		needs, has string
+		tooOld     bool
+	}{
+		{"0.8.5", "0.8.5", false},
+		{"0.8.5", "0.8.4", true},
+		{"0.8.5", "0.10", false},
+		{"0.10", "0.9.9", true},
+		{"0.8", "0.8.0", false},
+		{"0.8.0", "0.8", false},
+		{"0.8.0.1", "0.8", true},
+		{"1", "0.32.0", true},
+		{"", "0.1", false},
+		{"0.8", "", false},
+	} {
+		require.Equal(t, c.tooOld, catalog.Model{EngineVersion: c.needs}.TooOld(c.has), "%+v", c)
+	}
+}

@@ -26,6 +26,8 @@ type Config struct {
 	EngineAddr        string // the address engines listen on
 	EngineUser        string // "": an unprivileged default when running as root
 	DataDir           string // of the engines
+	Models            string // "": engines fetch their models themselves
+	ModelSources      string // file: how hubs are reached; "": directly
 	MasterKeyFile     string
 	SnapshotKeyFile   string
 	PolicyDir         string
@@ -75,6 +77,8 @@ func (c *Config) define(flags *pflag.FlagSet) {
 	flags.StringVar(&c.EngineAddr, "engine-addr", "127.0.0.1", "address the engines of this host listen on")
 	flags.StringVar(&c.EngineUser, "engine-user", "", "user that runs engines when this process is root; empty: engineshed or nobody")
 	flags.StringVar(&c.DataDir, "data-dir", "", "directory of the engines' files (worker)")
+	flags.StringVar(&c.Models, "models", "", "directory where the worker keeps the files of models, fetched once for all engines; empty: engines fetch them themselves")
+	flags.StringVar(&c.ModelSources, "model-sources", "", "file that says how hubs are reached: endpoints, proxies, token files")
 	flags.StringVar(&c.MasterKeyFile, "master-key-file", "", "key file that seals secrets in the database")
 	flags.StringVar(&c.SnapshotKeyFile, "snapshot-key-file", "", "key file that control plane and gateways share")
 	flags.StringVar(&c.PolicyDir, "policy-dir", "", "directory of policy files, applied at start and on SIGHUP")
@@ -121,6 +125,7 @@ func (c *Config) check() error {
 	complain(c.MasterKeyFile == "", "--master-key-file is required")
 	complain(c.SnapshotKeyFile == "", "--snapshot-key-file is required")
 	complain(c.worker() && c.DataDir == "", "--data-dir is required for a worker")
+	complain(c.ModelSources != "" && c.Models == "", "--model-sources is of no use without --models: engines reach hubs by HF_ENDPOINT and their own settings")
 	complain((c.TLSCert == "") != (c.TLSKey == ""), "--tls-cert and --tls-key belong together")
 	complain(c.DrainLimit < 0, "--drain-limit %s: must not be negative", c.DrainLimit)
 	complain(c.HungAfter < 2*time.Second, "--hung-after %s: give engines 2s at least", c.HungAfter)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -14,8 +15,9 @@ import (
 
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
+	"github.com/engineshed/engineshed/internal/modelfile"
+	"github.com/engineshed/engineshed/internal/modelfile/hub"
 	"github.com/engineshed/engineshed/internal/modelservice"
-	"github.com/engineshed/engineshed/internal/node"
 	"github.com/engineshed/engineshed/internal/node/probe"
 	"github.com/engineshed/engineshed/internal/node/process"
 )
@@ -24,16 +26,18 @@ const (
 	heartbeatInterval = 2 * time.Second
 	reconcileInterval = 5 * time.Second
 	sweepInterval     = 5 * time.Second
+	versionInterval   = 10 * time.Minute // the catalogue may change, and so may the engine
 )
 
 // worker is this host's hand: its heartbeat, its watcher and its jobs.
 type worker struct {
 	*program
 	host    instance.Host
-	driver  node.Driver
+	driver  *process.Driver
 	watcher *modelservice.Watcher
 	client  *jobs.Client
-	beatAt  time.Time // when the host last said that it is alive
+	files   *modelfile.Store // nil: engines fetch their models themselves
+	beatAt  time.Time        // when the host last said that it is alive
 }
 
 func (p *program) newWorker(ctx context.Context) (*worker, error) {
@@ -51,8 +55,11 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 	if w.driver, err = p.newDriver(ctx); err != nil {
 		return nil, err
 	}
+	if w.files, err = p.openModels(); err != nil {
+		return nil, err
+	}
 	host := modelservice.Host{
-		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host,
+		Services: p.services, Driver: w.driver, Engines: probe.New(), Name: p.cfg.Host, Machine: machine, Files: w.files,
 		FreeAddr:   func() (string, error) { return process.FreeAddr(p.cfg.EngineAddr) },
 		DrainLimit: p.cfg.DrainLimit, HungAfter: p.cfg.HungAfter, Log: p.log,
 	}
@@ -60,7 +67,7 @@ func (p *program) newWorker(ctx context.Context) (*worker, error) {
 	workers := river.NewWorkers()
 	p.publisher.AddWorker(workers)
 	modelservice.AddWorkers(workers, p.services, modelservice.NewStepper(host, w.watcher))
-	if w.client, err = jobs.NewWorker(p.db, p.cfg.Host, workers, p.log); err != nil {
+	if w.client, err = jobs.NewWorker(p.db, workers, p.log, p.cfg.Host); err != nil {
 		return nil, err
 	}
 	// The host is known before the first call can ask for room on it.
@@ -89,7 +96,7 @@ func (w *worker) seed(ctx context.Context, account string) error {
 	return nil
 }
 
-func (p *program) newDriver(ctx context.Context) (node.Driver, error) {
+func (p *program) newDriver(ctx context.Context) (*process.Driver, error) {
 	command, err := engineCommand(p.cfg.VLLMCommand)
 	if err != nil {
 		return nil, err
@@ -103,6 +110,33 @@ func (p *program) newDriver(ctx context.Context) (node.Driver, error) {
 		Installation: installation,
 		User:         p.cfg.EngineUser, Grace: p.cfg.StopGrace, Logger: p.log,
 	})
+}
+
+// openModels opens the directory of the models' files, where the worker keeps them.
+func (p *program) openModels() (*modelfile.Store, error) {
+	if p.cfg.Models == "" {
+		return nil, nil
+	}
+	dir, err := filepath.Abs(p.cfg.Models)
+	if err != nil {
+		return nil, fmt.Errorf("--models: %w", err)
+	}
+	reached, err := hub.Load(p.cfg.ModelSources, os.Getenv)
+	if err != nil {
+		return nil, fmt.Errorf("--model-sources: %w", err)
+	}
+	hubs, err := hub.New(reached)
+	if err != nil {
+		return nil, fmt.Errorf("--model-sources: %w", err)
+	}
+	if err := process.CheckDir(dir, p.cfg.EngineUser); err != nil {
+		return nil, fmt.Errorf("--models: engines could not read %s: %w", dir, err)
+	}
+	files, err := modelfile.Open(modelfile.Config{Dir: dir, Hubs: hubs, Log: p.log})
+	if err != nil {
+		return nil, fmt.Errorf("--models: %w", err)
+	}
+	return files, nil
 }
 
 // engineCommand is VLLM_COMMAND split into words, or vllm where it is on the PATH.
@@ -126,10 +160,14 @@ func (w *worker) run(ctx context.Context) error {
 	group.Go(func() error { return w.heartbeat(ctx) })
 	group.Go(func() error { return w.every(ctx, reconcileInterval, "reconcile", w.reconcile) })
 	group.Go(func() error { return w.every(ctx, sweepInterval, "sweep", w.sweep) })
+	group.Go(func() error { return w.every(ctx, versionInterval, "engine version", w.learnVersion) })
 	group.Go(func() error { return w.watcher.Run(ctx) })
 	group.Go(func() error { return w.watcher.CopyLogs(ctx) })
 	group.Go(func() error { return w.work(ctx) })
 	err := group.Wait()
+	if w.files != nil {
+		w.files.Close()
+	}
 	if leaveErr := w.leave(context.WithoutCancel(ctx)); leaveErr != nil {
 		w.log.WarnContext(ctx, "host cannot be left", slog.Any("error", leaveErr))
 	}
@@ -139,13 +177,30 @@ func (w *worker) run(ctx context.Context) error {
 	return err
 }
 
+// reconcile puts right what differs, anywhere, if it is this host's turn.
 func (w *worker) reconcile(ctx context.Context) error {
+	mine, err := w.instances.Turn(ctx, w.host.Name, reconcileInterval)
+	if err != nil || !mine {
+		return err
+	}
 	return errors.Join(w.services.Reconcile(ctx), w.publisher.Reconcile(ctx))
 }
 
 func (w *worker) sweep(ctx context.Context) error {
 	_, err := w.watcher.Sweep(ctx)
 	return err
+}
+
+// learnVersion writes down which version of the engine the host has, where a model asks for one: it takes a while to find out.
+func (w *worker) learnVersion(ctx context.Context) error {
+	if !w.catalog.AsksForVersion() {
+		return nil
+	}
+	version, err := w.driver.Version(ctx)
+	if err != nil {
+		return err
+	}
+	return w.instances.SetEngineVersion(ctx, w.host.Name, version)
 }
 
 // leave lets another machine take this one's place at once.

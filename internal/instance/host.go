@@ -90,6 +90,21 @@ func (i *Instances) refuseBeat(ctx context.Context, h Host) error {
 		ErrHostTaken, h.Name, heard.Round(100*time.Millisecond), engineAddr, HostLease)
 }
 
+// inTurn is how many hosts do at once what one is enough for: the others step in for one that is about to be missed.
+const inTurn = 2
+
+// Turn reports whether it is the host's turn to do what each host could do for all, once in each interval. Two hosts
+// that are alive have it at a time, so that hundreds cost no more than two, and one that stands still is passed over.
+func (i *Instances) Turn(ctx context.Context, host string, interval time.Duration) (mine bool, err error) {
+	err = i.db.QueryRow(ctx, `
+		SELECT (floor(extract(epoch FROM now()) / $2)::bigint + count(*) FILTER (WHERE name < $1)) % greatest(ceil(count(*) / $3::numeric)::bigint, 1) = 0
+		FROM host WHERE heartbeat_at > now() - $4::interval`, host, interval.Seconds(), inTurn, HostLease).Scan(&mine)
+	if err != nil {
+		return false, fmt.Errorf("ask whose turn it is: %w", err)
+	}
+	return mine, nil
+}
+
 // slot is where a new AI node goes.
 type slot struct {
 	host         string

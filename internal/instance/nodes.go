@@ -150,35 +150,43 @@ func (d *Deletion) choose(ctx context.Context, tx pgx.Tx) ([]string, error) {
 	return d.lockFree(ctx, tx)
 }
 
-// lockNamed locks the nodes in the order of their names, as everybody does who locks several.
+// lockNamed locks the nodes in the order of their names, as everybody does who locks several. A bound node is not waited
+// for: only who has locked its service locks it.
 func (d *Deletion) lockNamed(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `
-		SELECT name, model_service_id IS NOT NULL FROM ai_node
-		WHERE db_instance_id = $1 AND ($2 = '' OR pool_id = $2) AND name = ANY ($3)
+		SELECT name FROM ai_node
+		WHERE db_instance_id = $1 AND ($2 = '' OR pool_id = $2) AND name = ANY ($3) AND model_service_id IS NULL
 		ORDER BY name FOR UPDATE`, d.DBInstanceID, d.PoolID, d.Names)
 	if err != nil {
 		return err
 	}
-	bound := map[string]bool{}
-	var name string
-	var isBound bool
-	if _, err := pgx.ForEachRow(rows, []any{&name, &isBound}, func() error {
-		bound[name] = isBound
-		return nil
-	}); err != nil {
-		return err
+	free, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("lock the AI nodes: %w", err)
 	}
 	for n, name := range d.Names {
-		switch isBound, found := bound[name]; {
-		case slices.Contains(d.Names[:n], name):
+		if slices.Contains(d.Names[:n], name) {
 			return fault.InvalidParameter("NodeNames", fmt.Sprintf("%.64q is named twice.", name))
-		case !found:
-			return ErrNodeNotFound.Withf("The AI node %.64q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
-		case isBound:
-			return ErrNodeBound.Withf("The AI node %s is used by a model service: delete that first; ListAINodePools shows which it is.", name)
+		}
+		if !slices.Contains(free, name) {
+			return d.notFree(ctx, tx, name)
 		}
 	}
 	return nil
+}
+
+// notFree says why the node could not be locked.
+func (d *Deletion) notFree(ctx context.Context, tx pgx.Tx, name string) error {
+	var exists bool
+	if err := tx.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM ai_node WHERE db_instance_id = $1 AND ($2 = '' OR pool_id = $2) AND name = $3)`,
+		d.DBInstanceID, d.PoolID, name).Scan(&exists); err != nil {
+		return fmt.Errorf("look up the AI node: %w", err)
+	}
+	if !exists {
+		return ErrNodeNotFound.Withf("The AI node %.64q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
+	}
+	return ErrNodeBound.Withf("The AI node %s is used by a model service: delete that first; ListAINodePools shows which it is.", name)
 }
 
 // lockFree locks the newest free nodes. One that somebody else has locked is about to be bound or deleted.

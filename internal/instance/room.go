@@ -2,6 +2,7 @@ package instance
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 )
@@ -13,15 +14,28 @@ type Room struct {
 	Accelerators int     // 0: a simulated node, of which nothing is known
 	MemoryMiB    int     // of each accelerator, the smallest; 0: not known
 	Fraction     float64 // of each accelerator's memory
+	Host         string
+	Engine       string // the version of the host's vLLM; "": not known
 }
 
 // SelectRoom are the columns of a Room after its name, of the row n of ai_node, which may be null.
 const SelectRoom = `coalesce(n.node_spec, ''), coalesce(cardinality(n.accelerators), 0), coalesce(n.memory_fraction, 1)::float8,
 	coalesce((SELECT min((a ->> 'memoryMiB')::int) FROM host h CROSS JOIN jsonb_array_elements(h.accelerators) a
-		WHERE h.name = n.host AND (a ->> 'index')::int = ANY (n.accelerators)), 0)`
+		WHERE h.name = n.host AND (a ->> 'index')::int = ANY (n.accelerators)), 0),
+	coalesce(n.host, ''), coalesce((SELECT h.engine_version FROM host h WHERE h.name = n.host), '')`
 
 // Columns are where SelectRoom is scanned to.
-func (r *Room) Columns() []any { return []any{&r.Spec, &r.Accelerators, &r.Fraction, &r.MemoryMiB} }
+func (r *Room) Columns() []any {
+	return []any{&r.Spec, &r.Accelerators, &r.Fraction, &r.MemoryMiB, &r.Host, &r.Engine}
+}
+
+// SetEngineVersion writes down which version of the engine the host has, such as 0.32.0.
+func (i *Instances) SetEngineVersion(ctx context.Context, host, version string) error {
+	if _, err := i.db.Exec(ctx, `UPDATE host SET engine_version = $2 WHERE name = $1 AND engine_version <> $2`, host, version); err != nil {
+		return fmt.Errorf("write the engine's version of host %s: %w", host, err)
+	}
+	return nil
+}
 
 // Bytes is the memory of the node's accelerators that is the replica's, in all; 0: not known.
 func (r Room) Bytes() int64 {

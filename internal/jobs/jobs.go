@@ -48,6 +48,7 @@ const (
 	fetchCooldown = 5 * time.Millisecond   // a chain of jobs must not wait between its links
 	notifyAgain   = time.Millisecond       // an inserter stays silent this long after a notification of the same queue
 	pollInterval  = 200 * time.Millisecond // the truth where NOTIFY is lost, and how soon a snoozed step comes back
+	pollPublish   = time.Second            // likewise; every worker asks, and nothing is snoozed there
 	stepsAtOnce   = 16
 	jobTimeout    = 15 * time.Second
 	rescueAfter   = time.Minute // only a backstop: the reconcile loop does not wait for it
@@ -59,10 +60,10 @@ func NewInserter(db *pgxpool.Pool) (*Client, error) {
 	return river.NewClient(riverpgxv5.New(db), &river.Config{MaxAttempts: maxAttempts, FetchCooldown: notifyAgain})
 }
 
-// NewWorker returns a client that works the publish queue and, unless host is empty, the queue of that host.
-func NewWorker(db *pgxpool.Pool, host string, workers *river.Workers, log *slog.Logger) (*Client, error) {
-	queues := map[string]river.QueueConfig{PublishQueue: {MaxWorkers: 4}}
-	if host != "" {
+// NewWorker returns a client that works the publish queue and the queues of the named hosts.
+func NewWorker(db *pgxpool.Pool, workers *river.Workers, log *slog.Logger, hosts ...string) (*Client, error) {
+	queues := map[string]river.QueueConfig{PublishQueue: {MaxWorkers: 4, FetchPollInterval: pollPublish}}
+	for _, host := range hosts {
 		queues[HostQueue(host)] = river.QueueConfig{MaxWorkers: stepsAtOnce}
 	}
 	client, err := river.NewClient(riverpgxv5.New(db), &river.Config{

@@ -15,6 +15,11 @@ import (
 // accelerators, an accelerator or a model whose memory nobody says.
 func fits(m catalog.Model, params map[string]any, rooms []instance.Room) error {
 	for _, room := range rooms {
+		if m.TooOld(room.Engine) {
+			return instance.ErrInsufficientCapacity.Withf(
+				"%s needs vLLM %s or later and the host %s of the AI node %s has %s: choose an AI node of another host, or update vLLM there and restart its worker.",
+				m.Name, m.EngineVersion, room.Host, room.Node, room.Engine)
+		}
 		if room.Accelerators == 0 {
 			continue
 		}

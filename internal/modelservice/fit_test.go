@@ -103,3 +103,19 @@ func TestAModelThatLeftTheCatalogueIsSaidToBeWhyNothingStarts(t *testing.T) {
 	})
 	require.ErrorContains(t, err, "InvalidModelName.NotFound")
 }
+
+func TestAnEngineThatIsTooOldIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.own(t, "name: Acme-7B\ntask: generate\nsource: {huggingface: acme/acme-7b}\nengineVersion: 0.10.1\n")
+	instances := instance.New(w.Control, region)
+	spec := w.spec(w.nodes[0])
+	spec.ModelName = "Acme-7B"
+	require.NoError(t, instances.SetEngineVersion(t.Context(), host, "0.9.2"))
+	_, err := w.services.Create(t.Context(), idempotency.Key{}, spec)
+	require.ErrorIs(t, err, instance.ErrInsufficientCapacity)
+	require.ErrorContains(t, err, "Acme-7B needs vLLM 0.10.1 or later and the host host-a of the AI node "+w.nodes[0]+" has 0.9.2: choose")
+	require.NoError(t, instances.SetEngineVersion(t.Context(), host, "0.11"))
+	_, err = w.services.Create(t.Context(), idempotency.Key{}, spec)
+	require.NoError(t, err)
+}

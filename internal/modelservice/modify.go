@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -203,26 +204,19 @@ func (c *Change) said() string {
 // rebind binds the named nodes to the service and marks the others that it has as leaving.
 func rebind(ctx context.Context, tx pgx.Tx, c Change) error {
 	rows, err := tx.Query(ctx, `
-		SELECT name, coalesce(model_service_id, '') FROM ai_node
-		WHERE db_instance_id = $1 AND (name = ANY ($2) OR model_service_id = $3) ORDER BY name FOR UPDATE`,
-		c.DBInstanceID, c.AINodes, c.ID)
+		SELECT name FROM ai_node
+		WHERE db_instance_id = $1 AND (name = ANY ($2) AND model_service_id IS NULL OR model_service_id = $3)
+		ORDER BY name FOR UPDATE`, c.DBInstanceID, c.AINodes, c.ID)
 	if err != nil {
 		return err
 	}
-	bound := map[string]string{}
-	var name, service string
-	if _, err := pgx.ForEachRow(rows, []any{&name, &service}, func() error {
-		bound[name] = service
-		return nil
-	}); err != nil {
+	locked, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
 		return fmt.Errorf("lock the AI nodes: %w", err)
 	}
 	for _, name := range c.AINodes {
-		switch service, found := bound[name]; {
-		case !found:
-			return nodeNotFound(name)
-		case service != "" && service != c.ID:
-			return nodeBound(name)
+		if !slices.Contains(locked, name) {
+			return nodeNotFree(ctx, tx, c.DBInstanceID, name)
 		}
 	}
 	if _, err := tx.Exec(ctx, `

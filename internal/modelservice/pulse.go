@@ -32,6 +32,7 @@ type prognosis struct {
 	answered bool // it has answered a request
 	health   health
 	reason   string // what there is to say about it, for a person
+	files    supply // of its model, on this host
 }
 
 const (

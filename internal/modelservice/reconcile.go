@@ -71,14 +71,21 @@ func (s *Services) reconcileServices(ctx context.Context, tx pgx.Tx) error {
 }
 
 func (s *Services) reconcileArrangements(ctx context.Context, tx pgx.Tx) error {
+	// Every table is read once, however many services there are.
 	rows, err := tx.Query(ctx, `
-		SELECT s.id, s.status FROM model_service s
-		WHERE EXISTS (SELECT FROM ai_node n WHERE n.model_service_id = s.id AND n.leaving)
-			OR s.status <> 'deleting' AND s.replicas <> (
-				SELECT count(*) FROM replica r WHERE r.model_service_id = s.id AND r.status NOT IN ('draining', 'removing'))
-			OR EXISTS (SELECT FROM replica r LEFT JOIN host h ON h.name = r.host
-				WHERE r.model_service_id = s.id AND (r.model_params <> s.model_params OR h.draining AND r.status NOT IN ('draining', 'removing')
-					OR coalesce(h.heartbeat_at, '-infinity') < now() - $1::interval))
+		WITH have AS (
+			SELECT model_service_id, count(*) AS replicas FROM replica WHERE status NOT IN ('draining', 'removing') GROUP BY 1
+		), unsettled AS (
+			SELECT model_service_id AS id FROM ai_node WHERE leaving
+			UNION ALL
+			SELECT s.id FROM model_service s LEFT JOIN have h ON h.model_service_id = s.id
+			WHERE s.status <> 'deleting' AND s.replicas <> coalesce(h.replicas, 0)
+			UNION ALL
+			SELECT s.id FROM replica r JOIN model_service s ON s.id = r.model_service_id LEFT JOIN host h ON h.name = r.host
+			WHERE r.model_params <> s.model_params OR h.draining AND r.status NOT IN ('draining', 'removing')
+				OR coalesce(h.heartbeat_at, '-infinity') < now() - $1::interval
+		)
+		SELECT s.id, s.status FROM model_service s WHERE s.id IN (SELECT id FROM unsettled)
 		FOR UPDATE OF s SKIP LOCKED`, s.lostAfter)
 	if err != nil {
 		return err

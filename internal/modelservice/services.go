@@ -111,7 +111,7 @@ func claimAndLock(ctx context.Context, tx pgx.Tx, key idempotency.Key, p *plan) 
 	if heldBy, first, err = claim.Outcome(ctx, tx); err != nil || !first {
 		return heldBy, first, err
 	}
-	if err := p.place(locked); err != nil {
+	if err := p.place(ctx, tx, locked); err != nil {
 		return heldBy, true, err
 	}
 	return heldBy, true, resourcegroup.Lock(ctx, tx, p.AccountID, p.ResourceGroupID)
@@ -227,29 +227,31 @@ func checkNodeNames(names []string) error {
 	return nil
 }
 
-// lockedNodes are the nodes of a plan as the database has them.
+// lockedNodes are the nodes of a plan that are free, as the database has them.
 type lockedNodes struct {
-	group string // of the instance; "" when there is no such instance
-	hosts map[string]string
-	bound map[string]bool
-	rooms []instance.Room
+	group  string // of the instance; "" when there is no such instance
+	hosts  map[string]string
+	closed map[string]int // 1 for nodes on hosts that are silent or drained: these come last
+	rooms  []instance.Room
 }
 
-// queueLock locks the instance's named nodes in the order of their names, so that two calls cannot wait for each other,
-// and looks up their hosts.
+// queueLock locks those of the instance's named nodes that are free, in the order of their names, so that two calls
+// cannot wait for each other, and looks up their hosts. A bound node is locked by nobody but who has locked its service.
 func queueLock(batch *pgx.Batch, p *plan) *lockedNodes {
-	locked := &lockedNodes{hosts: make(map[string]string, len(p.AINodes)), bound: map[string]bool{}}
+	locked := &lockedNodes{hosts: make(map[string]string, len(p.AINodes)), closed: map[string]int{}}
 	batch.Queue(`
-		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''), n.model_service_id IS NOT NULL, `+instance.SelectRoom+`
+		SELECT i.resource_group_id, coalesce(n.name, ''), coalesce(n.host, ''),
+			CASE WHEN EXISTS (SELECT FROM host h WHERE h.name = n.host AND h.heartbeat_at > now() - $4::interval AND NOT h.draining) THEN 0 ELSE 1 END,
+			`+instance.SelectRoom+`
 		FROM db_instance i LEFT JOIN LATERAL (
-			SELECT name, host, model_service_id, node_spec, accelerators, memory_fraction FROM ai_node
-			WHERE db_instance_id = i.id AND name = ANY ($3) ORDER BY name FOR UPDATE) n ON true
-		WHERE i.id = $1 AND i.account_id = $2`, p.DBInstanceID, p.AccountID, p.AINodes).Query(func(rows pgx.Rows) error {
+			SELECT name, host, node_spec, accelerators, memory_fraction FROM ai_node
+			WHERE db_instance_id = i.id AND name = ANY ($3) AND model_service_id IS NULL ORDER BY name FOR UPDATE) n ON true
+		WHERE i.id = $1 AND i.account_id = $2`, p.DBInstanceID, p.AccountID, p.AINodes, hostLease).Query(func(rows pgx.Rows) error {
 		var host string
-		var isBound bool
+		var closed int
 		var room instance.Room
-		_, err := pgx.ForEachRow(rows, append([]any{&locked.group, &room.Node, &host, &isBound}, room.Columns()...), func() error {
-			locked.hosts[room.Node], locked.bound[room.Node] = host, isBound
+		_, err := pgx.ForEachRow(rows, append([]any{&locked.group, &room.Node, &host, &closed}, room.Columns()...), func() error {
+			locked.hosts[room.Node], locked.closed[room.Node] = host, closed
 			locked.rooms = append(locked.rooms, room)
 			return nil
 		})
@@ -258,8 +260,8 @@ func queueLock(batch *pgx.Batch, p *plan) *lockedNodes {
 	return locked
 }
 
-func (p *plan) place(locked *lockedNodes) error {
-	group, hosts, bound := locked.group, locked.hosts, locked.bound
+func (p *plan) place(ctx context.Context, tx pgx.Tx, locked *lockedNodes) error {
+	group, hosts := locked.group, locked.hosts
 	if group == "" {
 		return instance.NotFound(p.DBInstanceID)
 	}
@@ -267,24 +269,28 @@ func (p *plan) place(locked *lockedNodes) error {
 		p.ResourceGroupID = group
 	}
 	for _, name := range p.AINodes {
-		switch host, found := hosts[name]; {
-		case !found || host == "":
-			return nodeNotFound(name)
-		case bound[name]:
-			return nodeBound(name)
+		if hosts[name] == "" {
+			return nodeNotFree(ctx, tx, p.DBInstanceID, name)
 		}
 	}
+	inOrder := slices.Clone(p.AINodes)
+	slices.SortStableFunc(inOrder, func(a, b string) int { return locked.closed[a] - locked.closed[b] })
 	for n := range p.replicas {
-		p.replicas[n].host = hosts[p.replicas[n].node]
+		p.replicas[n].node, p.replicas[n].host = inOrder[n], hosts[inOrder[n]]
 	}
 	return fits(p.model, p.ModelParams, locked.rooms)
 }
 
-func nodeNotFound(name string) error {
-	return instance.ErrNodeNotFound.Withf("The AI node %q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
-}
-
-func nodeBound(name string) error {
+// nodeNotFree says why the node could not be locked.
+func nodeNotFree(ctx context.Context, tx pgx.Tx, dbInstanceID, name string) error {
+	var exists bool
+	if err := tx.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM ai_node WHERE db_instance_id = $1 AND name = $2)`, dbInstanceID, name).Scan(&exists); err != nil {
+		return fmt.Errorf("look up the AI node: %w", err)
+	}
+	if !exists {
+		return instance.ErrNodeNotFound.Withf("The AI node %q does not exist in this DB instance. Call ListAINodePools for its nodes.", name)
+	}
 	return instance.ErrNodeBound.Withf("The AI node %s is used by another model service. Name an unbound one; ListAINodePools shows BindStatus.", name)
 }
 

@@ -41,7 +41,7 @@ type world struct {
 	nodes    []string
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	ctx := t.Context()
 	db := pgtest.New(t)
@@ -421,7 +421,7 @@ func TestReconcileFindsWhatWasLostAndThenWritesNothing(t *testing.T) {
 }
 
 // versions changes when any row of any table is written.
-func (w *world) versions(t *testing.T) (versions string) {
+func (w *world) versions(t testing.TB) (versions string) {
 	t.Helper()
 	require.NoError(t, w.Owner.QueryRow(t.Context(), `
 		SELECT string_agg(v, ' ') FROM (

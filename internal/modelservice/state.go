@@ -48,6 +48,8 @@ const (
 	drain       action = "drain"        // wait until the engine has nothing to do
 	remove      action = "remove"       // end the engine, then remove the row
 	replace     action = "replace"      // end an engine that a fenced-off step started, then start another
+	fetch       action = "fetch"        // have the model's files fetched, and say how far they are
+	markMissing action = "mark missing" // the model's files do not come
 )
 
 // decide compares a replica's row with what was observed. It is the whole of the rules; everything else carries it out.
@@ -67,8 +69,21 @@ func decide(r replicaState, seen node.Observation, p prognosis, now time.Time) a
 		return markFailed
 	case r.Status == failed && r.RestartAt.After(now):
 		return waitRestart
+	case p.files.missing:
+		return decideFiles(r, p.files)
 	}
 	return start
+}
+
+// decideFiles decides about a replica whose model's files are not on the host yet. While they come it is starting.
+func decideFiles(r replicaState, f supply) action {
+	switch {
+	case f.problem != "" && r.Status == starting:
+		return markMissing
+	case f.fetching && r.Status == starting && r.Reason == f.note:
+		return leave
+	}
+	return fetch
 }
 
 // decideRunning decides about an engine that the row knows of.

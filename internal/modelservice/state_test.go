@@ -17,8 +17,9 @@ func TestDecideComparesTheRowWithTheWorld(t *testing.T) {
 	later := row(failed)
 	later.RestartAt = now.Add(time.Second)
 	healthy := node.Observation{State: node.Healthy, Generation: 3}
-	said := row(active)
-	said.Reason = "busy"
+	said, half := row(active), row(starting)
+	said.Reason, half.Reason = "busy", "half"
+	absent := node.Observation{State: node.Absent}
 	for name, c := range map[string]struct {
 		row  replicaState
 		seen node.Observation
@@ -49,6 +50,14 @@ func TestDecideComparesTheRowWithTheWorld(t *testing.T) {
 		"an engine that ended earlier is not":      {row(starting), node.Observation{State: node.Exited, Generation: 2}, prognosis{}, start},
 		"a failure waits for its time":             {later, node.Observation{State: node.Exited, Generation: 3}, prognosis{}, waitRestart},
 		"a failure starts again at its time":       {row(failed), node.Observation{State: node.Exited, Generation: 3}, prognosis{}, start},
+		"files that are missing are fetched":       {row(pending), absent, prognosis{files: supply{missing: true}}, fetch},
+		"files on their way are told of":           {row(starting), absent, prognosis{files: supply{missing: true, fetching: true, note: "half"}}, fetch},
+		"files on their way are told of once":      {half, absent, prognosis{files: supply{missing: true, fetching: true, note: "half"}}, leave},
+		"files that do not come are a failure":     {row(starting), absent, prognosis{files: supply{missing: true, problem: "gone"}}, markMissing},
+		"files that did not come are tried again":  {row(failed), absent, prognosis{files: supply{missing: true, problem: "gone"}}, fetch},
+		"files that did not come, a moment ago":    {later, absent, prognosis{files: supply{missing: true, problem: "gone"}}, waitRestart},
+		"an engine that runs needs no files":       {row(starting), healthy, prognosis{answered: true, files: supply{missing: true}}, markActive},
+		"a removed one needs no files":             {row(removing), absent, prognosis{files: supply{missing: true}}, remove},
 		"a removed one goes, whatever runs":        {row(removing), node.Observation{State: node.Healthy, Generation: 3}, prognosis{}, remove},
 		"a removed one goes without an engine too": {row(removing), node.Observation{State: node.Absent}, prognosis{}, remove},
 	} {
@@ -61,11 +70,14 @@ func TestDecideComparesTheRowWithTheWorld(t *testing.T) {
 func TestEveryDecisionFromEveryStateIsAnAllowedTransition(t *testing.T) {
 	target := map[action]string{
 		start: starting, markStart: starting, markActive: active, markSilent: silent, markHung: failed, markFailed: failed, drain: removing,
+		fetch: starting, markMissing: failed,
 	}
 	var prognoses []prognosis
 	for _, answered := range []bool{false, true} {
 		for _, h := range []health{"", well, mute, hung} {
-			prognoses = append(prognoses, prognosis{answered: answered, health: h, reason: "r"})
+			for _, files := range []supply{{}, {missing: true}, {missing: true, fetching: true, note: "n"}, {missing: true, problem: "p"}} {
+				prognoses = append(prognoses, prognosis{answered: answered, health: h, reason: "r", files: files})
+			}
 		}
 	}
 	now := time.Now()

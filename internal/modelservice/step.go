@@ -98,6 +98,7 @@ func (s *Stepper) take(ctx context.Context, r replicaState) (again time.Duration
 		return 0, fmt.Errorf("observe replica %s: %w", r.ID, err)
 	}
 	p := s.prognosis(r.ID, r.EngineGeneration)
+	p.files = s.supplyOf(r.modelName)
 	next := decide(r, seen, p, r.Now)
 	s.Log.DebugContext(ctx, "step", slog.String("replica", r.ID), slog.String("action", string(next)), slog.String("seen", string(seen.State)))
 	switch next {
@@ -113,6 +114,10 @@ func (s *Stepper) take(ctx context.Context, r replicaState) (again time.Duration
 		return s.hang(ctx, r, p.reason)
 	case markFailed:
 		return s.fail(ctx, r, seen.Reason, seen.Log)
+	case markMissing:
+		return s.fail(ctx, r, p.files.problem, "")
+	case fetch:
+		return 0, s.fetch(ctx, r)
 	case drain:
 		return 0, s.drain(ctx, r, seen)
 	case waitRestart:
@@ -126,17 +131,18 @@ func (s *Stepper) take(ctx context.Context, r replicaState) (again time.Duration
 	return 0, nil
 }
 
-// claim takes the lease and the next generation.
+// claim takes the lease and the next generation. A machine that has lost its name to another one claims nothing.
 func (s *Stepper) claim(ctx context.Context, replicaID string) (r replicaState, err error) {
 	err = s.Services.db.QueryRow(ctx, `
 		UPDATE replica r SET lease_owner = $2, lease_until = now() + $3::interval, generation = generation + 1
 		FROM model_service s, ai_node n
 		WHERE r.id = $1 AND r.host = $4 AND r.lease_until < now() AND s.id = r.model_service_id AND n.name = r.node_name
+			AND ($5 = '' OR EXISTS (SELECT FROM host h WHERE h.name = r.host AND h.machine IN ('', $5)))
 		RETURNING r.id, r.model_service_id, r.ordinal, r.node_name, r.status, r.status_reason, r.engine_addr, r.engine_generation, r.generation,
 			r.restarts, coalesce(r.restart_at, now()), now() - r.updated_at, now(),
 			r.drain_version, now() - coalesce(r.draining_since, now()), r.idle_since IS NOT NULL, now() - coalesce(r.idle_since, now()),
 			s.model_name, r.model_params, n.accelerators, n.memory_fraction, r.engine_key_sealed`,
-		replicaID, s.worker, stepLease, s.Name).Scan(
+		replicaID, s.worker, stepLease, s.Name, s.Machine).Scan(
 		&r.ID, &r.ServiceID, &r.Ordinal, &r.NodeName, &r.Status, &r.Reason, &r.EngineAddr, &r.EngineGeneration, &r.Generation,
 		&r.Restarts, &r.RestartAt, &r.ActiveFor, &r.Now,
 		&r.drainVersion, &r.drainingFor, &r.idle, &r.idleFor, &r.modelName, &r.modelParams,
@@ -197,17 +203,21 @@ func (s *Stepper) spec(r replicaState) (node.Spec, error) {
 	if err != nil {
 		return node.Spec{}, err
 	}
-	args, err := engine(model, addr, r).Args()
+	serve, variables := engine(model, addr, r), environment(model, r.accelerators)
+	if err := s.engineSource(model, &serve, variables); err != nil {
+		return node.Spec{}, noSpec(err)
+	}
+	args, err := serve.Args()
 	if err != nil {
 		return node.Spec{}, noSpec(err)
 	}
-	return node.Spec{ReplicaID: r.ID, Generation: r.Generation, Addr: addr, Key: key, Env: environment(model, r.accelerators), Args: args}, nil
+	return node.Spec{ReplicaID: r.ID, Generation: r.Generation, Addr: addr, Key: key, Env: variables, Args: args}, nil
 }
 
-// engine is what the replica's engine is told to serve. Clients may name the model or the service.
+// engine is what the replica's engine is told to serve, but for where the model is. Clients may name the model or the service.
 func engine(model catalog.Model, addr string, r replicaState) vllm.Serve {
 	serve := vllm.Serve{
-		Model: model.Source.Name, Names: []string{model.Name, r.ServiceID}, Addr: addr, Params: r.modelParams, Arguments: model.Arguments,
+		Names: []string{model.Name, r.ServiceID}, Addr: addr, Params: r.modelParams, Arguments: model.Arguments,
 		Pooling: model.Task != catalog.Generate, TensorParallel: len(r.accelerators),
 	}
 	if len(r.accelerators) > 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/engineshed/engineshed/internal/jobs"
+	"github.com/engineshed/engineshed/internal/modelfile"
 	"github.com/engineshed/engineshed/internal/node"
 )
 
@@ -28,7 +29,9 @@ type Host struct {
 	Driver     node.Driver
 	Engines    Engines
 	Name       string
+	Machine    string                 // that speaks for the host; "": whichever does
 	FreeAddr   func() (string, error) // finds an address for a new engine
+	Files      *modelfile.Store       // of the models on this host; nil: engines fetch them themselves
 	DrainLimit time.Duration          // how long a replica that goes may finish its requests
 	HungAfter  time.Duration          // how long an engine may be silent
 	Log        *slog.Logger
@@ -47,6 +50,7 @@ type Watcher struct {
 type watchedReplica struct {
 	mu    sync.Mutex
 	row   replicaState
+	waits bool   // for its model's files; of look alone
 	pulse *pulse // of its engine while that runs
 	stop  context.CancelFunc
 }
@@ -87,14 +91,14 @@ func (w *Watcher) Run(ctx context.Context) error {
 func (w *Watcher) read(ctx context.Context, looking *sync.WaitGroup) error {
 	rows, err := w.Services.db.Query(ctx, `
 		SELECT id, model_service_id, status, status_reason, engine_addr, engine_generation, coalesce(restart_at, now()), now(),
-			lease_until > now(), engine_key_sealed
+			lease_until > now(), engine_key_sealed, (SELECT model_name FROM model_service s WHERE s.id = model_service_id)
 		FROM replica WHERE host = $1`, w.Name)
 	if err != nil {
 		return err
 	}
 	current, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r replicaState, err error) {
 		return r, row.Scan(&r.ID, &r.ServiceID, &r.Status, &r.Reason, &r.EngineAddr, &r.EngineGeneration, &r.RestartAt, &r.Now,
-			&r.Leased, &r.sealedKey)
+			&r.Leased, &r.sealedKey, &r.modelName)
 	})
 	if err != nil {
 		return err
@@ -141,7 +145,7 @@ func (w *Watcher) look(ctx context.Context, r *watchedReplica) {
 	looked := time.Now()
 	for {
 		row, now := r.get(), time.Now()
-		interval, pause := intervals(row.Status)
+		interval, pause := intervals(row.Status, r.waits)
 		if w.differs(ctx, r, row, now.Sub(looked)) && !row.Leased && now.Sub(asked) > pause {
 			if err := w.ask(ctx, row.ID); err == nil {
 				asked = now
@@ -157,11 +161,11 @@ func (w *Watcher) look(ctx context.Context, r *watchedReplica) {
 }
 
 // intervals are the times between two looks, and between two steps that are asked for.
-func intervals(status string) (look, ask time.Duration) {
-	switch status {
-	case starting:
+func intervals(status string, waits bool) (look, ask time.Duration) {
+	switch {
+	case status == starting && !waits:
 		return lookStarting, askAgain
-	case draining:
+	case status == draining:
 		return lookDraining, lookDraining
 	}
 	return lookRunning, askAgain
@@ -187,7 +191,12 @@ func (w *Watcher) differs(ctx context.Context, r *watchedReplica, row replicaSta
 	if seen.State == node.Healthy && seen.Generation == row.EngineGeneration {
 		w.feel(ctx, r, row, elapsed)
 	}
-	return decide(row, seen, w.prognosis(row.ID, row.EngineGeneration), row.Now) != leave
+	p := w.prognosis(row.ID, row.EngineGeneration)
+	if seen.State == node.Absent || seen.State == node.Exited {
+		p.files = w.supplyOf(row.modelName)
+	}
+	r.waits = p.files.fetching
+	return decide(row, seen, p, row.Now) != leave
 }
 
 // feel counts the time of the engine's pulse, and begins to follow an engine that has none.

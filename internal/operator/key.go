@@ -51,7 +51,7 @@ func New(db *pgxpool.Pool, master *secret.Box, gatewayURL string) *Keys {
 	return &Keys{db, master, gatewayURL + "/operator/v1"}
 }
 
-func keyPurpose(id int32) string { return "operator_key/" + strconv.Itoa(int(id)) + "/key" }
+func keyPurpose(id string) string { return "operator_key/" + id + "/key" }
 
 // Create makes a key for the account and publishes it: it opens its services once the call has returned and gateways have
 // fetched it.
@@ -62,7 +62,7 @@ func (k *Keys) Create(ctx context.Context, accountID, description string) (id in
 			return err
 		}
 		key := secret.New("sk-" + rand.Text())
-		sealed, err := k.master.Seal(keyPurpose(id), key)
+		sealed, err := k.master.Seal(keyPurpose(strconv.Itoa(int(id))), key)
 		if err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func (k *Keys) Describe(ctx context.Context, accountID string, id int32) (Key, e
 	if err != nil {
 		return Key{}, fmt.Errorf("read the ModelOperator key: %w", err)
 	}
-	key.Secret, err = k.master.Open(keyPurpose(id), sealed)
+	key.Secret, err = k.master.Open(keyPurpose(strconv.Itoa(int(id))), sealed)
 	return key, err
 }
 

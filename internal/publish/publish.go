@@ -47,7 +47,11 @@ func Put(ctx context.Context, tx pgx.Tx, item Item) error {
 	return nextRevision(ctx, tx, item)
 }
 
+// sawVersion notes that the item shows a newer version of its source in the same way. A source that is gone has none.
 func sawVersion(ctx context.Context, tx pgx.Tx, item Item) error {
+	if item.SourceVersion == 0 {
+		return nil
+	}
 	_, err := tx.Exec(ctx, `
 		UPDATE published_item SET source_version = $3
 		WHERE kind = $1 AND id = $2 AND source_version <> $3`, item.Kind, item.ID, item.SourceVersion)

@@ -39,6 +39,21 @@ func TestOnlyWhatChangedIsANewRevision(t *testing.T) {
 	require.EqualValues(t, 3, revision(t, db), "what was never published needs no tombstone")
 }
 
+// A job may run again long after the source is gone.
+func TestATombstoneIsWrittenOnce(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	written := func() (version string) {
+		require.NoError(t, db.Owner.QueryRow(t.Context(), `SELECT xmin::text || source_version FROM published_item`).Scan(&version))
+		return version
+	}
+	put(t, db, publish.Item{Kind: "k", ID: "a", SourceVersion: 1, Body: []byte("one")})
+	put(t, db, publish.Item{Kind: "k", ID: "a", SourceVersion: 2})
+	before := written()
+	put(t, db, publish.Item{Kind: "k", ID: "a"})
+	require.Equal(t, before, written())
+}
+
 // A reader that asks for what is newer than it has must not miss a revision that commits late.
 func TestRevisionsCommitInTheirOrder(t *testing.T) {
 	t.Parallel()

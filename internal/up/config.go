@@ -25,6 +25,8 @@ type Config struct {
 	BaseDomain  string // empty: the programs' default
 	PolicyDir   string // empty: no policy files
 	CatalogDir  string // empty: only the models that come with the programs
+	Models      string // where the files of models are kept; empty: engines fetch them themselves
+	Sources     string // the file that says how hubs are reached; empty: directly
 	CertDir     string // of the certificates that domains name; empty: none
 
 	AllowUpstream []string // addresses that services may have although they are not public

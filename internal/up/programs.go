@@ -46,7 +46,8 @@ func (i *Installation) controlplane(admin string) program {
 		"--stop-grace", drainControl.String(),
 		fmt.Sprintf("--insecure=%t", c.Insecure), fmt.Sprintf("--stop-engines-on-exit=%t", !c.DetachReplicas),
 	}, env: []string{"DATABASE_URL=" + i.controlURL, "VLLM_COMMAND=" + i.engineCommand}}
-	p.args = append(p.args, given("--policy-dir", c.PolicyDir, "--catalog", c.CatalogDir, "--cert-dir", c.CertDir, "--base-domain", c.BaseDomain,
+	p.args = append(p.args, given("--policy-dir", c.PolicyDir, "--catalog", c.CatalogDir,
+		"--models", c.Models, "--model-sources", c.Sources, "--cert-dir", c.CertDir, "--base-domain", c.BaseDomain,
 		"--drain-limit", length(c.DrainLimit), "--hung-after", length(c.HungAfter))...)
 	p.args = append(p.args, repeated("--allow-upstream", c.AllowUpstream)...)
 	p.args = append(p.args, repeated("--trusted-proxy", c.TrustedProxy)...)

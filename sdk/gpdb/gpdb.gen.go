@@ -1947,6 +1947,37 @@ type Regions struct {
 	Region []Region `json:"Region"`
 }
 
+// RotateModelServiceApiKeyRequest defines model for RotateModelServiceApiKeyRequest.
+type RotateModelServiceApiKeyRequest struct {
+	// ClientToken Makes the call happen once. Sent again with the same parameters it answers the same resource; sent with other parameters it is refused with IdempotentParameterMismatch. Tokens are kept for at least 24 hours.
+	//
+	// Example: 0c593ea1-3bea-11e9-b96b-88e9fe637760
+	ClientToken *ClientToken `json:"ClientToken,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+}
+
+// RotateModelServiceApiKeyResponse defines model for RotateModelServiceApiKeyResponse.
+type RotateModelServiceApiKeyResponse struct {
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
 // SecurityIPList Up to 1,000 addresses or CIDR blocks, IPv4 or IPv6, separated by commas. 127.0.0.1 means exactly that address.
 //
 // Example: 10.0.0.0/8,127.0.0.1
@@ -2067,6 +2098,9 @@ type ModifyModelServiceJSONRequestBody = ModifyModelServiceRequest
 
 // ModifySecurityIpsJSONRequestBody defines body for ModifySecurityIps for application/json ContentType.
 type ModifySecurityIpsJSONRequestBody = ModifySecurityIpsRequest
+
+// RotateModelServiceApiKeyJSONRequestBody defines body for RotateModelServiceApiKey for application/json ContentType.
+type RotateModelServiceApiKeyJSONRequestBody = RotateModelServiceApiKeyRequest
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -2567,6 +2601,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
 	ModifySecurityIps(ctx context.Context, body ModifySecurityIpsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateModelServiceApiKeyWithBody Give a model service a new ApiKey
+	//
+	// The old key opens nothing any more as soon as the gateways know, which takes five seconds at most; answers that are under way are not cut. DescribeModelService shows the new key to those who may see it. There is no time in which both keys are good: callers that must not miss a request call through a Model API, whose consumers may have two keys.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /RotateModelServiceApiKey (the `RotateModelServiceApiKey` operationId).
+	RotateModelServiceApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateModelServiceApiKey Give a model service a new ApiKey
+	//
+	// The old key opens nothing any more as soon as the gateways know, which takes five seconds at most; answers that are under way are not cut. DescribeModelService shows the new key to those who may see it. There is no time in which both keys are good: callers that must not miss a request call through a Model API, whose consumers may have two keys.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /RotateModelServiceApiKey (the `RotateModelServiceApiKey` operationId).
+	RotateModelServiceApiKey(ctx context.Context, body RotateModelServiceApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // AddAINodeWithBody Add AI nodes to an instance
@@ -3485,6 +3537,44 @@ func (c *Client) ModifySecurityIpsWithBody(ctx context.Context, contentType stri
 // Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
 func (c *Client) ModifySecurityIps(ctx context.Context, body ModifySecurityIpsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewModifySecurityIpsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateModelServiceApiKeyWithBody Give a model service a new ApiKey
+//
+// The old key opens nothing any more as soon as the gateways know, which takes five seconds at most; answers that are under way are not cut. DescribeModelService shows the new key to those who may see it. There is no time in which both keys are good: callers that must not miss a request call through a Model API, whose consumers may have two keys.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /RotateModelServiceApiKey (the `RotateModelServiceApiKey` operationId).
+func (c *Client) RotateModelServiceApiKeyWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateModelServiceApiKeyRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateModelServiceApiKey Give a model service a new ApiKey
+//
+// The old key opens nothing any more as soon as the gateways know, which takes five seconds at most; answers that are under way are not cut. DescribeModelService shows the new key to those who may see it. There is no time in which both keys are good: callers that must not miss a request call through a Model API, whose consumers may have two keys.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /RotateModelServiceApiKey (the `RotateModelServiceApiKey` operationId).
+func (c *Client) RotateModelServiceApiKey(ctx context.Context, body RotateModelServiceApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateModelServiceApiKeyRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4495,6 +4585,46 @@ func NewModifySecurityIpsRequestWithBody(server string, contentType string, body
 	return req, nil
 }
 
+// NewRotateModelServiceApiKeyRequest calls the generic RotateModelServiceApiKey builder with application/json body
+func NewRotateModelServiceApiKeyRequest(server string, body RotateModelServiceApiKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRotateModelServiceApiKeyRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRotateModelServiceApiKeyRequestWithBody constructs an http.Request for the RotateModelServiceApiKey method, with any body, and a specified content type
+func NewRotateModelServiceApiKeyRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/RotateModelServiceApiKey")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -4964,6 +5094,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /ModifySecurityIps (the `ModifySecurityIps` operationId).
 	ModifySecurityIpsWithResponse(ctx context.Context, body ModifySecurityIpsJSONRequestBody, reqEditors ...RequestEditorFn) (*ModifySecurityIpsResult, error)
+
+	// RotateModelServiceApiKeyWithBodyWithResponse Give a model service a new ApiKey
+	//
+	// The old key opens nothing any more as soon as the gateways know, which takes five seconds at most; answers that are under way are not cut. DescribeModelService shows the new key to those who may see it. There is no time in which both keys are good: callers that must not miss a request call through a Model API, whose consumers may have two keys.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /RotateModelServiceApiKey (the `RotateModelServiceApiKey` operationId).
+	RotateModelServiceApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateModelServiceApiKeyResult, error)
+
+	// RotateModelServiceApiKeyWithResponse Give a model service a new ApiKey
+	//
+	// The old key opens nothing any more as soon as the gateways know, which takes five seconds at most; answers that are under way are not cut. DescribeModelService shows the new key to those who may see it. There is no time in which both keys are good: callers that must not miss a request call through a Model API, whose consumers may have two keys.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /RotateModelServiceApiKey (the `RotateModelServiceApiKey` operationId).
+	RotateModelServiceApiKeyWithResponse(ctx context.Context, body RotateModelServiceApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateModelServiceApiKeyResult, error)
 }
 
 type AddAINodeResult struct {
@@ -6166,6 +6314,54 @@ func (r ModifySecurityIpsResult) ContentType() string {
 	return ""
 }
 
+type RotateModelServiceApiKeyResult struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RotateModelServiceApiKeyResponse
+	// JSONDefault the response for an HTTP default `application/json` response
+	JSONDefault *Error
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RotateModelServiceApiKeyResult) GetJSON200() *RotateModelServiceApiKeyResponse {
+	return r.JSON200
+}
+
+// GetJSONDefault returns the response for an HTTP default `application/json` response
+func (r RotateModelServiceApiKeyResult) GetJSONDefault() *Error {
+	return r.JSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RotateModelServiceApiKeyResult) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RotateModelServiceApiKeyResult) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RotateModelServiceApiKeyResult) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RotateModelServiceApiKeyResult) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // AddAINodeWithBodyWithResponse Add AI nodes to an instance
 //
 // Takes free accelerators of the hosts, as CreateDBInstance does. The nodes exist when the call returns. It has no ClientToken: a call that is sent again adds nodes again.
@@ -6890,6 +7086,36 @@ func (c *ClientWithResponses) ModifySecurityIpsWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParseModifySecurityIpsResult(rsp)
+}
+
+// RotateModelServiceApiKeyWithBodyWithResponse Give a model service a new ApiKey
+//
+// The old key opens nothing any more as soon as the gateways know, which takes five seconds at most; answers that are under way are not cut. DescribeModelService shows the new key to those who may see it. There is no time in which both keys are good: callers that must not miss a request call through a Model API, whose consumers may have two keys.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /RotateModelServiceApiKey (the `RotateModelServiceApiKey` operationId).
+func (c *ClientWithResponses) RotateModelServiceApiKeyWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateModelServiceApiKeyResult, error) {
+	rsp, err := c.RotateModelServiceApiKeyWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateModelServiceApiKeyResult(rsp)
+}
+
+// RotateModelServiceApiKeyWithResponse Give a model service a new ApiKey
+//
+// The old key opens nothing any more as soon as the gateways know, which takes five seconds at most; answers that are under way are not cut. DescribeModelService shows the new key to those who may see it. There is no time in which both keys are good: callers that must not miss a request call through a Model API, whose consumers may have two keys.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /RotateModelServiceApiKey (the `RotateModelServiceApiKey` operationId).
+func (c *ClientWithResponses) RotateModelServiceApiKeyWithResponse(ctx context.Context, body RotateModelServiceApiKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateModelServiceApiKeyResult, error) {
+	rsp, err := c.RotateModelServiceApiKey(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateModelServiceApiKeyResult(rsp)
 }
 
 // ParseAddAINodeResult parses an HTTP response from a AddAINodeWithResponse call
@@ -7700,6 +7926,39 @@ func ParseModifySecurityIpsResult(rsp *http.Response) (*ModifySecurityIpsResult,
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest ModifySecurityIpsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Error
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRotateModelServiceApiKeyResult parses an HTTP response from a RotateModelServiceApiKeyWithResponse call
+func ParseRotateModelServiceApiKeyResult(rsp *http.Response) (*RotateModelServiceApiKeyResult, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RotateModelServiceApiKeyResult{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RotateModelServiceApiKeyResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

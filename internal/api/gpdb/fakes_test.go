@@ -103,6 +103,13 @@ func (s services) Delete(ctx context.Context, accountID, dbInstanceID, id string
 	return s.done(ctx, idempotency.Key{}, id)
 }
 
+func (s services) RotateKey(ctx context.Context, key idempotency.Key, accountID, dbInstanceID, id string) error {
+	if err := s.answer(accountID, dbInstanceID); err != nil {
+		return err
+	}
+	return s.done(ctx, key, id)
+}
+
 func (s services) Modify(ctx context.Context, key idempotency.Key, c modelservice.Change) error {
 	s.key, s.modify = key, c
 	if err := s.answer(c.AccountID, c.DBInstanceID); err != nil {

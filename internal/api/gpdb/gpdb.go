@@ -22,6 +22,7 @@ type Services interface {
 	List(ctx context.Context, accountID, dbInstanceID string, page instance.Page) ([]modelservice.Service, int, error)
 	Delete(ctx context.Context, accountID, dbInstanceID, id string) error
 	Modify(ctx context.Context, key idempotency.Key, c modelservice.Change) error
+	RotateKey(ctx context.Context, key idempotency.Key, accountID, dbInstanceID, id string) error
 	Events(ctx context.Context, accountID, dbInstanceID, id string, page instance.Page) ([]modelservice.Event, int, error)
 	Log(ctx context.Context, accountID, dbInstanceID, id string, ordinal *int) (modelservice.Log, error)
 	ModifyIPs(ctx context.Context, change instance.IPChange) error

@@ -66,6 +66,15 @@ func (s *Server) ModifyModelService(ctx context.Context, req gpdbapi.ModifyModel
 	return gpdbapi.ModifyModelService200JSONResponse{RequestId: api.RequestID(ctx), ModelServiceId: req.Body.ModelServiceId}, nil
 }
 
+// RotateModelServiceApiKey gives a service a new key.
+func (s *Server) RotateModelServiceApiKey(ctx context.Context, req gpdbapi.RotateModelServiceApiKeyRequestObject) (gpdbapi.RotateModelServiceApiKeyResponseObject, error) {
+	err := s.services.RotateKey(ctx, idempotency.KeyFrom(ctx), access.CallerFrom(ctx).AccountID, req.Body.DBInstanceId, req.Body.ModelServiceId)
+	if err != nil {
+		return nil, err
+	}
+	return gpdbapi.RotateModelServiceApiKey200JSONResponse{RequestId: api.RequestID(ctx), ModelServiceId: req.Body.ModelServiceId}, nil
+}
+
 // ListModelServiceEvents shows one page of what happened to a service.
 func (s *Server) ListModelServiceEvents(ctx context.Context, req gpdbapi.ListModelServiceEventsRequestObject) (gpdbapi.ListModelServiceEventsResponseObject, error) {
 	page := toPage(req.Body.PageNumber, req.Body.PageSize)

@@ -85,6 +85,8 @@ func (s Source) checkURL() error {
 		return fmt.Errorf("the address %q must begin with https:// or http://", s.Name)
 	case address.User != nil:
 		return errors.New("an address must not hold a password: give a token in the file of --model-sources")
+	case strings.Contains(address.Path+"/", "/../") || strings.Contains(address.Path+"/", "/./") || strings.Contains(address.Path, "//"):
+		return fmt.Errorf("the address %q must be in its plain spelling", s.Name)
 	case address.RawQuery != "" || address.Fragment != "":
 		return fmt.Errorf("the address %q must be that of a directory, without ? and #", s.Name)
 	}

@@ -1949,6 +1949,37 @@ type Regions struct {
 	Region []Region `json:"Region"`
 }
 
+// RotateModelServiceApiKeyRequest defines model for RotateModelServiceApiKeyRequest.
+type RotateModelServiceApiKeyRequest struct {
+	// ClientToken Makes the call happen once. Sent again with the same parameters it answers the same resource; sent with other parameters it is refused with IdempotentParameterMismatch. Tokens are kept for at least 24 hours.
+	//
+	// Example: 0c593ea1-3bea-11e9-b96b-88e9fe637760
+	ClientToken *externalRef0.ClientToken `json:"ClientToken,omitempty"`
+
+	// DBInstanceId The id of a DB instance.
+	//
+	// Example: gp-0123456789abcdefghij
+	DBInstanceId DBInstanceId `json:"DBInstanceId"`
+
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+}
+
+// RotateModelServiceApiKeyResponse defines model for RotateModelServiceApiKeyResponse.
+type RotateModelServiceApiKeyResponse struct {
+	// ModelServiceId The id of a model service.
+	//
+	// Example: ms-0123456789abcdefghij
+	ModelServiceId ModelServiceId `json:"ModelServiceId"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
 // SecurityIPList Up to 1,000 addresses or CIDR blocks, IPv4 or IPv6, separated by commas. 127.0.0.1 means exactly that address.
 //
 // Example: 10.0.0.0/8,127.0.0.1
@@ -2070,6 +2101,9 @@ type ModifyModelServiceJSONRequestBody = ModifyModelServiceRequest
 // ModifySecurityIpsJSONRequestBody defines body for ModifySecurityIps for application/json ContentType.
 type ModifySecurityIpsJSONRequestBody = ModifySecurityIpsRequest
 
+// RotateModelServiceApiKeyJSONRequestBody defines body for RotateModelServiceApiKey for application/json ContentType.
+type RotateModelServiceApiKeyJSONRequestBody = RotateModelServiceApiKeyRequest
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
 	// AddAINode Add AI nodes to an instance
@@ -2147,6 +2181,9 @@ type ServerInterface interface {
 	// ModifySecurityIps Change who may call model services
 	// (POST /ModifySecurityIps)
 	ModifySecurityIps(w http.ResponseWriter, r *http.Request)
+	// RotateModelServiceApiKey Give a model service a new ApiKey
+	// (POST /RotateModelServiceApiKey)
+	RotateModelServiceApiKey(w http.ResponseWriter, r *http.Request)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -2508,6 +2545,20 @@ func (siw *ServerInterfaceWrapper) ModifySecurityIps(w http.ResponseWriter, r *h
 	handler.ServeHTTP(w, r)
 }
 
+// RotateModelServiceApiKey operation middleware
+func (siw *ServerInterfaceWrapper) RotateModelServiceApiKey(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RotateModelServiceApiKey(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -2634,6 +2685,7 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DeleteModelService", wrapper.DeleteModelService)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListSupportModels", wrapper.ListSupportModels)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ModifyModelService", wrapper.ModifyModelService)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/RotateModelServiceApiKey", wrapper.RotateModelServiceApiKey)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListModelServiceEvents", wrapper.ListModelServiceEvents)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/GetModelServiceLogs", wrapper.GetModelServiceLogs)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListAINodePools", wrapper.ListAINodePools)
@@ -3632,6 +3684,45 @@ func (response ModifySecurityIpsdefaultJSONResponse) VisitModifySecurityIpsRespo
 	return err
 }
 
+type RotateModelServiceApiKeyRequestObject struct {
+	Body *RotateModelServiceApiKeyJSONRequestBody
+}
+
+type RotateModelServiceApiKeyResponseObject interface {
+	VisitRotateModelServiceApiKeyResponse(w http.ResponseWriter) error
+}
+
+type RotateModelServiceApiKey200JSONResponse RotateModelServiceApiKeyResponse
+
+func (response RotateModelServiceApiKey200JSONResponse) VisitRotateModelServiceApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateModelServiceApiKeydefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response RotateModelServiceApiKeydefaultJSONResponse) VisitRotateModelServiceApiKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// AddAINode Add AI nodes to an instance
@@ -3709,6 +3800,9 @@ type StrictServerInterface interface {
 	// ModifySecurityIps Change who may call model services
 	// (POST /ModifySecurityIps)
 	ModifySecurityIps(ctx context.Context, request ModifySecurityIpsRequestObject) (ModifySecurityIpsResponseObject, error)
+	// RotateModelServiceApiKey Give a model service a new ApiKey
+	// (POST /RotateModelServiceApiKey)
+	RotateModelServiceApiKey(ctx context.Context, request RotateModelServiceApiKeyRequestObject) (RotateModelServiceApiKeyResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -4518,6 +4612,37 @@ func (sh *strictHandler) ModifySecurityIps(w http.ResponseWriter, r *http.Reques
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(ModifySecurityIpsResponseObject); ok {
 		if err := validResponse.VisitModifySecurityIpsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RotateModelServiceApiKey operation middleware
+func (sh *strictHandler) RotateModelServiceApiKey(w http.ResponseWriter, r *http.Request) {
+	var request RotateModelServiceApiKeyRequestObject
+
+	var body RotateModelServiceApiKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RotateModelServiceApiKey(ctx, request.(RotateModelServiceApiKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RotateModelServiceApiKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RotateModelServiceApiKeyResponseObject); ok {
+		if err := validResponse.VisitRotateModelServiceApiKeyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

@@ -145,6 +145,7 @@ type Server struct {
 	*DB
 	t    testing.TB
 	node *node
+	dir  string
 }
 
 // NewServer starts a private server with one migrated database. settings are Postgres settings such as "fsync=on".
@@ -156,11 +157,36 @@ func NewServer(t testing.TB, settings ...string) *Server {
 		t.Fatalf("make a folder for Postgres: %v", err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	return newServer(t, dir, settings...)
+}
+
+// NewServerOn is NewServer on a file system in memory of so many bytes, which Fill fills up. It is mounted for the test, so
+// the test must run as root.
+func NewServerOn(t testing.TB, size int64, settings ...string) *Server {
+	t.Helper()
+	dir, err := tempDir()
+	if err != nil {
+		t.Fatalf("make a folder for Postgres: %v", err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=711", size)); err != nil {
+		t.Fatalf("mount a small file system for Postgres: %v: run this test as root, with the right to mount", err)
+	}
+	t.Cleanup(func() {
+		err := syscall.Unmount(dir, syscall.MNT_DETACH)
+		if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
+			t.Errorf("unmount the small file system: %v", err)
+		}
+	})
+	return newServer(t, dir, settings...)
+}
+
+func newServer(t testing.TB, dir string, settings ...string) *Server {
+	t.Helper()
 	n, err := startNode(t.Context(), dir, settings...)
 	if err != nil {
 		t.Fatalf("this test needs a Postgres: %v", err)
 	}
-	s := &Server{t: t, node: n}
+	s := &Server{t: t, node: n, dir: dir}
 	t.Cleanup(s.Kill)
 	s.DB = open(t, n.url(template))
 	return s
@@ -188,3 +214,33 @@ func (s *Server) Start() {
 	}
 	s.node.embedded = server
 }
+
+// Fill takes the room that is left on the file system of NewServerOn, to the last block. Free gives it back.
+func (s *Server) Fill() {
+	s.t.Helper()
+	f, err := os.OpenFile(s.filling(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatalf("fill the disk: %v", err)
+	}
+	defer f.Close()
+	for block := make([]byte, 1<<20); len(block) > 0; {
+		if _, err := f.Write(block); errors.Is(err, syscall.ENOSPC) {
+			block = block[:len(block)/2]
+		} else if err != nil {
+			s.t.Fatalf("fill the disk: %v", err)
+		}
+	}
+}
+
+// Free gives back what Fill took.
+func (s *Server) Free() {
+	s.t.Helper()
+	if err := os.Remove(s.filling()); err != nil {
+		s.t.Fatalf("free the disk: %v", err)
+	}
+}
+
+func (s *Server) filling() string { return filepath.Join(s.dir, "filling") }
+
+// Files is the folder of the database's files.
+func (s *Server) Files() string { return s.node.config.DataDir }
