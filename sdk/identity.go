@@ -253,6 +253,16 @@ func (c *Client) ListPoliciesForRole(ctx context.Context, request ram.ListPolici
 	return post[ram.ListPoliciesForRoleResponse](ctx, c, ramVersion, "ListPoliciesForRole", request)
 }
 
+// ExplainAuthorization explains whether somebody may do something, and why.
+func (c *Client) ExplainAuthorization(ctx context.Context, request ram.ExplainAuthorizationRequest) (*ram.ExplainAuthorizationResponse, error) {
+	return post[ram.ExplainAuthorizationResponse](ctx, c, ramVersion, "ExplainAuthorization", request)
+}
+
+// DecodeDiagnosticMessage opens what a denial says to administrators.
+func (c *Client) DecodeDiagnosticMessage(ctx context.Context, request ram.DecodeDiagnosticMessageRequest) (*ram.DecodeDiagnosticMessageResponse, error) {
+	return post[ram.DecodeDiagnosticMessageResponse](ctx, c, ramVersion, "DecodeDiagnosticMessage", request)
+}
+
 // ListEntitiesForPolicy lists who has a policy.
 func (c *Client) ListEntitiesForPolicy(ctx context.Context, request ram.ListEntitiesForPolicyRequest) (*ram.ListEntitiesForPolicyResponse, error) {
 	return post[ram.ListEntitiesForPolicyResponse](ctx, c, ramVersion, "ListEntitiesForPolicy", request)

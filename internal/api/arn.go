@@ -63,12 +63,19 @@ func (t arnTemplate) resources(region string, caller access.Caller, params map[s
 		}
 		arn = strings.ReplaceAll(arn, "{"+field+"}", value)
 	}
-	arn = strings.ReplaceAll(arn, "{account}", account)
+	return spellings(region, strings.ReplaceAll(strings.ReplaceAll(arn, "{account}", account), "{region}", region))
+}
+
+// spellings are the ARN as it is written, and with or without its region.
+func spellings(region, arn string) []string {
+	if arn == "*" {
+		return []string{arn}
+	}
 	product, rest, _ := strings.Cut(strings.TrimPrefix(arn, "acs:"), ":")
 	declared, relative, _ := strings.Cut(rest, ":")
-	with, without := "acs:"+product+":"+region+":"+relative, "acs:"+product+"::"+relative
+	without := "acs:" + product + "::" + relative
 	if declared == "" {
-		return []string{without, with}
+		return []string{without, "acs:" + product + ":" + region + ":" + relative}
 	}
-	return []string{with, without}
+	return []string{arn, without}
 }

@@ -89,6 +89,14 @@ func RequireAction(ctx context.Context, action, arn string, params map[string]an
 	return c.authorize.Require(ctx, c.caller, access.Request{Action: action, Resources: resources})
 }
 
+// Spellings returns the ways in which policies may write the ARN of a resource, or *.
+func Spellings(ctx context.Context, arn string) []string {
+	if c := callFrom(ctx); c != nil {
+		return spellings(c.region, arn)
+	}
+	return []string{arn}
+}
+
 // Fail keeps the error a handler returned, for the one place that answers errors. Give it to the generated strict
 // handler as its error functions.
 func Fail(_ http.ResponseWriter, r *http.Request, err error) {

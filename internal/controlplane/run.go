@@ -338,7 +338,7 @@ func (p *program) handler() (http.Handler, error) {
 // identities are the products that say who may do what.
 func (p *program) identities(resources *resource.Resources) ([]api.Product, error) {
 	people := directory.New(p.db, p.master)
-	users, err := ram.Product(people)
+	users, err := ram.Product(people, p.access)
 	if err != nil {
 		return nil, err
 	}

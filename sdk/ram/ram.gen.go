@@ -435,6 +435,15 @@ type AttachPolicyToUserResponse struct {
 	RequestId RequestId `json:"RequestId"`
 }
 
+// AuthCondition defines model for AuthCondition.
+type AuthCondition struct {
+	// ConditionKey The key.
+	ConditionKey string `json:"ConditionKey"`
+
+	// ConditionValues What the call says of it.
+	ConditionValues []string `json:"ConditionValues"`
+}
+
 // CreateAccessKeyRequest defines model for CreateAccessKeyRequest.
 type CreateAccessKeyRequest struct {
 	// UserName The name of the user.
@@ -624,6 +633,24 @@ type CreatedAccessKey struct {
 
 	// Status Active.
 	Status string `json:"Status"`
+}
+
+// DecodeDiagnosticMessageRequest defines model for DecodeDiagnosticMessageRequest.
+type DecodeDiagnosticMessageRequest struct {
+	// EncodedDiagnosticMessage The EncodedDiagnosticMessage of a denial.
+	//
+	// Example: AQEAAAAAaJ8dT2k=
+	EncodedDiagnosticMessage string `json:"EncodedDiagnosticMessage"`
+}
+
+// DecodeDiagnosticMessageResponse defines model for DecodeDiagnosticMessageResponse.
+type DecodeDiagnosticMessageResponse struct {
+	DecodedDiagnosticMessage Diagnostic `json:"DecodedDiagnosticMessage"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
 }
 
 // DeleteAccessKeyRequest defines model for DeleteAccessKeyRequest.
@@ -823,6 +850,187 @@ type DetachPolicyFromUserResponse struct {
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId RequestId `json:"RequestId"`
+}
+
+// Diagnostic defines model for Diagnostic.
+type Diagnostic struct {
+	// AuthAction The action.
+	AuthAction string `json:"AuthAction"`
+
+	// AuthConditions What the call said about condition keys.
+	AuthConditions []AuthCondition `json:"AuthConditions"`
+	AuthPrincipal  struct {
+		// AuthPrincipalDisplayName The user's id, or ROLE:SESSION.
+		AuthPrincipalDisplayName string `json:"AuthPrincipalDisplayName"`
+
+		// AuthPrincipalOwnerId The account.
+		AuthPrincipalOwnerId string `json:"AuthPrincipalOwnerId"`
+
+		// AuthPrincipalType SubUser, AssumedRoleUser or Account.
+		AuthPrincipalType string `json:"AuthPrincipalType"`
+	} `json:"AuthPrincipal"`
+
+	// AuthResource The resource.
+	AuthResource string `json:"AuthResource"`
+
+	// ExplicitDeny Whether a statement denies it, rather than none allows it.
+	ExplicitDeny bool `json:"ExplicitDeny"`
+
+	// NoPermissionPolicyType The kind of policies that refused.
+	NoPermissionPolicyType string `json:"NoPermissionPolicyType"`
+
+	// PolicyName The policy that denies. Empty when none allows.
+	PolicyName string `json:"PolicyName"`
+
+	// PolicyType System, Custom or Session.
+	PolicyType string `json:"PolicyType"`
+
+	// Statement The place of the statement in the policy.
+	Statement string `json:"Statement"`
+}
+
+// ExplainAuthorizationRequest defines model for ExplainAuthorizationRequest.
+type ExplainAuthorizationRequest struct {
+	// AuthAction PRODUCT:OPERATION.
+	//
+	// Example: gpdb:CreateModelService
+	AuthAction string `json:"AuthAction"`
+
+	// AuthContext What it would say about further condition keys, such as acs:ResourceTag/team.
+	//
+	// Example: {"acs:ResourceTag/team":"search"}
+	AuthContext *map[string]string `json:"AuthContext,omitempty"`
+
+	// AuthPrincipal The ARN of the account's root, a user or a role of this account; the caller when absent. A role is asked about without a session policy.
+	//
+	// Example: acs:ram::1000000000000001:user/alice
+	AuthPrincipal *string `json:"AuthPrincipal,omitempty"`
+
+	// AuthResource The ARN, or * for operations that are about no single resource.
+	//
+	// Example: *
+	AuthResource *string `json:"AuthResource,omitempty"`
+
+	// AuthSecureTransport Whether it would come over TLS; as this call does when absent.
+	//
+	// Example: true
+	AuthSecureTransport *bool `json:"AuthSecureTransport,omitempty"`
+
+	// AuthSourceIp Where the call would come from; the address of this call when absent.
+	//
+	// Example: 203.0.113.7
+	AuthSourceIp *string `json:"AuthSourceIp,omitempty"`
+
+	// ResourceGroupId The group that contains the resource.
+	//
+	// Example: rg-default
+	ResourceGroupId *string `json:"ResourceGroupId,omitempty"`
+}
+
+// ExplainAuthorizationResponse defines model for ExplainAuthorizationResponse.
+type ExplainAuthorizationResponse struct {
+	Explanation Explanation `json:"Explanation"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId RequestId `json:"RequestId"`
+}
+
+// ExplainedCondition defines model for ExplainedCondition.
+type ExplainedCondition struct {
+	// Holds Whether the condition is true.
+	Holds bool `json:"Holds"`
+
+	// Key The key.
+	Key string `json:"Key"`
+
+	// Operator The operator.
+	Operator string `json:"Operator"`
+
+	// Present Whether the call says anything about the key.
+	Present bool `json:"Present"`
+
+	// Value What it says.
+	Value string `json:"Value"`
+
+	// Values What it compares with.
+	Values []string `json:"Values"`
+}
+
+// ExplainedStage defines model for ExplainedStage.
+type ExplainedStage struct {
+	// Result Allow, ExplicitDeny, ImplicitDeny, or NotAsked when an earlier stage is final.
+	Result string `json:"Result"`
+
+	// Stage SessionPolicy, AccountLevelIdentityBasedPolicy or ResourceGroupLevelIdentityBasedPolicy.
+	Stage string `json:"Stage"`
+
+	// Statements All there are.
+	Statements []ExplainedStatement `json:"Statements"`
+}
+
+// ExplainedStatement defines model for ExplainedStatement.
+type ExplainedStatement struct {
+	// ActionMatches Whether it is about the action.
+	ActionMatches bool `json:"ActionMatches"`
+
+	// Conditions Its conditions.
+	Conditions []ExplainedCondition `json:"Conditions"`
+
+	// Decides Whether the decision is because of it.
+	Decides bool `json:"Decides"`
+
+	// Effect Allow or Deny.
+	Effect string `json:"Effect"`
+
+	// Matches Action, resource and every condition.
+	Matches bool `json:"Matches"`
+
+	// PolicyName The policy.
+	PolicyName string `json:"PolicyName"`
+
+	// PolicyType System, Custom or Session.
+	PolicyType string `json:"PolicyType"`
+
+	// ResourceMatches Whether it is about the resource.
+	ResourceMatches bool `json:"ResourceMatches"`
+
+	// Sid Its own name.
+	Sid string `json:"Sid"`
+
+	// Statement The place in the policy.
+	Statement string `json:"Statement"`
+}
+
+// Explanation defines model for Explanation.
+type Explanation struct {
+	// Action The action.
+	Action string `json:"Action"`
+
+	// Allowed The decision.
+	Allowed bool `json:"Allowed"`
+
+	// Conditions What the call would say about condition keys.
+	Conditions []AuthCondition `json:"Conditions"`
+
+	// DecidedBy The stage that decides. Empty for root.
+	DecidedBy string `json:"DecidedBy"`
+
+	// NoPermissionType ExplicitDeny or ImplicitDeny; empty when allowed.
+	NoPermissionType string `json:"NoPermissionType"`
+
+	// Principal Who would call.
+	Principal string `json:"Principal"`
+
+	// ResourceGroupId The group that contains the resource, empty for none.
+	ResourceGroupId string `json:"ResourceGroupId"`
+
+	// Resources The spellings of the resource.
+	Resources []string `json:"Resources"`
+
+	// Stages In the order in which they are asked.
+	Stages []ExplainedStage `json:"Stages"`
 }
 
 // GetGroupRequest defines model for GetGroupRequest.
@@ -1642,6 +1850,9 @@ type CreateRoleJSONRequestBody = CreateRoleRequest
 // CreateUserJSONRequestBody defines body for CreateUser for application/json ContentType.
 type CreateUserJSONRequestBody = CreateUserRequest
 
+// DecodeDiagnosticMessageJSONRequestBody defines body for DecodeDiagnosticMessage for application/json ContentType.
+type DecodeDiagnosticMessageJSONRequestBody = DecodeDiagnosticMessageRequest
+
 // DeleteAccessKeyJSONRequestBody defines body for DeleteAccessKey for application/json ContentType.
 type DeleteAccessKeyJSONRequestBody = DeleteAccessKeyRequest
 
@@ -1668,6 +1879,9 @@ type DetachPolicyFromRoleJSONRequestBody = DetachPolicyFromRoleRequest
 
 // DetachPolicyFromUserJSONRequestBody defines body for DetachPolicyFromUser for application/json ContentType.
 type DetachPolicyFromUserJSONRequestBody = DetachPolicyFromUserRequest
+
+// ExplainAuthorizationJSONRequestBody defines body for ExplainAuthorization for application/json ContentType.
+type ExplainAuthorizationJSONRequestBody = ExplainAuthorizationRequest
 
 // GetGroupJSONRequestBody defines body for GetGroup for application/json ContentType.
 type GetGroupJSONRequestBody = GetGroupRequest

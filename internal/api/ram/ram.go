@@ -14,15 +14,18 @@ import (
 )
 
 // Server implements the generated interface.
-type Server struct{ directory *directory.Directory }
+type Server struct {
+	directory  *directory.Directory
+	authorizer Authorizer
+}
 
 // Product is ram as api.New takes it.
-func Product(d *directory.Directory) (api.Product, error) {
+func Product(d *directory.Directory, authorizer Authorizer) (api.Product, error) {
 	document, err := api.LoadDocument(openapi.Files, "ram.yaml")
 	if err != nil {
 		return api.Product{}, fmt.Errorf("ram: %w", err)
 	}
-	strict := ramapi.NewStrictHandlerWithOptions(&Server{d}, nil, ramapi.StrictHTTPServerOptions{
+	strict := ramapi.NewStrictHandlerWithOptions(&Server{d, authorizer}, nil, ramapi.StrictHTTPServerOptions{
 		RequestErrorHandlerFunc: api.Fail, ResponseErrorHandlerFunc: api.Fail,
 	})
 	return api.Product{Name: "ram", Version: document.Info.Version, Document: document, Handler: ramapi.Handler(strict)}, nil

@@ -42,7 +42,7 @@ const (
 func products(t testing.TB, parts apitest.Parts) []api.Product {
 	t.Helper()
 	people := directory.New(parts.DB.Control, parts.Box)
-	users, err := ram.Product(people)
+	users, err := ram.Product(people, parts.Authorizer)
 	require.NoError(t, err)
 	sessions, err := sts.Product(session.New(parts.DB.Control, parts.Box, parts.Authorizer))
 	require.NoError(t, err)
@@ -59,6 +59,7 @@ type world struct {
 	*apitest.Server
 	t          testing.TB
 	keyID      string // of alice
+	denial     any    // what a denial told alice
 	groupID    string // a resource group
 	instanceID string
 }
@@ -75,6 +76,7 @@ func newWorld(t testing.TB) *world {
 	w := empty(t)
 	w.root(ramVersion, "CreateUser", object{"UserName": "alice"})
 	w.keyID = w.newKey("alice")
+	w.denial = w.Of(ramVersion).JSON(w.keyID, "ListUsers", object{}).Body["AccessDeniedDetail"].(object)["EncodedDiagnosticMessage"]
 	w.root(ramVersion, "CreateGroup", object{"GroupName": "researchers"})
 	w.root(ramVersion, "CreateRole", object{"RoleName": "deployer", "AssumeRolePolicyDocument": trustRoot})
 	w.root(ramVersion, "CreatePolicy", object{"PolicyName": "OneInstance", "PolicyDocument": everything})
@@ -187,6 +189,8 @@ func (w *world) fit(op described) object {
 		w.root(rmVersion, "AttachPolicy", object{
 			"ResourceGroupId": w.groupID, "PolicyType": "Custom", "PolicyName": "OneInstance", "PrincipalType": "IMSUser", "PrincipalName": "alice",
 		})
+	case "DecodeDiagnosticMessage":
+		params["EncodedDiagnosticMessage"] = w.denial
 	case "DeletePolicyVersion":
 		w.root(ramVersion, "CreatePolicyVersion", object{"PolicyName": "OneInstance", "PolicyDocument": everything, "SetAsDefault": true})
 	case "MoveResources":

@@ -448,6 +448,15 @@ type AttachPolicyToUserResponse struct {
 	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
+// AuthCondition defines model for AuthCondition.
+type AuthCondition struct {
+	// ConditionKey The key.
+	ConditionKey string `json:"ConditionKey"`
+
+	// ConditionValues What the call says of it.
+	ConditionValues []string `json:"ConditionValues"`
+}
+
 // CreateAccessKeyRequest defines model for CreateAccessKeyRequest.
 type CreateAccessKeyRequest struct {
 	// UserName The name of the user.
@@ -637,6 +646,24 @@ type CreatedAccessKey struct {
 
 	// Status Active.
 	Status string `json:"Status"`
+}
+
+// DecodeDiagnosticMessageRequest defines model for DecodeDiagnosticMessageRequest.
+type DecodeDiagnosticMessageRequest struct {
+	// EncodedDiagnosticMessage The EncodedDiagnosticMessage of a denial.
+	//
+	// Example: AQEAAAAAaJ8dT2k=
+	EncodedDiagnosticMessage string `json:"EncodedDiagnosticMessage"`
+}
+
+// DecodeDiagnosticMessageResponse defines model for DecodeDiagnosticMessageResponse.
+type DecodeDiagnosticMessageResponse struct {
+	DecodedDiagnosticMessage Diagnostic `json:"DecodedDiagnosticMessage"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
 }
 
 // DeleteAccessKeyRequest defines model for DeleteAccessKeyRequest.
@@ -836,6 +863,187 @@ type DetachPolicyFromUserResponse struct {
 	//
 	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
 	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// Diagnostic defines model for Diagnostic.
+type Diagnostic struct {
+	// AuthAction The action.
+	AuthAction string `json:"AuthAction"`
+
+	// AuthConditions What the call said about condition keys.
+	AuthConditions []AuthCondition `json:"AuthConditions"`
+	AuthPrincipal  struct {
+		// AuthPrincipalDisplayName The user's id, or ROLE:SESSION.
+		AuthPrincipalDisplayName string `json:"AuthPrincipalDisplayName"`
+
+		// AuthPrincipalOwnerId The account.
+		AuthPrincipalOwnerId string `json:"AuthPrincipalOwnerId"`
+
+		// AuthPrincipalType SubUser, AssumedRoleUser or Account.
+		AuthPrincipalType string `json:"AuthPrincipalType"`
+	} `json:"AuthPrincipal"`
+
+	// AuthResource The resource.
+	AuthResource string `json:"AuthResource"`
+
+	// ExplicitDeny Whether a statement denies it, rather than none allows it.
+	ExplicitDeny bool `json:"ExplicitDeny"`
+
+	// NoPermissionPolicyType The kind of policies that refused.
+	NoPermissionPolicyType string `json:"NoPermissionPolicyType"`
+
+	// PolicyName The policy that denies. Empty when none allows.
+	PolicyName string `json:"PolicyName"`
+
+	// PolicyType System, Custom or Session.
+	PolicyType string `json:"PolicyType"`
+
+	// Statement The place of the statement in the policy.
+	Statement string `json:"Statement"`
+}
+
+// ExplainAuthorizationRequest defines model for ExplainAuthorizationRequest.
+type ExplainAuthorizationRequest struct {
+	// AuthAction PRODUCT:OPERATION.
+	//
+	// Example: gpdb:CreateModelService
+	AuthAction string `json:"AuthAction"`
+
+	// AuthContext What it would say about further condition keys, such as acs:ResourceTag/team.
+	//
+	// Example: {"acs:ResourceTag/team":"search"}
+	AuthContext *map[string]string `json:"AuthContext,omitempty"`
+
+	// AuthPrincipal The ARN of the account's root, a user or a role of this account; the caller when absent. A role is asked about without a session policy.
+	//
+	// Example: acs:ram::1000000000000001:user/alice
+	AuthPrincipal *string `json:"AuthPrincipal,omitempty"`
+
+	// AuthResource The ARN, or * for operations that are about no single resource.
+	//
+	// Example: *
+	AuthResource *string `json:"AuthResource,omitempty"`
+
+	// AuthSecureTransport Whether it would come over TLS; as this call does when absent.
+	//
+	// Example: true
+	AuthSecureTransport *bool `json:"AuthSecureTransport,omitempty"`
+
+	// AuthSourceIp Where the call would come from; the address of this call when absent.
+	//
+	// Example: 203.0.113.7
+	AuthSourceIp *string `json:"AuthSourceIp,omitempty"`
+
+	// ResourceGroupId The group that contains the resource.
+	//
+	// Example: rg-default
+	ResourceGroupId *string `json:"ResourceGroupId,omitempty"`
+}
+
+// ExplainAuthorizationResponse defines model for ExplainAuthorizationResponse.
+type ExplainAuthorizationResponse struct {
+	Explanation Explanation `json:"Explanation"`
+
+	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
+	//
+	// Example: 3F2A9C1E-7B54-4D0A-9E6B-1C8D5A40F7B2
+	RequestId externalRef0.RequestId `json:"RequestId"`
+}
+
+// ExplainedCondition defines model for ExplainedCondition.
+type ExplainedCondition struct {
+	// Holds Whether the condition is true.
+	Holds bool `json:"Holds"`
+
+	// Key The key.
+	Key string `json:"Key"`
+
+	// Operator The operator.
+	Operator string `json:"Operator"`
+
+	// Present Whether the call says anything about the key.
+	Present bool `json:"Present"`
+
+	// Value What it says.
+	Value string `json:"Value"`
+
+	// Values What it compares with.
+	Values []string `json:"Values"`
+}
+
+// ExplainedStage defines model for ExplainedStage.
+type ExplainedStage struct {
+	// Result Allow, ExplicitDeny, ImplicitDeny, or NotAsked when an earlier stage is final.
+	Result string `json:"Result"`
+
+	// Stage SessionPolicy, AccountLevelIdentityBasedPolicy or ResourceGroupLevelIdentityBasedPolicy.
+	Stage string `json:"Stage"`
+
+	// Statements All there are.
+	Statements []ExplainedStatement `json:"Statements"`
+}
+
+// ExplainedStatement defines model for ExplainedStatement.
+type ExplainedStatement struct {
+	// ActionMatches Whether it is about the action.
+	ActionMatches bool `json:"ActionMatches"`
+
+	// Conditions Its conditions.
+	Conditions []ExplainedCondition `json:"Conditions"`
+
+	// Decides Whether the decision is because of it.
+	Decides bool `json:"Decides"`
+
+	// Effect Allow or Deny.
+	Effect string `json:"Effect"`
+
+	// Matches Action, resource and every condition.
+	Matches bool `json:"Matches"`
+
+	// PolicyName The policy.
+	PolicyName string `json:"PolicyName"`
+
+	// PolicyType System, Custom or Session.
+	PolicyType string `json:"PolicyType"`
+
+	// ResourceMatches Whether it is about the resource.
+	ResourceMatches bool `json:"ResourceMatches"`
+
+	// Sid Its own name.
+	Sid string `json:"Sid"`
+
+	// Statement The place in the policy.
+	Statement string `json:"Statement"`
+}
+
+// Explanation defines model for Explanation.
+type Explanation struct {
+	// Action The action.
+	Action string `json:"Action"`
+
+	// Allowed The decision.
+	Allowed bool `json:"Allowed"`
+
+	// Conditions What the call would say about condition keys.
+	Conditions []AuthCondition `json:"Conditions"`
+
+	// DecidedBy The stage that decides. Empty for root.
+	DecidedBy string `json:"DecidedBy"`
+
+	// NoPermissionType ExplicitDeny or ImplicitDeny; empty when allowed.
+	NoPermissionType string `json:"NoPermissionType"`
+
+	// Principal Who would call.
+	Principal string `json:"Principal"`
+
+	// ResourceGroupId The group that contains the resource, empty for none.
+	ResourceGroupId string `json:"ResourceGroupId"`
+
+	// Resources The spellings of the resource.
+	Resources []string `json:"Resources"`
+
+	// Stages In the order in which they are asked.
+	Stages []ExplainedStage `json:"Stages"`
 }
 
 // GetGroupRequest defines model for GetGroupRequest.
@@ -1655,6 +1863,9 @@ type CreateRoleJSONRequestBody = CreateRoleRequest
 // CreateUserJSONRequestBody defines body for CreateUser for application/json ContentType.
 type CreateUserJSONRequestBody = CreateUserRequest
 
+// DecodeDiagnosticMessageJSONRequestBody defines body for DecodeDiagnosticMessage for application/json ContentType.
+type DecodeDiagnosticMessageJSONRequestBody = DecodeDiagnosticMessageRequest
+
 // DeleteAccessKeyJSONRequestBody defines body for DeleteAccessKey for application/json ContentType.
 type DeleteAccessKeyJSONRequestBody = DeleteAccessKeyRequest
 
@@ -1681,6 +1892,9 @@ type DetachPolicyFromRoleJSONRequestBody = DetachPolicyFromRoleRequest
 
 // DetachPolicyFromUserJSONRequestBody defines body for DetachPolicyFromUser for application/json ContentType.
 type DetachPolicyFromUserJSONRequestBody = DetachPolicyFromUserRequest
+
+// ExplainAuthorizationJSONRequestBody defines body for ExplainAuthorization for application/json ContentType.
+type ExplainAuthorizationJSONRequestBody = ExplainAuthorizationRequest
 
 // GetGroupJSONRequestBody defines body for GetGroup for application/json ContentType.
 type GetGroupJSONRequestBody = GetGroupRequest
@@ -1786,6 +2000,9 @@ type ServerInterface interface {
 	// CreateUser Make a user
 	// (POST /CreateUser)
 	CreateUser(w http.ResponseWriter, r *http.Request)
+	// DecodeDiagnosticMessage Open what a denial says to administrators
+	// (POST /DecodeDiagnosticMessage)
+	DecodeDiagnosticMessage(w http.ResponseWriter, r *http.Request)
 	// DeleteAccessKey Delete an access key
 	// (POST /DeleteAccessKey)
 	DeleteAccessKey(w http.ResponseWriter, r *http.Request)
@@ -1813,6 +2030,9 @@ type ServerInterface interface {
 	// DetachPolicyFromUser Detach a policy from a user
 	// (POST /DetachPolicyFromUser)
 	DetachPolicyFromUser(w http.ResponseWriter, r *http.Request)
+	// ExplainAuthorization Explain whether somebody may do something, and why
+	// (POST /ExplainAuthorization)
+	ExplainAuthorization(w http.ResponseWriter, r *http.Request)
 	// GetGroup Show a group
 	// (POST /GetGroup)
 	GetGroup(w http.ResponseWriter, r *http.Request)
@@ -2036,6 +2256,20 @@ func (siw *ServerInterfaceWrapper) CreateUser(w http.ResponseWriter, r *http.Req
 	handler.ServeHTTP(w, r)
 }
 
+// DecodeDiagnosticMessage operation middleware
+func (siw *ServerInterfaceWrapper) DecodeDiagnosticMessage(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DecodeDiagnosticMessage(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // DeleteAccessKey operation middleware
 func (siw *ServerInterfaceWrapper) DeleteAccessKey(w http.ResponseWriter, r *http.Request) {
 
@@ -2153,6 +2387,20 @@ func (siw *ServerInterfaceWrapper) DetachPolicyFromUser(w http.ResponseWriter, r
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.DetachPolicyFromUser(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ExplainAuthorization operation middleware
+func (siw *ServerInterfaceWrapper) ExplainAuthorization(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ExplainAuthorization(w, r)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -2661,6 +2909,8 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DetachPolicyFromRole", wrapper.DetachPolicyFromRole)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListPoliciesForRole", wrapper.ListPoliciesForRole)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ListEntitiesForPolicy", wrapper.ListEntitiesForPolicy)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/DecodeDiagnosticMessage", wrapper.DecodeDiagnosticMessage)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/ExplainAuthorization", wrapper.ExplainAuthorization)
 
 	return m
 }
@@ -3055,6 +3305,45 @@ func (response CreateUserdefaultJSONResponse) VisitCreateUserResponse(w http.Res
 	return err
 }
 
+type DecodeDiagnosticMessageRequestObject struct {
+	Body *DecodeDiagnosticMessageJSONRequestBody
+}
+
+type DecodeDiagnosticMessageResponseObject interface {
+	VisitDecodeDiagnosticMessageResponse(w http.ResponseWriter) error
+}
+
+type DecodeDiagnosticMessage200JSONResponse DecodeDiagnosticMessageResponse
+
+func (response DecodeDiagnosticMessage200JSONResponse) VisitDecodeDiagnosticMessageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecodeDiagnosticMessagedefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response DecodeDiagnosticMessagedefaultJSONResponse) VisitDecodeDiagnosticMessageResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type DeleteAccessKeyRequestObject struct {
 	Body *DeleteAccessKeyJSONRequestBody
 }
@@ -3395,6 +3684,45 @@ type DetachPolicyFromUserdefaultJSONResponse struct {
 }
 
 func (response DetachPolicyFromUserdefaultJSONResponse) VisitDetachPolicyFromUserResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExplainAuthorizationRequestObject struct {
+	Body *ExplainAuthorizationJSONRequestBody
+}
+
+type ExplainAuthorizationResponseObject interface {
+	VisitExplainAuthorizationResponse(w http.ResponseWriter) error
+}
+
+type ExplainAuthorization200JSONResponse ExplainAuthorizationResponse
+
+func (response ExplainAuthorization200JSONResponse) VisitExplainAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExplainAuthorizationdefaultJSONResponse struct {
+	Body       externalRef0.Error
+	StatusCode int
+}
+
+func (response ExplainAuthorizationdefaultJSONResponse) VisitExplainAuthorizationResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4374,6 +4702,9 @@ type StrictServerInterface interface {
 	// CreateUser Make a user
 	// (POST /CreateUser)
 	CreateUser(ctx context.Context, request CreateUserRequestObject) (CreateUserResponseObject, error)
+	// DecodeDiagnosticMessage Open what a denial says to administrators
+	// (POST /DecodeDiagnosticMessage)
+	DecodeDiagnosticMessage(ctx context.Context, request DecodeDiagnosticMessageRequestObject) (DecodeDiagnosticMessageResponseObject, error)
 	// DeleteAccessKey Delete an access key
 	// (POST /DeleteAccessKey)
 	DeleteAccessKey(ctx context.Context, request DeleteAccessKeyRequestObject) (DeleteAccessKeyResponseObject, error)
@@ -4401,6 +4732,9 @@ type StrictServerInterface interface {
 	// DetachPolicyFromUser Detach a policy from a user
 	// (POST /DetachPolicyFromUser)
 	DetachPolicyFromUser(ctx context.Context, request DetachPolicyFromUserRequestObject) (DetachPolicyFromUserResponseObject, error)
+	// ExplainAuthorization Explain whether somebody may do something, and why
+	// (POST /ExplainAuthorization)
+	ExplainAuthorization(ctx context.Context, request ExplainAuthorizationRequestObject) (ExplainAuthorizationResponseObject, error)
 	// GetGroup Show a group
 	// (POST /GetGroup)
 	GetGroup(ctx context.Context, request GetGroupRequestObject) (GetGroupResponseObject, error)
@@ -4824,6 +5158,37 @@ func (sh *strictHandler) CreateUser(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// DecodeDiagnosticMessage operation middleware
+func (sh *strictHandler) DecodeDiagnosticMessage(w http.ResponseWriter, r *http.Request) {
+	var request DecodeDiagnosticMessageRequestObject
+
+	var body DecodeDiagnosticMessageJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DecodeDiagnosticMessage(ctx, request.(DecodeDiagnosticMessageRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DecodeDiagnosticMessage")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DecodeDiagnosticMessageResponseObject); ok {
+		if err := validResponse.VisitDecodeDiagnosticMessageResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // DeleteAccessKey operation middleware
 func (sh *strictHandler) DeleteAccessKey(w http.ResponseWriter, r *http.Request) {
 	var request DeleteAccessKeyRequestObject
@@ -5096,6 +5461,37 @@ func (sh *strictHandler) DetachPolicyFromUser(w http.ResponseWriter, r *http.Req
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(DetachPolicyFromUserResponseObject); ok {
 		if err := validResponse.VisitDetachPolicyFromUserResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExplainAuthorization operation middleware
+func (sh *strictHandler) ExplainAuthorization(w http.ResponseWriter, r *http.Request) {
+	var request ExplainAuthorizationRequestObject
+
+	var body ExplainAuthorizationJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ExplainAuthorization(ctx, request.(ExplainAuthorizationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExplainAuthorization")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ExplainAuthorizationResponseObject); ok {
+		if err := validResponse.VisitExplainAuthorizationResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

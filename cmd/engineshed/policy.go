@@ -1,0 +1,9 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func (p *program) policy() *cobra.Command {
+	cmd := &cobra.Command{Use: "policy", Short: "See what policies do"}
+	cmd.AddCommand(p.explainPolicy())
+	return cmd
+}
