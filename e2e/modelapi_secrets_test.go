@@ -98,7 +98,7 @@ func TestNoSecretOfAModelAPIIsFoundWhereItDoesNotBelong(t *testing.T) {
 		defer response.Body.Close()
 		return response.StatusCode
 	}())
-	s.awaitSnapshot("gateway")
+	s.awaitSnapshot()
 	shown, err := c.roa("GetService", "GET", "/v1/services/"+service, nil)
 	require.NoError(t, err)
 	response, err := http.Get("http://" + admin + "/metrics")
