@@ -88,7 +88,9 @@ func TestNoSecretOfAModelAPIIsFoundWhereItDoesNotBelong(t *testing.T) {
 		require.NoError(t, err)
 		return response.StatusCode
 	}
-	eventually(t, 10*time.Second, "alice is served", func() bool { return ask(aliceKey, "Authorization", prompt) == 200 })
+	eventually(t, 10*time.Second, "alice is served, and nobody else any more", func() bool {
+		return ask(wrongKey, "Authorization", prompt) == 401 && ask(aliceKey, "Authorization", prompt) == 200
+	})
 	require.Equal(t, 401, ask(wrongKey, "Authorization", prompt))
 	require.Equal(t, 401, ask(aliceKey, "X-Elsewhere", prompt))
 	require.Equal(t, 502, ask(aliceKey, "Authorization", prompt+": break off"))
@@ -98,7 +100,7 @@ func TestNoSecretOfAModelAPIIsFoundWhereItDoesNotBelong(t *testing.T) {
 		defer response.Body.Close()
 		return response.StatusCode
 	}())
-	s.awaitSnapshot("gateway")
+	s.awaitSnapshot()
 	shown, err := c.roa("GetService", "GET", "/v1/services/"+service, nil)
 	require.NoError(t, err)
 	response, err := http.Get("http://" + admin + "/metrics")

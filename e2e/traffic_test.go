@@ -140,14 +140,14 @@ func (p *pressure) stop() []string {
 }
 
 // awaitSnapshot waits until the gateway's snapshot file holds what is published now.
-func (s *shed) awaitSnapshot(dir string) {
+func (s *shed) awaitSnapshot() {
 	s.t.Helper()
 	box, err := secret.Load(s.path("snapshot.key"))
 	require.NoError(s.t, err)
 	var published int64
 	require.NoError(s.t, s.db.Owner.QueryRow(s.t.Context(), `SELECT revision FROM publication`).Scan(&published))
 	eventually(s.t, 10*time.Second, "the snapshot file is up to date", func() bool {
-		sealed, err := os.ReadFile(s.path(dir + "/snapshot"))
+		sealed, err := os.ReadFile(s.path("gateway/snapshot"))
 		if err != nil {
 			return false
 		}
@@ -203,7 +203,7 @@ func TestDatabaseAwayUnderLoadWhileTheGatewayIsKilled(t *testing.T) {
 	require.NoError(t, err)
 	eventually(t, 5*time.Second, "bob's rule is revoked", is(bobKey, 403))
 	eventually(t, 5*time.Second, "carol is gone", is(carolKey, 401))
-	s.awaitSnapshot("gateway")
+	s.awaitSnapshot()
 
 	p.start(t.Context())
 	server.Kill()
@@ -267,7 +267,7 @@ func TestDamagedSnapshotFileIsRefusedClearly(t *testing.T) {
 		return status
 	}
 	eventually(t, 10*time.Second, "the API is served", func() bool { return ask() == 200 })
-	s.awaitSnapshot("gateway")
+	s.awaitSnapshot()
 	gateway.kill()
 	server.Kill()
 	file := s.path("gateway/snapshot")

@@ -108,21 +108,24 @@ const (
 
 // settled returns the number up to which rows are there for good; 0 when there is nothing to seal up to.
 func (t *Trail) settled(ctx context.Context) (int64, error) {
-	var last, oldest, next uint64
-	batch := &pgx.Batch{}
-	// In this order, each with a snapshot of its own: who takes a number later is not meant, who took one earlier had a
-	// transaction by then.
-	batch.Queue(`SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit_event_seq`).QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
-	batch.Queue(`SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&next, &oldest) })
-	if err := t.db.SendBatch(ctx, batch).Close(); err != nil {
+	var last int64
+	err := t.db.QueryRow(ctx, `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit_event_seq`).Scan(&last)
+	if err != nil {
 		return 0, fmt.Errorf("look how far the audit trail is written: %w", err)
 	}
-	if last == 0 || t.ahead.past && t.ahead.id == int64(last) {
+	if last == 0 || t.ahead.past && t.ahead.id == last {
 		return 0, nil
 	}
+	// A transaction that took a number until now has a number lower than ours. A snapshot's xmax would not do: it follows the
+	// last that ended, and others with higher numbers may run.
+	var next, oldest uint64
+	err = t.db.QueryRow(ctx, `
+		SELECT pg_current_xact_id()::text::bigint, pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).Scan(&next, &oldest)
+	if err != nil {
+		return 0, fmt.Errorf("look which transactions write the audit trail: %w", err)
+	}
 	if t.ahead.past || t.ahead.next == 0 || next < t.ahead.next { // the last: another database took this one's place
-		t.ahead = horizon{id: int64(last), next: next}
+		t.ahead = horizon{id: last, next: next}
 	}
 	if oldest < t.ahead.next {
 		return 0, nil
