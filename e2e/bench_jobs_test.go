@@ -179,9 +179,10 @@ const selectService = `
 		coalesce((SELECT a.entries FROM ip_array a WHERE a.db_instance_id = s.db_instance_id AND a.name IN (s.id, 'default')
 			ORDER BY a.name = 'default' LIMIT 1), '{}') AS ip_entries,
 		(SELECT coalesce(jsonb_agg(jsonb_build_object('ID', r.id, 'Ordinal', r.ordinal, 'NodeName', r.node_name,
-				'Host', r.host, 'Status', r.status, 'Reason', r.status_reason, 'HeardFrom', h.heartbeat_at,
+				'Host', r.host, 'Status', r.status, 'Reason', r.status_reason,
+				'HeardFrom', (SELECT heartbeat_at FROM host h WHERE h.name = r.host),
 				'UpToDate', r.model_params = s.model_params AND NOT n.leaving) ORDER BY r.ordinal), '[]')
-			FROM replica r JOIN ai_node n ON n.name = r.node_name LEFT JOIN host h ON h.name = r.host WHERE r.model_service_id = s.id) AS replicas,
+			FROM replica r JOIN ai_node n ON n.name = r.node_name WHERE r.model_service_id = s.id) AS replicas,
 		now() AS now
 	FROM model_service s WHERE s.id = $1 AND s.db_instance_id = $2 AND s.account_id = $3`
 

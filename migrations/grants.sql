@@ -18,6 +18,7 @@ GRANT SELECT, INSERT, DELETE ON http_api_revision TO engineshed_control;
 GRANT SELECT, UPDATE ON publication TO engineshed_control;
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     account, ram_user, access_key, policy, policy_version, policy_attachment,
+    ram_group, ram_group_member, ram_role, sts_session, resource_group,
     host, db_instance, db_instance_tag, ip_array, ai_node_pool, ai_node, model_service, replica,
     client_token, published_item, model_service_event, replica_log,
     gateway, environment, domain, ai_service, http_api, http_api_host, http_api_route, consumer, consumer_key,

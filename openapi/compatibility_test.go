@@ -63,7 +63,7 @@ func keep(t *testing.T, name string, want []string) {
 func documents(t *testing.T) []*openapi3.T {
 	t.Helper()
 	var found []*openapi3.T
-	for _, name := range []string{"gpdb.yaml", "apig.yaml", "audit.yaml"} {
+	for _, name := range []string{"gpdb.yaml", "apig.yaml", "audit.yaml", "ram.yaml", "sts.yaml", "resourcemanager.yaml"} {
 		document, err := api.LoadDocument(openapi.Files, name)
 		require.NoError(t, err)
 		found = append(found, document)

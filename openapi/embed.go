@@ -7,5 +7,5 @@ import "embed"
 
 // Files holds common.yaml and one document for each product.
 //
-//go:embed common.yaml gpdb.yaml apig.yaml audit.yaml
+//go:embed common.yaml gpdb.yaml apig.yaml audit.yaml ram.yaml sts.yaml resourcemanager.yaml
 var Files embed.FS

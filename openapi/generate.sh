@@ -2,7 +2,10 @@
 # Generates the server interfaces and the client from the documents. Run it as `go generate ./openapi`.
 set -eu
 cd "$(dirname "$0")/.."
-mkdir -p internal/oapi/common internal/oapi/gpdb internal/oapi/apig sdk/gpdb sdk/apig
+mkdir -p internal/oapi/common
+for product in gpdb apig audit ram sts resourcemanager; do
+	mkdir -p "internal/oapi/$product" "sdk/$product"
+done
 generate() {
 	go tool -modfile=internal/tools/generate/go.mod oapi-codegen -config "openapi/$1.cfg.yaml" "openapi/$2.yaml"
 }
@@ -13,7 +16,11 @@ generate common.sdk common
 generate gpdb.sdk gpdb
 generate common.apig common
 generate apig.sdk apig
-mkdir -p internal/oapi/audit sdk/audit
 generate audit.server audit
 generate common.audit common
 generate audit.sdk audit
+for product in ram sts resourcemanager; do
+	generate "$product.server" "$product"
+	generate "common.$product" common
+	generate "$product.sdk" "$product"
+done

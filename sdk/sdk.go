@@ -27,6 +27,7 @@ type Config struct {
 	Endpoint        string // http://127.0.0.1:8080
 	AccessKeyID     string
 	AccessKeySecret string
+	SecurityToken   string       // of a session that AssumeRole began
 	HTTPClient      *http.Client // nil: http.DefaultClient
 }
 
@@ -37,6 +38,7 @@ type Client struct {
 	audit  *audit.Client
 	http   *http.Client
 	signer Signer
+	server string // the endpoint
 }
 
 // New returns a Client. It does not connect yet.
@@ -51,7 +53,7 @@ func New(config Config) (*Client, error) {
 	if httpClient == nil {
 		httpClient = http.DefaultClient
 	}
-	signer := Signer{AccessKeyID: config.AccessKeyID, AccessKeySecret: config.AccessKeySecret}
+	signer := Signer{config.AccessKeyID, config.AccessKeySecret, config.SecurityToken}
 	sign := func(_ context.Context, r *http.Request) error {
 		r.Header.Set("Accept", "application/json")
 		return signer.Sign(r, r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:], gpdbVersion)
@@ -68,7 +70,7 @@ func New(config Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the client: %w", err)
 	}
-	return &Client{gpdb: client, apig: paths, audit: trail, http: httpClient, signer: signer}, nil
+	return &Client{gpdb: client, apig: paths, audit: trail, http: httpClient, signer: signer, server: config.Endpoint}, nil
 }
 
 // CreateModelService deploys a model on AI nodes and returns at once; WaitModelService waits until it answers.

@@ -22,6 +22,7 @@ const algorithm = "ACS3-HMAC-SHA256"
 type Signer struct {
 	AccessKeyID     string
 	AccessKeySecret string
+	SecurityToken   string // of a session that AssumeRole began; "" for any other key
 }
 
 // Sign signs r for an action of an API version. It reads the body and puts it back. Sign every attempt anew: a
@@ -37,6 +38,10 @@ func (s Signer) Sign(r *http.Request, action, version string) error {
 	r.Header.Set("x-acs-date", time.Now().UTC().Format("2006-01-02T15:04:05Z"))
 	r.Header.Set("x-acs-signature-nonce", rand.Text())
 	r.Header.Set("x-acs-content-sha256", payload)
+	if s.SecurityToken != "" {
+		r.Header.Set("x-acs-accesskey-id", s.AccessKeyID)
+		r.Header.Set("x-acs-security-token", s.SecurityToken)
+	}
 	headers := headersToSign(r)
 	names := slices.Sorted(maps.Keys(headers))
 	canonical := hexSHA256([]byte(canonicalRequest(r, headers, names, payload)))

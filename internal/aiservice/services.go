@@ -20,6 +20,7 @@ import (
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/publish"
 	"github.com/engineshed/engineshed/internal/resource"
+	"github.com/engineshed/engineshed/internal/resourcegroup"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
@@ -90,6 +91,9 @@ func (s *Services) Create(ctx context.Context, key idempotency.Key, accountID st
 		if err := gatewayExists(ctx, tx, accountID, spec.GatewayID); err != nil {
 			return err
 		}
+		if err := resourcegroup.Lock(ctx, tx, accountID, rows[0].resourceGroupID); err != nil {
+			return err
+		}
 		for _, r := range rows {
 			if err := s.insert(ctx, tx, r); err != nil {
 				return err
@@ -120,9 +124,6 @@ func (s *Services) plan(accountID string, spec CreateSpec) ([]*row, error) {
 	}
 	if spec.ResourceGroupID == "" {
 		spec.ResourceGroupID = instance.DefaultResourceGroup
-	}
-	if spec.ResourceGroupID != instance.DefaultResourceGroup {
-		return nil, instance.ErrResourceGroup.Withf("The resource group %.64q does not exist.", spec.ResourceGroupID)
 	}
 	rows := make([]*row, len(spec.Services))
 	for i, service := range spec.Services {

@@ -163,7 +163,7 @@ func (s *server) steps(w http.ResponseWriter, r *http.Request, c *call) ([]byte,
 	}
 	verified, err := s.Verifier.Verify(r, body)
 	if err != nil {
-		s.countSignIn(c, err)
+		s.countSignIn(c.from, err)
 		return nil, err
 	}
 	c.caller = verified.Caller
@@ -182,8 +182,8 @@ func (s *server) steps(w http.ResponseWriter, r *http.Request, c *call) ([]byte,
 }
 
 // countSignIn counts a request that is refused. That the database is away is not the sender's fault.
-func (s *server) countSignIn(c *call, err error) {
+func (s *server) countSignIn(from source, err error) {
 	if f, ok := fault.From(err); ok && s.SignIns != nil && f.Kind != fault.Unavailable {
-		s.SignIns.Failed(c.from.ip, f.Code)
+		s.SignIns.Failed(from.ip, f.Code)
 	}
 }

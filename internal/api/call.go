@@ -74,8 +74,19 @@ func Require(ctx context.Context, name string, params map[string]any) error {
 		return fmt.Errorf("the operation does not list %s as further", name)
 	}
 	other := c.operation.siblings[name]
-	resources := other.arn.resources(c.region, c.caller.AccountID, params)
-	return c.authorize.Require(ctx, c.caller, c.request(other, resources, params))
+	resources := other.arn.resources(c.region, c.caller, params)
+	return c.authorize.Require(ctx, c.caller, c.request(other, other.arn, resources, params))
+}
+
+// RequireAction refuses a caller who may not also do action, one that the operation's x-ram lists as optional, on the
+// resource of arn: * or as in x-ram, with a field of params.
+func RequireAction(ctx context.Context, action, arn string, params map[string]any) error {
+	c := callFrom(ctx)
+	if c == nil || c.operation == nil || !slices.Contains(c.operation.optional, action) {
+		return fmt.Errorf("the operation does not list %s as optional", action)
+	}
+	resources := arnTemplate(arn).resources(c.region, c.caller, params)
+	return c.authorize.Require(ctx, c.caller, access.Request{Action: action, Resources: resources})
 }
 
 // Fail keeps the error a handler returned, for the one place that answers errors. Give it to the generated strict

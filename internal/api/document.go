@@ -18,8 +18,10 @@ type operation struct {
 	schema      *openapi3.Schema // of the parameters
 	action      string           // of x-ram
 	arn         arnTemplate
-	optional    []string // further actions a handler may ask about
-	further     []string // other operations of the product that a handler may require the right for
+	also        []arnTemplate // of other resources that the action must be allowed on
+	self        bool          // about the caller alone: no policy is asked
+	optional    []string      // further actions a handler may ask about
+	further     []string      // other operations of the product that a handler may require the right for
 	siblings    map[string]*operation
 	mutates     bool
 	creates     bool
@@ -135,6 +137,16 @@ func (o *operation) readRAM(ram map[string]any) error {
 	for _, name := range further {
 		o.further = append(o.further, fmt.Sprint(name))
 	}
+	o.self, _ = ram["self"].(bool)
+	also, _ := ram["also"].([]any)
+	for _, arn := range also {
+		template := arnTemplate(fmt.Sprint(arn))
+		kind, _, _ := strings.Cut(string(template)[strings.LastIndex(string(template), ":")+1:], "/")
+		if err := template.check(kind, o.schema); err != nil {
+			return err
+		}
+		o.also = append(o.also, template)
+	}
 	return o.arn.check(text("resource"), o.schema)
 }
 
@@ -146,17 +158,20 @@ func (t arnTemplate) check(kind string, schema *openapi3.Schema) error {
 		return nil
 	}
 	parts := strings.SplitN(string(t), ":", 5)
+	if t == "{"+roleARN+"}" && schema.Properties[roleARN] != nil {
+		return nil
+	}
 	if len(parts) != 5 || parts[0] != "acs" || parts[3] != "{account}" || kind == "" || !strings.HasPrefix(parts[4], kind+"/") {
 		return fmt.Errorf("the arn of x-ram is %q", string(t))
 	}
-	if field, ok := t.field(); ok && (schema.Properties[field] == nil || idPrefixes[field] == "") {
+	if field, ok := t.field(); ok && (schema.Properties[field] == nil || arnParts[field] == nil) {
 		return fmt.Errorf("the arn of x-ram names %q, which is no id among the parameters", field)
 	}
 	return nil
 }
 
-// field returns the parameter that ends the ARN.
+// field returns the parameter that ends the ARN, or is it.
 func (t arnTemplate) field() (string, bool) {
-	_, last, _ := strings.Cut(string(t), "/{")
+	_, last, _ := strings.Cut("/"+strings.TrimPrefix(string(t), "/"), "/{")
 	return strings.CutSuffix(last, "}")
 }

@@ -13,10 +13,10 @@ type Facts interface {
 	Facts(ctx context.Context, accountID, id string) (access.Facts, error)
 }
 
-// request is what policies are asked about the operation with params.
-func (c *call) request(o *operation, resources []string, params map[string]any) access.Request {
+// request is what policies are asked about the operation with params, on the resource of arn.
+func (c *call) request(o *operation, arn arnTemplate, resources []string, params map[string]any) access.Request {
 	r := access.Request{Action: o.action, Resources: resources, Context: c.said(o, params)}
-	field, named := o.arn.field()
+	field, named := arn.field()
 	id, _ := params[field].(string)
 	switch {
 	case named && id != "" && c.facts != nil:

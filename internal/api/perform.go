@@ -20,12 +20,11 @@ import (
 // perform authorizes the call and hands it to its handler. A mutating call leaves exactly one audit row: the
 // handler's own transaction wrote it when something changed, and here it is written in every other case.
 func (s *server) perform(ctx context.Context, c *call, params map[string]any) ([]byte, error) {
-	c.resources = c.operation.arn.resources(s.Region, c.caller.AccountID, params)
+	c.resources = c.operation.arn.resources(s.Region, c.caller, params)
 	entry := newEntry(c)
 	ctx = audit.With(ctx, entry)
 	var body []byte
-	c.asked = c.request(c.operation, c.resources, params)
-	err := s.Authorizer.Require(ctx, c.caller, c.asked)
+	err := s.authorize(ctx, c, params)
 	if err == nil {
 		err = guard(func() (err error) {
 			body, err = s.handle(ctx, c, params)
@@ -36,6 +35,21 @@ func (s *server) perform(ctx context.Context, c *call, params map[string]any) ([
 		err = s.record(ctx, entry, err)
 	}
 	return body, err
+}
+
+// authorize refuses a caller whose policies do not allow the action on every resource of the call.
+func (s *server) authorize(ctx context.Context, c *call, params map[string]any) error {
+	if c.operation.self {
+		return nil
+	}
+	c.asked = c.request(c.operation, c.operation.arn, c.resources, params)
+	err := s.Authorizer.Require(ctx, c.caller, c.asked)
+	for _, other := range c.operation.also {
+		if err == nil {
+			err = s.Authorizer.Require(ctx, c.caller, c.request(c.operation, other, other.resources(s.Region, c.caller, params), params))
+		}
+	}
+	return err
 }
 
 func newEntry(c *call) *audit.Entry {

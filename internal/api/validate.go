@@ -63,8 +63,15 @@ func toFault(err error) error {
 	if message, ok := refused.Schema.Extensions["x-message"].(string); ok && refused.SchemaField == "pattern" {
 		why = message
 	}
-	return fault.InvalidParameter(name, why+".")
+	refusal := fault.InvalidParameter(name, why+".")
+	if code, ok := refused.Schema.Extensions["x-code"].(string); ok {
+		refusal.Code = code + codeSuffixes[refused.SchemaField]
+	}
+	return refusal
 }
+
+// codeSuffixes end the code of a product that names the parameter in it, by what the schema refused.
+var codeSuffixes = map[string]string{"minLength": ".Length", "maxLength": ".Length", "pattern": ".InvalidChars"}
 
 func unknownMember(parent string, refused *openapi3.SchemaError) error {
 	object, _ := refused.Value.(map[string]any)

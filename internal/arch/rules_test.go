@@ -25,8 +25,9 @@ var order = []string{
 	"internal/trial",
 	"internal/modelapi",
 	"internal/ingress", "internal/consumer", "internal/operator", "internal/usage",
-	"internal/modelservice", "internal/aiservice", "internal/publish", "internal/resource", "internal/instance", "internal/idempotency", "internal/audit",
-	"internal/iam", "internal/access", "internal/catalog", "internal/modelfile", "internal/route", "internal/snapshot", "internal/jobs", "internal/node",
+	"internal/modelservice", "internal/aiservice", "internal/publish", "internal/resource", "internal/instance",
+	"internal/iam/session", "internal/iam/directory", "internal/resourcegroup", "internal/idempotency",
+	"internal/iam", "internal/audit", "internal/access", "internal/catalog", "internal/modelfile", "internal/route", "internal/snapshot", "internal/jobs", "internal/node",
 	"internal/telemetry", "internal/postgres", "internal/child", "internal/secret", "internal/ids", "internal/fault", "internal/glob",
 	"internal/strictyaml", "internal/config", "internal/tcp", "sdk", "openapi", "policies", "migrations",
 }

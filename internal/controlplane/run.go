@@ -27,10 +27,15 @@ import (
 	"github.com/engineshed/engineshed/internal/api/apig"
 	auditapi "github.com/engineshed/engineshed/internal/api/audit"
 	"github.com/engineshed/engineshed/internal/api/gpdb"
+	"github.com/engineshed/engineshed/internal/api/ram"
+	"github.com/engineshed/engineshed/internal/api/resourcemanager"
+	"github.com/engineshed/engineshed/internal/api/sts"
 	"github.com/engineshed/engineshed/internal/audit"
 	"github.com/engineshed/engineshed/internal/catalog"
 	"github.com/engineshed/engineshed/internal/consumer"
 	"github.com/engineshed/engineshed/internal/iam"
+	"github.com/engineshed/engineshed/internal/iam/directory"
+	"github.com/engineshed/engineshed/internal/iam/session"
 	"github.com/engineshed/engineshed/internal/idempotency"
 	"github.com/engineshed/engineshed/internal/ingress"
 	"github.com/engineshed/engineshed/internal/instance"
@@ -41,6 +46,7 @@ import (
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/publish"
 	"github.com/engineshed/engineshed/internal/resource"
+	"github.com/engineshed/engineshed/internal/resourcegroup"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 	"github.com/engineshed/engineshed/internal/telemetry"
@@ -56,6 +62,8 @@ type program struct {
 	master    *secret.Box
 	snapshot  *secret.Box
 	iam       *iam.Store
+	access    *access.Authorizer
+	sessions  *session.Sessions
 	instances *instance.Instances
 	services  *modelservice.Services
 	operators *operator.Keys
@@ -146,6 +154,8 @@ func assemble(ctx context.Context, cfg Config, log *slog.Logger) (*program, erro
 		return nil, err
 	}
 	p.iam = iam.New(p.db, p.master)
+	p.access = access.NewAuthorizer(p.iam, p.master, p.log)
+	p.sessions = session.New(p.db, p.master, p.access)
 	p.usage = usage.New(p.db, time.Now)
 	p.trail = audit.NewTrail(p.db, p.master, time.Now)
 	p.signIns = audit.NewSignIns(p.db, time.Now)
@@ -293,11 +303,11 @@ func (p *program) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	resources := resource.New(p.db, slices.Concat(ingress.Kinds, consumer.Kinds, []resource.Kind{aiservice.Kind, modelapi.Kind})...)
+	kinds := slices.Concat(ingress.Kinds, consumer.Kinds, []resource.Kind{aiservice.Kind, modelapi.Kind})
 	modelAPIs, err := apig.Product(apig.Config{
 		APIs: p.apis, Routes: p.apis, Gateways: p.ingress, Environments: p.ingress, Domains: p.ingress,
 		Services: p.upstreams, Consumers: p.consumers, Groups: p.consumers, Rules: p.consumers,
-		Resources: resources,
+		Resources: resource.New(p.db, kinds...),
 		Trials: trial.New(trial.Config{
 			APIs: p.apis, Consumers: p.consumers, Audit: p.db, Gateway: cmp.Or(p.cfg.DebugGatewayURL, p.cfg.GatewayURL),
 		}),
@@ -306,7 +316,8 @@ func (p *program) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	trail, err := auditapi.Product(p.trail)
+	all := resource.New(p.db, append(kinds, resource.Instances)...)
+	identities, err := p.identities(all)
 	if err != nil {
 		return nil, err
 	}
@@ -314,11 +325,31 @@ func (p *program) handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	trail, err := auditapi.Product(p.trail)
+	if err != nil {
+		return nil, err
+	}
 	return api.New(api.Config{
-		Region: p.cfg.Region, Products: []api.Product{modelServices, modelAPIs, trail}, Verifier: signature.New(p.iam, p.iam, time.Now),
-		Authorizer: access.NewAuthorizer(p.iam, p.master, p.log), Facts: resources, Audit: p.db, SignIns: p.signIns, Log: p.log,
-		TrustedProxies: proxies,
+		Region: p.cfg.Region, Products: append(identities, modelServices, modelAPIs, trail), Verifier: signature.New(p.iam, p.iam, time.Now),
+		Authorizer: p.access, Audit: p.db, SignIns: p.signIns, Log: p.log, Facts: all, TrustedProxies: proxies,
 	})
+}
+
+// identities are the products that say who may do what.
+func (p *program) identities(resources *resource.Resources) ([]api.Product, error) {
+	people := directory.New(p.db, p.master)
+	users, err := ram.Product(people)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := sts.Product(p.sessions)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := resourcemanager.Product(resourcemanager.Config{
+		Groups: resourcegroup.New(p.db, append(resources.Tables(), "model_service")...), Resources: resources, Directory: people, Region: p.cfg.Region,
+	})
+	return []api.Product{users, sessions, groups}, err
 }
 
 func (p *program) admin(ctx context.Context) error {
@@ -354,6 +385,7 @@ func (p *program) every(ctx context.Context, interval time.Duration, name string
 // housekeeping drops what is kept for a limited time only.
 func (p *program) housekeeping(ctx context.Context) error {
 	return errors.Join(p.iam.MaintainNonces(ctx), publish.Forget(ctx, p.db), idempotency.Forget(ctx, p.db), p.services.Forget(ctx),
+		p.sessions.Forget(ctx),
 		p.usage.Maintain(ctx, p.cfg.UsageRetention), p.trail.Maintain(ctx, p.cfg.AuditRetention), p.signIns.Forget(ctx))
 }
 

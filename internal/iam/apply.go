@@ -139,7 +139,7 @@ func (c *change) user(ctx context.Context, accountID string, u user, have stored
 		c.complain(u.place, "account %s has a user %s that was made through the API: delete it there or use another name",
 			accountID, u.name)
 	case have.DisplayName != u.displayName:
-		err = c.write(ctx, `UPDATE ram_user SET display_name = $2 WHERE id = $1 RETURNING account_id`,
+		err = c.write(ctx, `UPDATE ram_user SET display_name = $2, updated_at = now() WHERE id = $1 RETURNING account_id`,
 			have.ID, u.displayName)
 	}
 	return have.ID, err

@@ -76,7 +76,7 @@ func (c *change) key(ctx context.Context, of owner, source string, k key, have s
 	if have.AccountID == of.accountID && have.UserID == of.userID && have.Status == k.status && c.opens(have, k) {
 		return nil
 	}
-	sealed, err := c.box.Seal(secretPurpose(k.id), k.secret)
+	sealed, err := c.box.Seal(SecretPurpose(k.id), k.secret)
 	if err != nil {
 		return fmt.Errorf("seal the secret of %s: %w", k.id, err)
 	}
@@ -100,6 +100,6 @@ func (c *change) key(ctx context.Context, of owner, source string, k key, have s
 
 // opens reports whether have holds the secret of k. A secret sealed under another key file holds nothing.
 func (c *change) opens(have storedKey, k key) bool {
-	opened, err := c.box.Open(secretPurpose(k.id), have.SecretSealed)
+	opened, err := c.box.Open(SecretPurpose(k.id), have.SecretSealed)
 	return err == nil && opened == k.secret
 }

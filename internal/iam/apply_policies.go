@@ -111,7 +111,7 @@ func (c *change) policy(ctx context.Context, accountID, source string, p policy,
 		}
 	}
 	if have.Description != p.description {
-		err := c.write(ctx, `UPDATE policy SET description = $2 WHERE id = $1 RETURNING coalesce(account_id, '')`,
+		err := c.write(ctx, `UPDATE policy SET description = $2, updated_at = now() WHERE id = $1 RETURNING coalesce(account_id, '')`,
 			have.ID, p.description)
 		if err != nil {
 			return 0, err
@@ -135,11 +135,12 @@ func (c *change) newPolicy(ctx context.Context, accountID, source string, p poli
 func (c *change) newVersion(ctx context.Context, policyID int64, document string) error {
 	err := c.write(ctx, `
 		WITH next AS (
-			INSERT INTO policy_version (policy_id, version, document)
-			SELECT $1, coalesce(max(version), 0) + 1, $2 FROM policy_version WHERE policy_id = $1
-			RETURNING version)
-		UPDATE policy SET default_version = next.version FROM next WHERE id = $1
-		RETURNING coalesce(account_id, '')`, policyID, document)
+			UPDATE policy SET last_version = last_version + 1, default_version = last_version + 1, updated_at = now()
+			WHERE id = $1
+			RETURNING id, last_version, account_id),
+		made AS (
+			INSERT INTO policy_version (policy_id, version, document) SELECT id, last_version, $2 FROM next)
+		SELECT coalesce(account_id, '') FROM next`, policyID, document)
 	if err != nil {
 		return err
 	}
@@ -154,15 +155,17 @@ func (c *change) newVersion(ctx context.Context, policyID int64, document string
 // is not removed: its deny would end in silence.
 func (c *change) dropPolicies(ctx context.Context, kept []int64) error {
 	rows, _ := c.tx.Query(ctx, `
-		SELECT p.account_id, p.name, u.name FROM policy p
+		SELECT p.account_id, p.name, coalesce('user ' || u.name, 'group ' || g.name, 'role ' || r.name) FROM policy p
 		JOIN policy_attachment a ON a.policy_id = p.id
-		JOIN ram_user u ON u.id = a.user_id
+		LEFT JOIN ram_user u ON u.id = a.user_id
+		LEFT JOIN ram_group g ON g.id = a.group_id
+		LEFT JOIN ram_role r ON r.id = a.role_id
 		WHERE p.source = 'file' AND p.id <> ALL ($1) ORDER BY 1, 2, 3`, kept)
-	var accountID, policy, user string
-	attached, err := pgx.ForEachRow(rows, []any{&accountID, &policy, &user}, func() error {
+	var accountID, policy, whom string
+	attached, err := pgx.ForEachRow(rows, []any{&accountID, &policy, &whom}, func() error {
 		c.complain("account "+accountID,
-			"the policy %s is in no file any more, but it is attached to the user %s through the API: detach it there first",
-			policy, user)
+			"the policy %s is in no file any more, but it is attached to the %s through the API: detach it there first",
+			policy, whom)
 		return nil
 	})
 	if err != nil {

@@ -32,7 +32,7 @@ func crowd(b *testing.B, others int) (*iam.Store, *pgtest.DB) {
 	exec(`INSERT INTO policy (account_id, name, default_version, source)
 		SELECT $1, 'other-' || n, 1, 'api' FROM generate_series(1, $2) n`, accountID, others)
 	exec(`INSERT INTO policy_version (policy_id, version, document) SELECT id, 1, $1 FROM policy WHERE name LIKE 'other-%'`, twenty(0))
-	exec(`INSERT INTO policy_attachment (policy_id, user_id, source)
+	exec(`INSERT INTO policy_attachment (policy_id, principal_id, source)
 		SELECT p.id, u.id, 'api' FROM policy p JOIN ram_user u
 		ON u.name = 'other-' || 1 + substr(p.name, 7)::int % $1 WHERE p.name LIKE 'other-%'`, max(1, others/100))
 	exec(`INSERT INTO ram_user (id, account_id, name, source) VALUES ($1, $2, 'busy', 'api')`, busyUser, accountID)
@@ -40,7 +40,7 @@ func crowd(b *testing.B, others int) (*iam.Store, *pgtest.DB) {
 		name := fmt.Sprintf("mine-%d", i)
 		exec(`INSERT INTO policy (account_id, name, default_version, source) VALUES ($1, $2, 1, 'api')`, accountID, name)
 		exec(`INSERT INTO policy_version (policy_id, version, document) SELECT id, 1, $2 FROM policy WHERE name = $1`, name, twenty(10*i))
-		exec(`INSERT INTO policy_attachment (policy_id, user_id, source) SELECT id, $2, 'api' FROM policy WHERE name = $1`, name, busyUser)
+		exec(`INSERT INTO policy_attachment (policy_id, principal_id, source) SELECT id, $2, 'api' FROM policy WHERE name = $1`, name, busyUser)
 	}
 	exec(`ANALYZE`)
 	return store, db

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/engineshed/engineshed/internal/access"
 	"github.com/engineshed/engineshed/internal/access/signature"
 	"github.com/engineshed/engineshed/internal/secret"
 )
@@ -26,6 +27,12 @@ const (
 // NewAccessKey makes a key of random characters. It is in force once it is stored.
 func NewAccessKey() AccessKey {
 	return AccessKey{ID: "ESAK" + random(20, alphanumeric), Secret: secret.New(random(30, alphanumeric))}
+}
+
+// NewSessionKey makes the access key of a session, and the security token that goes with it.
+func NewSessionKey() (key AccessKey, token secret.Secret) {
+	key = AccessKey{ID: "STS." + random(20, alphanumeric), Secret: secret.New(random(30, alphanumeric))}
+	return key, secret.New(random(64, alphanumeric))
 }
 
 // NewAccountID makes an account id: 16 digits.
@@ -50,10 +57,16 @@ func random(n int, alphabet string) string {
 	}
 }
 
-var keyIDPattern = regexp.MustCompile(`^[A-Za-z0-9]{8,128}$`)
+var (
+	keyIDPattern     = regexp.MustCompile(`^[A-Za-z0-9]{8,128}$`)
+	sessionIDPattern = regexp.MustCompile(`^STS\.[A-Za-z0-9]{20}$`)
+)
 
-// secretPurpose names the row a key's secret is sealed for.
-func secretPurpose(keyID string) string { return "access_key/" + keyID + "/secret" }
+// SecretPurpose names the row that the secret of an access key is sealed for.
+func SecretPurpose(keyID string) string { return "access_key/" + keyID + "/secret" }
+
+// SessionPurpose names the row that the secret of a session's access key is sealed for.
+func SessionPurpose(keyID string) string { return "sts_session/" + keyID + "/secret" }
 
 // selectKeys reads access keys with their owners and the policy epochs of the accounts. The subselect hides from the
 // planner how many ids there are: it would plan the query anew for each call, which costs four times what the query does.
@@ -65,14 +78,29 @@ const selectKeys = `
 	LEFT JOIN ram_user u ON u.id = k.user_id
 	WHERE k.id = ANY ((SELECT $1::text[])::text[])`
 
+// selectSessions reads the access keys of sessions, with their roles, as selectKeys reads others.
+const selectSessions = `
+	SELECT s.id, s.secret_sealed, r.account_id, r.id, r.name, s.name, s.policy, a.policy_epoch, s.token_hash, s.expires_at
+	FROM sts_session s
+	JOIN ram_role r ON r.id = s.role_id
+	JOIN account a ON a.id = r.account_id
+	WHERE s.id = ANY ((SELECT $1::text[])::text[])`
+
 // Find returns an access key with its secret, its owner and the policy epoch of the account, read in one query. An id
-// that no key has is signature.ErrUnknownKey. A key that is not active is returned as such.
+// that no key has is signature.ErrUnknownKey. A key that is not active, or a session that has expired, is returned as such.
 func (s *Store) Find(ctx context.Context, accessKeyID string) (signature.Key, error) {
-	if !keyIDPattern.MatchString(accessKeyID) { // also keeps out what a Postgres text cannot hold
+	var sealed map[string]sealedKey
+	var err error
+	switch {
+	case sessionIDPattern.MatchString(accessKeyID):
+		rows, _ := s.db.Query(ctx, selectSessions, []string{accessKeyID})
+		sealed, err = collectSessions(rows)
+	case keyIDPattern.MatchString(accessKeyID):
+		rows, _ := s.db.Query(ctx, selectKeys, []string{accessKeyID})
+		sealed, err = collectKeys(rows)
+	default: // also keeps out what a Postgres text cannot hold
 		return signature.Key{}, signature.ErrUnknownKey
 	}
-	rows, _ := s.db.Query(ctx, selectKeys, []string{accessKeyID})
-	sealed, err := collectKeys(rows)
 	if err != nil {
 		return signature.Key{}, fmt.Errorf("find the access key: %w", err)
 	}
@@ -99,13 +127,32 @@ func collectKeys(rows pgx.Rows) (map[string]sealedKey, error) {
 	return keys, err
 }
 
+func collectSessions(rows pgx.Rows) (map[string]sealedKey, error) {
+	keys := map[string]sealedKey{}
+	var k sealedKey
+	_, err := pgx.ForEachRow(rows, []any{
+		&k.ID, &k.sealed, &k.Caller.AccountID, &k.Caller.RoleID, &k.Caller.RoleName, &k.Caller.SessionName, &k.Caller.SessionPolicy,
+		&k.Caller.PolicyEpoch, &k.TokenHash, &k.Expires,
+	}, func() error {
+		k.Active, k.Caller.Identity, k.Caller.AccessKeyID = true, access.Session, k.ID
+		keys[k.ID] = k
+		k.sealed, k.TokenHash = nil, nil
+		return nil
+	})
+	return keys, err
+}
+
 // open returns the key with its secret. The zero key is one that does not exist.
 func (s *Store) open(k sealedKey) (signature.Key, error) {
 	if k.ID == "" {
 		return signature.Key{}, signature.ErrUnknownKey
 	}
 	var err error
-	if k.Secret, err = s.box.Open(secretPurpose(k.ID), k.sealed); err != nil {
+	purpose := SecretPurpose(k.ID)
+	if k.TokenHash != nil {
+		purpose = SessionPurpose(k.ID)
+	}
+	if k.Secret, err = s.box.Open(purpose, k.sealed); err != nil {
 		return signature.Key{}, fmt.Errorf("find the access key: %w", err)
 	}
 	return k.Key, nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -97,9 +99,17 @@ func (s *Store) spend(ctx context.Context, wanted []spending) ([]outcome, error)
 		keys, err = collectKeys(rows)
 		return err
 	})
+	sessions := map[string]sealedKey{}
+	if slices.ContainsFunc(ids, sessionIDPattern.MatchString) {
+		batch.Queue(selectSessions, ids).Query(func(rows pgx.Rows) (err error) {
+			sessions, err = collectSessions(rows)
+			return err
+		})
+	}
 	if err := s.db.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, err
 	}
+	maps.Copy(keys, sessions)
 	outcomes := make([]outcome, len(wanted))
 	for i, w := range wanted {
 		id := nonceID{w.signedAt.Truncate(10 * time.Minute).Unix(), w.accessKeyID, w.nonce}

@@ -32,6 +32,7 @@ const (
 	Consumer          = "cs"
 	ConsumerGroup     = "csg"
 	AuthorizationRule = "car"
+	ResourceGroup     = "rg"
 )
 
 // New returns a fresh id with the prefix: 100 random bits.

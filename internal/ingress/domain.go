@@ -18,6 +18,7 @@ import (
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/publish"
 	"github.com/engineshed/engineshed/internal/resource"
+	"github.com/engineshed/engineshed/internal/resourcegroup"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -87,9 +88,9 @@ func (i *Ingress) CreateDomain(ctx context.Context, accountID string, spec Domai
 	d := Domain{
 		ID: ids.New(ids.Domain), Name: strings.ToLower(spec.Name), Protocol: spec.Protocol, ForceHTTPS: spec.ForceHTTPS,
 		HTTP2: cmp.Or(spec.HTTP2, "GlobalConfig"), CertIdentifier: spec.CertIdentifier, TLSMin: spec.TLSMin, TLSMax: spec.TLSMax,
-		ResourceGroupID: spec.ResourceGroupID,
+		ResourceGroupID: cmp.Or(spec.ResourceGroupID, instance.DefaultResourceGroup),
 	}
-	if err := cmp.Or(i.checkDomainName(d.Name), checkResourceGroup(&d.ResourceGroupID), checkDomain(d)); err != nil {
+	if err := cmp.Or(i.checkDomainName(d.Name), checkDomain(d)); err != nil {
 		return Domain{}, err
 	}
 	pair, err := i.pairOf(d)
@@ -106,6 +107,9 @@ func (i *Ingress) CreateDomain(ctx context.Context, accountID string, spec Domai
 }
 
 func insertDomain(ctx context.Context, tx pgx.Tx, accountID string, d *Domain, pair pair) error {
+	if err := resourcegroup.Lock(ctx, tx, accountID, d.ResourceGroupID); err != nil {
+		return err
+	}
 	err := tx.QueryRow(ctx, `
 		INSERT INTO domain (id, account_id, name, protocol, force_https, http2, cert_identifier, cert_pem, cert_key_sealed,
 			tls_min, tls_max, resource_group_id)

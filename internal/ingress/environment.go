@@ -14,6 +14,7 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/resource"
+	"github.com/engineshed/engineshed/internal/resourcegroup"
 )
 
 // The refusals about environments.
@@ -81,14 +82,16 @@ func (i *Ingress) CreateEnvironment(ctx context.Context, accountID string, spec 
 }
 
 func checkEnvironment(spec *EnvironmentSpec) error {
-	if spec.Alias == "" {
-		spec.Alias = spec.Name
-	}
+	spec.Alias = cmp.Or(spec.Alias, spec.Name)
+	spec.ResourceGroupID = cmp.Or(spec.ResourceGroupID, instance.DefaultResourceGroup)
 	return cmp.Or(checkName(spec.Name), checkText("alias", spec.Alias, maxAlias),
-		checkText("description", spec.Description, maxDescription), checkResourceGroup(&spec.ResourceGroupID))
+		checkText("description", spec.Description, maxDescription))
 }
 
 func insertEnvironment(ctx context.Context, tx pgx.Tx, accountID, id string, spec EnvironmentSpec) error {
+	if err := resourcegroup.Lock(ctx, tx, accountID, spec.ResourceGroupID); err != nil {
+		return err
+	}
 	done, err := tx.Exec(ctx, `
 		INSERT INTO environment (id, account_id, gateway_id, name, alias, description, resource_group_id)
 		SELECT $1, $2, g.id, $4, $5, $6, $7 FROM gateway g WHERE g.id = $3 AND g.account_id = $2`,

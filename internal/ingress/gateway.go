@@ -15,6 +15,7 @@ import (
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/publish"
 	"github.com/engineshed/engineshed/internal/resource"
+	"github.com/engineshed/engineshed/internal/resourcegroup"
 )
 
 // The refusals about gateways.
@@ -66,10 +67,10 @@ type GatewayFilter struct {
 
 // CreateGateway makes a gateway with its default environment.
 func (i *Ingress) CreateGateway(ctx context.Context, accountID string, spec GatewaySpec) (Gateway, error) {
-	if err := cmp.Or(checkName(spec.Name), checkResourceGroup(&spec.ResourceGroupID), resource.CheckTags(spec.Tags)); err != nil {
+	if err := cmp.Or(checkName(spec.Name), resource.CheckTags(spec.Tags)); err != nil {
 		return Gateway{}, err
 	}
-	g := Gateway{ID: ids.New(ids.Gateway), AccountID: accountID, Name: spec.Name, ResourceGroupID: spec.ResourceGroupID}
+	g := Gateway{ID: ids.New(ids.Gateway), AccountID: accountID, Name: spec.Name, ResourceGroupID: cmp.Or(spec.ResourceGroupID, instance.DefaultResourceGroup)}
 	err := pgx.BeginFunc(ctx, i.db, func(tx pgx.Tx) error {
 		if err := insertGateway(ctx, tx, g); err != nil {
 			return err
@@ -87,6 +88,9 @@ func (i *Ingress) CreateGateway(ctx context.Context, accountID string, spec Gate
 
 // insertGateway inserts the gateway and its default environment.
 func insertGateway(ctx context.Context, tx pgx.Tx, g Gateway) error {
+	if err := resourcegroup.Lock(ctx, tx, g.AccountID, g.ResourceGroupID); err != nil {
+		return err
+	}
 	_, err := tx.Exec(ctx, `
 		INSERT INTO gateway (id, account_id, name, resource_group_id, is_default) VALUES ($1, $2, $3, $4, $5)`,
 		g.ID, g.AccountID, g.Name, g.ResourceGroupID, g.Default)

@@ -81,16 +81,6 @@ func checkText(parameter, text string, limit int) error {
 	return nil
 }
 
-func checkResourceGroup(id *string) error {
-	if *id == "" {
-		*id = instance.DefaultResourceGroup
-	}
-	if *id != instance.DefaultResourceGroup {
-		return instance.ErrResourceGroup.Withf("The resource group %.64q does not exist.", *id)
-	}
-	return nil
-}
-
 // record writes the audit row of a change that the transaction made.
 func record(ctx context.Context, tx pgx.Tx, resourceID string) error {
 	entry := audit.From(ctx)

@@ -9,19 +9,12 @@ import (
 	"github.com/engineshed/engineshed/internal/audit"
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/idempotency"
+	"github.com/engineshed/engineshed/internal/resourcegroup"
 )
 
 // ErrHasServices refuses to delete an instance whose model services are still there.
 var ErrHasServices = fault.New(fault.Conflict, "OperationDenied.ModelServiceExists",
 	"The DB instance has model services: delete them with DeleteModelService, and wait until they are gone.")
-
-// checkResourceGroup refuses a group that the account does not have.
-func checkResourceGroup(id string) error {
-	if id != DefaultResourceGroup {
-		return ErrResourceGroup.Withf("The resource group %.64q does not exist.", id)
-	}
-	return nil
-}
 
 // SetResourceGroup moves the account's instance to a group of the account.
 func (i *Instances) SetResourceGroup(ctx context.Context, accountID, dbInstanceID, groupID string) error {
@@ -30,7 +23,7 @@ func (i *Instances) SetResourceGroup(ctx context.Context, accountID, dbInstanceI
 		if err := lock(ctx, tx, accountID, dbInstanceID); err != nil {
 			return err
 		}
-		if err := checkResourceGroup(groupID); err != nil {
+		if err := resourcegroup.Lock(ctx, tx, accountID, groupID); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, `

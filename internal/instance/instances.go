@@ -14,6 +14,7 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/idempotency"
 	"github.com/engineshed/engineshed/internal/ids"
+	"github.com/engineshed/engineshed/internal/resourcegroup"
 )
 
 // The refusals of this package.
@@ -22,13 +23,13 @@ var (
 		"The DB instance does not exist. Call DescribeDBInstances for the ids of this account.")
 	ErrRegion = fault.New(fault.NotFound, "InvalidRegionId.NotFound", "The region does not exist here.")
 	// ErrResourceGroup refuses a resource group that the account does not have.
-	ErrResourceGroup = fault.New(fault.NotFound, "InvalidResourceGroupId.NotFound", "The resource group does not exist.")
+	ErrResourceGroup = resourcegroup.ErrNotFound
 	// ErrInsufficientCapacity refuses what the hosts, or the listed nodes, have no room for.
 	ErrInsufficientCapacity = fault.New(fault.Conflict, "OperationDenied.InsufficientCapacity", "There is not enough room.")
 )
 
 // DefaultResourceGroup is the group of everything until an account has groups of its own.
-const DefaultResourceGroup = "rg-default"
+const DefaultResourceGroup = resourcegroup.Default
 
 const (
 	maxTags  = 20
@@ -83,9 +84,6 @@ func (i *Instances) check(spec *Spec) (entries []string, err error) {
 	if spec.ResourceGroupID == "" {
 		spec.ResourceGroupID = DefaultResourceGroup
 	}
-	if err := checkResourceGroup(spec.ResourceGroupID); err != nil {
-		return nil, err
-	}
 	if len(spec.Tags) > maxTags {
 		return nil, fault.InvalidParameter("Tag", fmt.Sprintf("%d tags are given; at most %d are allowed.", len(spec.Tags), maxTags))
 	}
@@ -99,6 +97,9 @@ func (i *Instances) check(spec *Spec) (entries []string, err error) {
 }
 
 func (i *Instances) insert(ctx context.Context, tx pgx.Tx, inst *Instance, entries []string) error {
+	if err := resourcegroup.Lock(ctx, tx, inst.AccountID, inst.ResourceGroupID); err != nil {
+		return err
+	}
 	err := tx.QueryRow(ctx, `
 		INSERT INTO db_instance (id, account_id, region_id, description, resource_group_id)
 		VALUES ($1, $2, $3, $4, $5)

@@ -13,6 +13,7 @@ import (
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/postgres"
 	"github.com/engineshed/engineshed/internal/publish"
+	"github.com/engineshed/engineshed/internal/resourcegroup"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -186,6 +187,9 @@ func (a *APIs) finish(ctx context.Context, tx pgx.Tx, accountID, id, resourceID 
 }
 
 func insert(ctx context.Context, tx pgx.Tx, s *stored) error {
+	if err := resourcegroup.Lock(ctx, tx, s.AccountID, s.ResourceGroupID); err != nil {
+		return err
+	}
 	config, err := json.Marshal(s.DeployConfig)
 	if err != nil {
 		return err

@@ -66,9 +66,6 @@ func (s *Spec) definition() (*Definition, error) {
 	if s.ResourceGroupID == "" {
 		s.ResourceGroupID = instance.DefaultResourceGroup
 	}
-	if s.ResourceGroupID != instance.DefaultResourceGroup {
-		return nil, instance.ErrResourceGroup.Withf("The resource group %.64q does not exist.", s.ResourceGroupID)
-	}
 	return d, d.check()
 }
 

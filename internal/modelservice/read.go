@@ -20,9 +20,10 @@ const selectServices = `
 		coalesce((SELECT a.entries FROM ip_array a WHERE a.db_instance_id = s.db_instance_id AND a.name IN (s.id, 'default')
 			ORDER BY a.name = 'default' LIMIT 1), '{}') AS ip_entries,
 		(SELECT coalesce(jsonb_agg(jsonb_build_object('ID', r.id, 'Ordinal', r.ordinal, 'NodeName', r.node_name,
-				'Host', r.host, 'Status', r.status, 'Reason', r.status_reason, 'HeardFrom', h.heartbeat_at,
+				'Host', r.host, 'Status', r.status, 'Reason', r.status_reason,
+				'HeardFrom', (SELECT heartbeat_at FROM host h WHERE h.name = r.host),
 				'UpToDate', r.model_params = s.model_params AND NOT n.leaving) ORDER BY r.ordinal), '[]')
-			FROM replica r JOIN ai_node n ON n.name = r.node_name LEFT JOIN host h ON h.name = r.host WHERE r.model_service_id = s.id) AS replicas,
+			FROM replica r JOIN ai_node n ON n.name = r.node_name WHERE r.model_service_id = s.id) AS replicas,
 		now() AS now`
 
 // reference names a service as its caller does.
@@ -82,9 +83,11 @@ func (s *Services) List(ctx context.Context, accountID, dbInstanceID string, pag
 		SELECT count(*) FROM model_service WHERE db_instance_id = $1 AND account_id = $2`, dbInstanceID, accountID).Scan(&total); err != nil {
 		return nil, 0, err
 	}
+	// The page is cut before the rest is looked up: what is skipped is not.
 	rows, err := s.db.Query(ctx, selectServices+`
-		FROM model_service s WHERE s.db_instance_id = $1 AND s.account_id = $2
-		ORDER BY s.created_at, s.id OFFSET $3 LIMIT $4`, dbInstanceID, accountID, (page.Number-1)*page.Size, page.Size)
+		FROM (SELECT * FROM model_service WHERE db_instance_id = $1 AND account_id = $2
+			ORDER BY created_at, id OFFSET $3 LIMIT $4) s
+		ORDER BY s.created_at, s.id`, dbInstanceID, accountID, (page.Number-1)*page.Size, page.Size)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
 	"github.com/engineshed/engineshed/internal/postgres"
+	"github.com/engineshed/engineshed/internal/resourcegroup"
 	"github.com/engineshed/engineshed/internal/secret"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
@@ -110,7 +111,10 @@ func claimAndLock(ctx context.Context, tx pgx.Tx, key idempotency.Key, p *plan) 
 	if heldBy, first, err = claim.Outcome(ctx, tx); err != nil || !first {
 		return heldBy, first, err
 	}
-	return heldBy, true, p.place(ctx, tx, locked)
+	if err := p.place(ctx, tx, locked); err != nil {
+		return heldBy, true, err
+	}
+	return heldBy, true, resourcegroup.Lock(ctx, tx, p.AccountID, p.ResourceGroupID)
 }
 
 // plan is a checked Spec with everything that can be decided before the transaction.
@@ -263,9 +267,6 @@ func (p *plan) place(ctx context.Context, tx pgx.Tx, locked *lockedNodes) error 
 	}
 	if p.ResourceGroupID == "" {
 		p.ResourceGroupID = group
-	}
-	if p.ResourceGroupID != group && p.ResourceGroupID != instance.DefaultResourceGroup {
-		return instance.ErrResourceGroup.Withf("The resource group %s does not exist.", p.ResourceGroupID)
 	}
 	for _, name := range p.AINodes {
 		if hosts[name] == "" {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/engineshed/engineshed/internal/audit"
 	"github.com/engineshed/engineshed/internal/fault"
-	"github.com/engineshed/engineshed/internal/instance"
+	"github.com/engineshed/engineshed/internal/resourcegroup"
 )
 
 // The refusals of this package.
@@ -27,6 +27,7 @@ var (
 
 // Kind is what the package that owns a kind of resource says of it. The rows of its table have an id and an account_id.
 type Kind struct {
+	Service  string // the product; "" is apig
 	Name     string // as callers write it; compared without case
 	Table    string
 	Prefix   string // of the ids
@@ -69,11 +70,11 @@ func (r *Resources) Move(ctx context.Context, accountID, kindName, id, groupID s
 	if found < 0 {
 		return fault.InvalidParameter("ResourceType", fmt.Sprintf("%.64q belongs to no resource group. What does: %s.", kindName, names(grouped)))
 	}
-	if groupID != instance.DefaultResourceGroup {
-		return instance.ErrResourceGroup.Withf("The resource group %.64q does not exist.", groupID)
-	}
 	kind := grouped[found]
 	return pgx.BeginFunc(ctx, r.db, func(tx pgx.Tx) error {
+		if err := resourcegroup.Lock(ctx, tx, accountID, groupID); err != nil {
+			return err
+		}
 		done, err := tx.Exec(ctx, `
 			UPDATE `+kind.Table+` SET resource_group_id = $3 WHERE id = $1 AND account_id = $2`, id, accountID, groupID)
 		if err != nil {

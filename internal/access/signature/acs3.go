@@ -38,6 +38,13 @@ func readACS3(m message, authorization string) (claim, error) {
 	if err != nil {
 		return claim{}, err
 	}
+	if named := request.header("x-acs-accesskey-id"); named != "" && named != id {
+		return claim{}, incomplete("the header x-acs-accesskey-id names another access key than Authorization")
+	}
+	token, err := m.token(true)
+	if err != nil {
+		return claim{}, err
+	}
 	return claim{
 		dialect:     ACS3,
 		accessKeyID: id,
@@ -46,6 +53,7 @@ func readACS3(m message, authorization string) (claim, error) {
 		action:      request.header("x-acs-action"),
 		version:     request.header("x-acs-version"),
 		params:      m.params(),
+		token:       token,
 		signature:   signature,
 		sign:        request.sign,
 	}, nil

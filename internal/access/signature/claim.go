@@ -17,6 +17,7 @@ type claim struct {
 	signedAt        time.Time
 	action, version string
 	params          url.Values
+	token           string // of a session; "" when there is none
 	signature       string
 	sign            func(key secret.Secret) (stringToSign, signature string, err error)
 }
@@ -56,4 +57,14 @@ func parseTime(text string) (time.Time, error) {
 		return time.Time{}, ErrTimestampFormat
 	}
 	return at, nil
+}
+
+// mismatch tells what we signed, in the words in which the official clients look for it. It holds no secret: a string that
+// may hold a security token is not told.
+func (c claim) mismatch(stringToSign string) error {
+	const enough = 16 << 10 // a form as large as the body limit would come back three times as large
+	if len(stringToSign) > enough || c.token != "" {
+		return ErrMismatch
+	}
+	return ErrMismatch.Withf("%s server string to sign is:%s", ErrMismatch.Message, stringToSign)
 }

@@ -20,7 +20,6 @@ var (
 	ErrIncomplete       = fault.New(fault.Invalid, "IncompleteSignature", "The request signature does not conform to Alibaba Cloud standards.")
 	ErrUnsupported      = fault.New(fault.Invalid, "UnsupportedSignature", "The request must be signed with ACS3-HMAC-SHA256, or with RPC or ROA signature version 1.0 and HMAC-SHA1.")
 	ErrTimestampFormat  = fault.New(fault.Invalid, "InvalidTimeStamp.Format", "The date of the request must be UTC in the form 2006-01-02T15:04:05Z.")
-	ErrSecurityToken    = fault.New(fault.Invalid, "InvalidSecurityToken.Malformed", "The security token was not issued here: use an access key without one.")
 	ErrMethod           = fault.New(fault.Denied, "UnsupportedHTTPMethod", "This API is called with GET or POST, and paths of path-style products also with PUT or DELETE.")
 	ErrFormat           = fault.New(fault.Invalid, "UnsupportedParameter", "The parameter Format must be JSON: no other is supported.")
 	ErrContentEncoding  = fault.New(fault.UnsupportedMedia, "UnsupportedContentEncoding", "The request body must not have a Content-Encoding.")
@@ -33,11 +32,10 @@ func incomplete(format string, args ...any) error {
 	return ErrIncomplete.Withf("%s In this case: %s.", ErrIncomplete.Message, fmt.Sprintf(format, args...))
 }
 
-// mismatch tells what we signed, in the words in which the official clients look for it. It holds no secret.
-func mismatch(stringToSign string) error {
-	const enough = 16 << 10 // a form as large as the body limit would come back three times as large
-	if len(stringToSign) > enough {
-		return ErrMismatch
-	}
-	return ErrMismatch.Withf("%s server string to sign is:%s", ErrMismatch.Message, stringToSign)
-}
+// What is wrong with the security token of a request, told to whom can sign.
+var (
+	ErrTokenMalformed = fault.New(fault.Invalid, "InvalidSecurityToken.Malformed", "The security token is not one that AssumeRole answers.")
+	ErrTokenExpired   = fault.New(fault.Invalid, "InvalidSecurityToken.Expired", "The session has expired: call AssumeRole again.")
+	ErrTokenMismatch  = fault.New(fault.Invalid, "InvalidSecurityToken.MismatchWithAccessKey", "The security token does not belong to the access key: send both as AssumeRole answered them.")
+	ErrTokenMissing   = fault.New(fault.Invalid, "MissingSecurityToken", "The access key is of a session: send the security token that AssumeRole answered with it.")
+)

@@ -25,7 +25,7 @@ func read(r *http.Request, body []byte) (claim, error) {
 	if err != nil {
 		return claim{}, err
 	}
-	if err := m.refuseTokens(); err != nil {
+	if err := m.refuseBearer(); err != nil {
 		return claim{}, err
 	}
 	c, err := m.claim()
@@ -122,13 +122,8 @@ func (m message) param(name string) (string, bool) {
 	return value, ok
 }
 
-// refuseTokens refuses what only makes sense with temporary credentials, which nothing issues yet.
-func (m message) refuseTokens() error {
-	_, inHeader := m.headers["x-acs-security-token"]
-	_, inParam := m.param("SecurityToken")
-	if inHeader || inParam {
-		return ErrSecurityToken
-	}
+// refuseBearer refuses what is proven by possession.
+func (m message) refuseBearer() error {
 	_, bearer := m.headers["x-acs-bearer-token"]
 	_, bearerParam := m.param("BearerToken")
 	if bearer || bearerParam {

@@ -39,6 +39,10 @@ func readROAV1(m message, authorization string) (claim, error) {
 	if err != nil {
 		return claim{}, ErrTimestampFormat.Withf("The header Date must be in the form %s.", http.TimeFormat)
 	}
+	token, err := m.token(true)
+	if err != nil {
+		return claim{}, err
+	}
 	return claim{
 		dialect:     ROAV1,
 		accessKeyID: id,
@@ -47,6 +51,7 @@ func readROAV1(m message, authorization string) (claim, error) {
 		action:      request.header("x-acs-action"),
 		version:     request.header("x-acs-version"),
 		params:      m.params(),
+		token:       token,
 		signature:   signature,
 		sign:        request.sign,
 	}, nil

@@ -15,7 +15,7 @@ import (
 // The parameters of RPC-V1 itself: those it needs, and those it may have.
 var (
 	rpcRequired = []string{"AccessKeyId", "Signature", "Action", "Version", "Timestamp", "SignatureNonce", "SignatureMethod", "SignatureVersion"}
-	rpcOptional = []string{"SignatureType", "Format"}
+	rpcOptional = []string{"SignatureType", "Format", "SecurityToken"}
 )
 
 // rpcV1 is a request signed with RPC signature version 1.0: the parameters are signed and nothing else is, so no
@@ -39,6 +39,10 @@ func readRPCV1(m message) (claim, error) {
 	for _, name := range slices.Concat(rpcRequired, rpcOptional) {
 		params.Del(name)
 	}
+	token, err := m.token(false)
+	if err != nil {
+		return claim{}, err
+	}
 	return claim{
 		dialect:     RPCV1,
 		accessKeyID: value("AccessKeyId"),
@@ -47,6 +51,7 @@ func readRPCV1(m message) (claim, error) {
 		action:      value("Action"),
 		version:     value("Version"),
 		params:      params,
+		token:       token,
 		signature:   value("Signature"),
 		sign:        request.sign,
 	}, nil

@@ -30,6 +30,9 @@ type Key struct {
 	Secret secret.Secret
 	Active bool
 	Caller access.Caller // all but SourceIP and Secure
+
+	TokenHash []byte    // SHA-256 of the security token that goes with the key of a session; nil for any other key
+	Expires   time.Time // of a session
 }
 
 // Keys finds access keys. An unknown id is ErrUnknownKey.
@@ -86,6 +89,9 @@ func (v *Verifier) Verify(r *http.Request, body []byte) (Verified, error) {
 	if err != nil {
 		return Verified{}, err
 	}
+	if err := key.checkToken(c.token, v.now()); err != nil {
+		return Verified{}, err
+	}
 	return Verified{Caller: key.Caller, Dialect: c.dialect, Params: c.params, Action: c.action, Version: c.version}, nil
 }
 
@@ -115,7 +121,7 @@ func (v *Verifier) proven(ctx context.Context, c claim) (secret.Secret, error) {
 	case err != nil:
 		return secret.Secret{}, err
 	case !matches:
-		return secret.Secret{}, mismatch(stringToSign)
+		return secret.Secret{}, c.mismatch(stringToSign)
 	case !key.Active:
 		return secret.Secret{}, ErrInactiveKey
 	}

@@ -50,6 +50,7 @@ type Server struct {
 	Log     *Log
 	store   *iam.Store
 	version string // of the product that Calls go to
+	signers map[string]sdk.Signer
 }
 
 // New serves products. Calls go to the first one.
@@ -81,19 +82,40 @@ type Config struct {
 // With is New with a difference.
 func With(t testing.TB, config Config, products ...api.Product) *Server {
 	t.Helper()
+	return assemble(t, config, func(Parts) []api.Product { return products })
+}
+
+// Parts are what products that manage identities share with the steps before them.
+type Parts struct {
+	DB         *pgtest.DB
+	Box        *secret.Box
+	Authorizer *access.Authorizer
+}
+
+// Identities is New for products that manage identities.
+func Identities(t testing.TB, products func(Parts) []api.Product) *Server {
+	t.Helper()
+	return assemble(t, Config{}, products)
+}
+
+func assemble(t testing.TB, config Config, of func(Parts) []api.Product) *Server {
+	t.Helper()
 	db := config.DB
 	if db == nil {
 		db = pgtest.New(t)
 	}
 	box, err := secret.NewBox()
 	require.NoError(t, err)
-	s := &Server{t: t, DB: db, Log: &Log{}, store: iam.New(db.Control, box), version: products[0].Version}
+	s := &Server{t: t, DB: db, Log: &Log{}, store: iam.New(db.Control, box), signers: map[string]sdk.Signer{}}
 	log := slog.New(slog.NewJSONHandler(s.Log, nil))
+	authorizer := access.NewAuthorizer(s.store, box, log)
+	products := of(Parts{db, box, authorizer})
+	s.version = products[0].Version
 	handler, err := api.New(api.Config{
 		Region:         Region,
 		Products:       products,
 		Verifier:       signature.New(s.store, s.store, time.Now),
-		Authorizer:     access.NewAuthorizer(s.store, box, log),
+		Authorizer:     authorizer,
 		Facts:          config.Facts,
 		Audit:          db.Control,
 		Log:            log,
@@ -133,6 +155,16 @@ func (s *Server) Users(documents map[string]string) {
 
 // KeyOf is the access key id of a user.
 func KeyOf(user string) string { return "ESAKuser000000" + user }
+
+// Of returns the server for calls to the product of another version.
+func (s *Server) Of(version string) *Server {
+	other := *s
+	other.version = version
+	return &other
+}
+
+// Knows makes the server's calls with the key id use this signer. The secret of every other key is KeySecret.
+func (s *Server) Knows(signer sdk.Signer) { s.signers[signer.AccessKeyID] = signer }
 
 // Answer is a response.
 type Answer struct {
@@ -180,7 +212,10 @@ func (s *Server) Request(method, target string, body io.Reader) *http.Request {
 // Signed signs r and sends it.
 func (s *Server) Signed(keyID, action string, r *http.Request) Answer {
 	s.t.Helper()
-	signer := sdk.Signer{AccessKeyID: keyID, AccessKeySecret: KeySecret}
+	signer, known := s.signers[keyID]
+	if !known {
+		signer = sdk.Signer{AccessKeyID: keyID, AccessKeySecret: KeySecret}
+	}
 	require.NoError(s.t, signer.Sign(r, action, s.version))
 	return s.Send(r)
 }
