@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -94,20 +95,29 @@ func (c *call) pass(w http.ResponseWriter, resp *http.Response) *refusal {
 			return c.failed(err)
 		}
 	}
-	header := w.Header()
-	for name, values := range resp.Header {
-		if !hopByHop[name] {
-			header[name] = values
-		}
-	}
-	for name := range optionsOf(resp.Header["Connection"]) {
-		delete(header, name)
-	}
+	giveHeader(w, resp.Header)
 	w.WriteHeader(resp.StatusCode)
 	if err = copyAnswer(w, resp, &buffer, n, err); err != nil {
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// giveHeader makes the headers of a service's answer the client's, but those about one connection. The map is given away.
+func giveHeader(w http.ResponseWriter, header http.Header) {
+	for name := range optionsOf(header["Connection"]) {
+		delete(header, name)
+	}
+	for name := range header {
+		if hopByHop[name] {
+			delete(header, name)
+		}
+	}
+	if taker, ok := w.(interface{ TakeHeader(header http.Header) }); ok {
+		taker.TakeHeader(header)
+		return
+	}
+	maps.Copy(w.Header(), header)
 }
 
 // hopByHop are headers about one connection.

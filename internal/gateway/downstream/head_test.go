@@ -309,7 +309,7 @@ var others = []string{
 	"GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost:\r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
 	"GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n", "GET /%41?%zz HTTP/1.1\r\nHost: a\r\n\r\n", "GET //a/b?c?d HTTP/1.1\r\nHost: a\r\n\r\n",
 	"GET /a? HTTP/1.1\r\nHost: a\r\n\r\n", "GET /a%2fb;c=d?e#f HTTP/1.1\r\nHost: a\r\n\r\n", "GET /a:b@c/~!$&'()*+,;= HTTP/1.1\r\nHost: a\r\n\r\n",
-	get + "Connection: close\r\n\r\n" + get + "\r\n", get + "Connection: a, CLOSE\r\n\r\n", get + "connection: keep-alive\r\n\r\n",
+	get + "Connection: close\r\n\r\n" + get + "\r\n", get + "Connection: a, CLOSE\r\n\r\n", get + "connection: keep-alive\r\n\r\n", get + "Connection: 0 CLOSE\r\n\r\n",
 	"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + get + "\r\n", "GET / HTTP/1.0\r\nHost: a\r\nHeader: 1\r\nheader: 2\r\nHEADER:\r\n\r\n",
 	"HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" + get + "\r\n", "BREW / HTTP/1.1\r\nHost: a\r\n\r\n",
 	get + "Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi" + get + "\r\n", get + "Expect: 100-continue\r\n\r\n", get + "Expect: more\r\n\r\n",

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -79,7 +80,7 @@ func (ex *exchange) frame(h *head) (status int, err error) {
 	r := ex.request
 	connection := r.Header["Connection"]
 	r.Close = wire.HasOption(connection, "close") || h.oldest && !wire.HasOption(connection, "keep-alive")
-	ex.response.closes = r.Close
+	ex.response.closes = r.Close || mentionsClose(connection)
 	switch {
 	case h.chunked:
 		ex.body.chunky, ex.body.chunks = true, wire.Chunks{From: ex.conn.in, Refuse: refuseTrailer}
@@ -100,6 +101,15 @@ func (ex *exchange) frame(h *head) (status int, err error) {
 	}
 	return 0, nil
 }
+
+// mentionsClose reports whether a client seems to want its connection closed, however it puts that.
+func mentionsClose(connection []string) bool {
+	return len(connection) > 0 && slices.ContainsFunc(strings.FieldsFunc(connection[0], isSeparator), isClose)
+}
+
+func isSeparator(r rune) bool { return r == ',' || r == ' ' || r == '\t' }
+
+func isClose(word string) bool { return strings.EqualFold(word, "close") }
 
 var chunkedCoding = []string{"chunked"}
 

@@ -48,6 +48,14 @@ func (w *response) Header() http.Header {
 	return w.header
 }
 
+// TakeHeader is Header for who has a whole one to give away: its fields are added, and nobody else may use it any more.
+func (w *response) TakeHeader(header http.Header) {
+	for name, values := range w.header {
+		header[name] = values
+	}
+	w.header = header
+}
+
 // WriteHeader is part of http.ResponseWriter. Interim answers go out at once.
 func (w *response) WriteHeader(status int) {
 	switch {
