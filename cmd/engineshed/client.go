@@ -24,6 +24,7 @@ type client struct {
 	given           up.Credentials // by flags and variables
 	credentialsFile string
 	dataDir         string
+	securityToken   string // goes with the access key that was given
 	output          string
 
 	credentials up.Credentials // what is used
@@ -36,6 +37,7 @@ func (p *program) clientCommand(cmd *cobra.Command, run func(ctx context.Context
 	flags.StringVar(&c.given.Endpoint, "endpoint", "", "URL of the OpenAPI endpoint")
 	flags.StringVar(&c.given.AccessKeyID, "access-key-id", "", "access key id")
 	flags.StringVar(&c.given.AccessKeySecret, "access-key-secret", "", "access key secret; other users of this machine see flags, so better use the variable")
+	flags.StringVar(&c.securityToken, "security-token", "", "security token of a session; better use the variable, which assume-role prints")
 	flags.StringVar(&c.given.DBInstanceID, "db-instance-id", "", "DB instance (default: the one of the credentials file, or the only one there is)")
 	flags.StringVar(&c.given.RegionID, "region", "", "region of the endpoint")
 	flags.StringVar(&c.credentialsFile, "credentials", "", "file with what is not given otherwise (default: credentials.json in the data directory)")
@@ -58,9 +60,13 @@ func (c *client) connect(getenv func(string) string) error {
 	if c.credentials, err = c.read(getenv); err != nil {
 		return err
 	}
-	c.Client, err = sdk.New(sdk.Config{
+	config := sdk.Config{
 		Endpoint: c.credentials.Endpoint, AccessKeyID: c.credentials.AccessKeyID, AccessKeySecret: c.credentials.AccessKeySecret,
-	})
+	}
+	if c.given.AccessKeyID != "" {
+		config.SecurityToken = c.securityToken
+	}
+	c.Client, err = sdk.New(config)
 	return err
 }
 
