@@ -47,9 +47,9 @@ func TestAHostIsDrainedUnderStreamsAndReplaced(t *testing.T) {
 	out, err := s.host("drain", "host-a", "--timeout", "60s")
 	require.NoError(t, err, out)
 	require.Contains(t, out, "empty")
-	ended, failed := clients.finish()
+	eventually(t, 20*time.Second, "streams go on elsewhere", func() bool { return clients.ended.Load() > 30 })
+	_, failed := clients.finish()
 	require.Empty(t, failed)
-	require.Greater(t, ended, int64(10))
 	waitActive(t, c, instance, ids["ModelServiceId"], 5*time.Second)
 
 	out, err = s.host("remove", "host-a")

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,12 +70,23 @@ func newShed(t testing.TB, db *pgtest.DB) *shed {
 
 func (s *shed) path(name string) string { return filepath.Join(s.dir, name) }
 
+// nextPort is where freeAddr looks next: below the ports of engines, and of connections that the system numbers, which
+// would take one before its program has it.
+var nextPort atomic.Int32
+
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
+	const first, ports = 10_000, 8_000
+	nextPort.CompareAndSwap(0, 1+rand.Int32N(ports))
+	for range ports {
+		addr := fmt.Sprint("127.0.0.1:", first+nextPort.Add(1)%ports)
+		if listener, err := net.Listen("tcp", addr); err == nil {
+			listener.Close()
+			return addr
+		}
+	}
+	require.FailNow(t, "no port is free")
+	return ""
 }
 
 // endpoint is one running control plane.

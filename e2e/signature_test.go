@@ -117,7 +117,7 @@ func TestAChangedRequestIsRefused(t *testing.T) {
 			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), rootKey.id, "ESAKnobody", 1))
 		}, 404, "InvalidAccessKeyId.NotFound"},
 		"an unsigned header of ours": {func(r *http.Request) { r.Header.Set("x-acs-extra", "1") }, 400, "IncompleteSignature"},
-		"a security token":           {func(r *http.Request) { r.Header.Set("x-acs-security-token", "t") }, 400, "InvalidSecurityToken.Malformed"},
+		"an unsigned security token": {func(r *http.Request) { r.Header.Set("x-acs-security-token", "t") }, 400, "IncompleteSignature"},
 		"an old date":                {func(r *http.Request) { r.Header.Set("x-acs-date", "2020-01-01T00:00:00Z") }, 400, "InvalidTimeStamp.Expired"},
 		"no date":                    {func(r *http.Request) { r.Header.Set("x-acs-date", "yesterday") }, 400, "InvalidTimeStamp.Format"},
 		"a weaker algorithm": {func(r *http.Request) {

@@ -13,9 +13,6 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 )
 
-// Validate checks the ModelParams of a request against the arguments that every model takes.
-func Validate(params map[string]any) error { return arguments.Validate(params) }
-
 // Validate checks the ModelParams of a request: names against the set, values against type and range. Names may be
 // written with dashes or underscores; values as JSON or as text, since the official clients' maps often hold text. Its
 // errors are InvalidParameter and MissingParameter faults that name ModelParams.<name>.

@@ -74,7 +74,7 @@ func TestValidateAccepts(t *testing.T) {
 		{"swap-space": "4"},
 		{"quantization": "fp8", "kv-cache-dtype": "fp8_e4m3", "max-num-seqs": 1, "max-num-batched-tokens": 1e7},
 	} {
-		require.NoError(t, vllm.Validate(params), "%v", params)
+		require.NoError(t, vllm.Arguments().Validate(params), "%v", params)
 	}
 }
 
@@ -101,7 +101,7 @@ func TestValidateRefusesByName(t *testing.T) {
 		"max-model-len=1 --middleware": {1},
 	} {
 		for _, value := range values {
-			err := vllm.Validate(map[string]any{name: value})
+			err := vllm.Arguments().Validate(map[string]any{name: value})
 			f, ok := fault.From(err)
 			require.True(t, ok, "%s=%v: %v", name, value, err)
 			require.Equal(t, "InvalidParameter", f.Code)
@@ -112,13 +112,13 @@ func TestValidateRefusesByName(t *testing.T) {
 
 func TestValidateRefusesOneArgumentInTwoSpellings(t *testing.T) {
 	t.Parallel()
-	err := vllm.Validate(map[string]any{"max-model-len": 1, "max_model_len": 2})
+	err := vllm.Arguments().Validate(map[string]any{"max-model-len": 1, "max_model_len": 2})
 	require.ErrorContains(t, err, "given twice")
 }
 
 func TestValidateKeepsLongNamesOutOfItsMessage(t *testing.T) {
 	t.Parallel()
-	f, ok := fault.From(vllm.Validate(map[string]any{strings.Repeat("é", 100_000): 1}))
+	f, ok := fault.From(vllm.Arguments().Validate(map[string]any{strings.Repeat("é", 100_000): 1}))
 	require.True(t, ok)
 	require.Less(t, len(f.Message), 2000)
 }
