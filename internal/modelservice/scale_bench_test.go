@@ -77,16 +77,20 @@ func benchmarkStorm(b *testing.B) {
 		w.awaitAll(b)
 		drained = time.Since(began)
 	})
-	waited, ran, count := w.slowestJobs(b)
+	kinds := w.kindsOfJobs(b)
 	stop()
 	fmt.Printf("\n%d services created in %s by %d clients; all active and published %s after the first call\n",
 		scaleServices, created.Round(time.Millisecond), scaleClients, drained.Round(time.Millisecond))
 	fmt.Printf("CPU meanwhile: %s; of %s of the same workers with nothing to do: %s\n", storm, idleTime, idle)
-	fmt.Printf("%d jobs: one waited at most %s and ran at most %s (its timeout: %s)\n\n",
-		count, waited.Round(time.Millisecond), ran.Round(time.Millisecond), (&stepWorker{}).Timeout(nil))
+	for _, k := range kinds {
+		fmt.Printf("%d jobs of the kind %s: one waited at most %s and ran at most %s (its timeout: %s)\n",
+			k.Count, k.Kind, k.Waited.Round(time.Millisecond), k.Ran.Round(time.Millisecond), (&stepWorker{}).Timeout(nil))
+	}
 	b.ReportMetric(drained.Seconds(), "drain-s")
 	b.ReportMetric(0, "ns/op")
-	require.Less(b, ran, (&stepWorker{}).Timeout(nil), "no job outlives its timeout")
+	for _, k := range kinds {
+		require.Less(b, k.Ran, (&stepWorker{}).Timeout(nil), "no job outlives its timeout")
+	}
 }
 
 // quickHost is a host whose engines answer at once.
@@ -207,15 +211,26 @@ func (w *largeWorld) awaitAll(b *testing.B) {
 	}
 }
 
-// slowestJobs returns how long a job waited for a worker, how long one ran, and how many there were.
-func (w *largeWorld) slowestJobs(b *testing.B) (waited, ran time.Duration, count int) {
+// jobKind is how jobs of a kind went.
+type jobKind struct {
+	Kind        string
+	Count       int
+	Waited, Ran time.Duration // of the one that waited for a worker, or ran, the longest
+}
+
+// kindsOfJobs returns how the jobs of each kind went once none is left.
+func (w *largeWorld) kindsOfJobs(b *testing.B) []jobKind {
 	b.Helper()
 	nodetest.Eventually(b, func() bool {
 		var left int
 		err := w.Owner.QueryRow(b.Context(), `SELECT count(*) FROM river_job WHERE finalized_at IS NULL`).Scan(&left)
 		return err == nil && left == 0
 	}, "jobs are left")
-	require.NoError(b, w.Owner.QueryRow(b.Context(), `
-		SELECT max(attempted_at - scheduled_at), max(finalized_at - attempted_at), count(*) FROM river_job`).Scan(&waited, &ran, &count))
-	return waited, ran, count
+	rows, err := w.Owner.Query(b.Context(), `
+		SELECT kind, count(*) AS count, max(attempted_at - scheduled_at) AS waited, max(finalized_at - attempted_at) AS ran
+		FROM river_job GROUP BY kind ORDER BY kind`)
+	require.NoError(b, err)
+	kinds, err := pgx.CollectRows(rows, pgx.RowToStructByName[jobKind])
+	require.NoError(b, err)
+	return kinds
 }
