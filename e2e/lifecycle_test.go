@@ -199,19 +199,22 @@ func (s *streamers) finish() (ended int64, failed []error) {
 
 func waitChanged(t *testing.T, c caller, ids map[string]string, limit time.Duration) {
 	t.Helper()
-	eventually(t, limit, "the service is as asked for", func() bool {
-		now, err := c.call("DescribeModelService", ids)
-		if err != nil || now.text("Status") != "active" {
+	eventually(t, limit, "the service is as asked for", func() bool { return isChanged(c, ids) })
+}
+
+// isChanged reports whether the service has all its replicas, each with the parameters that it should have.
+func isChanged(c caller, ids map[string]string) bool {
+	now, err := c.call("DescribeModelService", ids)
+	if err != nil || now.text("Status") != "active" {
+		return false
+	}
+	replicas := now["Replicas"].([]any)
+	for _, r := range replicas {
+		if replica := r.(map[string]any); replica["Status"] != "active" || replica["UpToDate"] != true {
 			return false
 		}
-		replicas := now["Replicas"].([]any)
-		for _, r := range replicas {
-			if replica := r.(map[string]any); replica["Status"] != "active" || replica["UpToDate"] != true {
-				return false
-			}
-		}
-		return fmt.Sprint(len(replicas)) == fmt.Sprint(now["ReplicaCount"])
-	})
+	}
+	return fmt.Sprint(len(replicas)) == fmt.Sprint(now["ReplicaCount"])
 }
 
 func TestNoStreamIsCutWhileAServiceChanges(t *testing.T) {

@@ -189,22 +189,27 @@ func (d *realService) generated() (n float64) {
 	return n
 }
 
-// changeParams asks for other ModelParams while clients stream, and waits until they are in force.
-func (d *realService) changeParams(modelParams string) (ended int64) {
+// changeParams asks for other ModelParams while a client streams, and waits until they are in force. The client pauses
+// between answers: without accelerators, an engine that answers without end leaves the processor to no other.
+func (d *realService) changeParams(modelParams string) (streams int) {
 	d.t.Helper()
 	ids := map[string]string{"DBInstanceId": d.instance, "ModelServiceId": d.service}
-	clients := &streamers{}
-	clients.start(d.t.(*testing.T).Context(), 2, d.url, d.key)
 	params := maps.Clone(ids)
 	params["ModelParams"] = modelParams
 	_, err := d.caller.call("ModifyModelService", params)
 	require.NoError(d.t, err)
-	waitChanged(d.t.(*testing.T), d.caller, ids, loads)
-	ended, failed := clients.finish()
-	require.Empty(d.t, failed)
-	require.Positive(d.t, ended)
-	eventually(d.t, 30*time.Second, "the engine before is gone", func() bool { return len(d.engines()) == 1 })
-	return ended
+	pause := time.NewTicker(time.Second)
+	defer pause.Stop()
+	for deadline := time.Now().Add(loads); !isChanged(d.caller, ids); streams++ {
+		require.True(d.t, time.Now().Before(deadline), "the service is as asked for: not within %s", loads)
+		status, text := d.send(http.MethodPost, "/chat/completions", question(true))
+		require.Equal(d.t, http.StatusOK, status, text)
+		_, err := joinDeltas(text)
+		require.NoError(d.t, err)
+		<-pause.C
+	}
+	eventually(d.t.(*testing.T), 30*time.Second, "the engine before is gone", func() bool { return len(d.engines()) == 1 })
+	return streams
 }
 
 // remove deletes the service and waits until nothing of its engine is left.
@@ -256,13 +261,14 @@ func TestRealVLLMDoesTheMainJob(t *testing.T) {
 	watch.step("kill -9 of the engine until it answers again")
 
 	before, _ := d.engine()
-	ended := d.changeParams(`{"max-model-len": 1024, "max-num-seqs": 8, "enforce-eager": true}`)
+	streams := d.changeParams(`{"max-model-len": 1024, "max-num-seqs": 8, "enforce-eager": true}`)
 	after, _ := d.engine()
 	require.NotEqual(t, before, after)
 	_, text = d.send(http.MethodGet, "/models", nil)
 	require.Contains(t, text, `"max_model_len":1024`)
 	d.chatBothWays()
-	watch.step(fmt.Sprintf("other ModelParams in force; %d streams meanwhile, none failed or was cut", ended))
+	require.Positive(t, streams)
+	watch.step(fmt.Sprintf("other ModelParams in force; %d streams meanwhile, none failed or was cut", streams))
 
 	d.remove()
 	watch.step("DeleteModelService until nothing is left")
