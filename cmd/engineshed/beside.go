@@ -50,28 +50,41 @@ func (b *beside) open(ctx context.Context, getenv func(string) string) error {
 	if b.output != "table" && b.output != "json" {
 		return fmt.Errorf("--output takes table or json, not %q", b.output)
 	}
-	if b.dataDir == "" {
-		var err error
-		if b.dataDir, err = up.DefaultDataDir(getenv); err != nil {
-			return err
-		}
-	}
-	b.masterKeyFile = or(b.masterKeyFile, up.MasterKeyFile(b.dataDir))
-	url, err := b.databaseURL(getenv)
-	if err != nil {
+	var err error
+	if b.dataDir, err = dataDirOf(b.dataDir, getenv); err != nil {
 		return err
 	}
-	if b.db, err = postgres.Open(ctx, url); err != nil {
-		return fmt.Errorf("DATABASE_URL: %w", err)
-	}
-	return nil
+	b.masterKeyFile = or(b.masterKeyFile, up.MasterKeyFile(b.dataDir))
+	b.db, err = openBeside(ctx, b.dataDir, getenv)
+	return err
 }
 
-func (b *beside) databaseURL(getenv func(string) string) (string, error) {
+// dataDirOf is the data directory of engineshed up: the one that is named, or the usual one.
+func dataDirOf(named string, getenv func(string) string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	return up.DefaultDataDir(getenv)
+}
+
+// openBeside opens the control plane's database: the one of DATABASE_URL, or that of the data directory.
+func openBeside(ctx context.Context, dataDir string, getenv func(string) string) (*pgxpool.Pool, error) {
+	url, err := databaseURL(dataDir, getenv)
+	if err != nil {
+		return nil, err
+	}
+	db, err := postgres.Open(ctx, url)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL: %w", err)
+	}
+	return db, nil
+}
+
+func databaseURL(dataDir string, getenv func(string) string) (string, error) {
 	if url := getenv("DATABASE_URL"); url != "" {
 		return url, nil
 	}
-	text, err := os.ReadFile(up.DatabaseURLFile(b.dataDir))
+	text, err := os.ReadFile(up.DatabaseURLFile(dataDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("set DATABASE_URL to the URL of the role engineshed_control, or give the --data-dir of engineshed up: %w", err)
 	}

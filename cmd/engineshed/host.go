@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -13,31 +12,35 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/engineshed/engineshed/internal/modelservice"
-	"github.com/engineshed/engineshed/internal/postgres"
 )
 
 func (p *program) host() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "host", Short: "See the machines that engines run on, empty them and forget them",
 		Long: `Hosts belong to the installation and to no account, so these verbs ask the database and not the API: DATABASE_URL is the
-URL of the role engineshed_control, as the control plane has it.`,
+URL of the role engineshed_control, as the control plane has it. Beside engineshed up it is found in the data directory.`,
 	}
+	cmd.PersistentFlags().String("data-dir", "", "data directory of engineshed up, which says where the database is unless DATABASE_URL does")
 	cmd.AddCommand(p.listHosts(), p.drainHost(), p.hostVerb("undrain HOST", "Take a drained host back into use", undrainHost),
 		p.hostVerb("remove HOST", "Forget a host that is gone for good, with its AI nodes", removeHost))
 	return cmd
 }
 
-// withHosts gives do the hosts of the database that DATABASE_URL names.
+// withHosts gives do the hosts of the control plane's database.
 func (p *program) withHosts(cmd *cobra.Command, do func(context.Context, *modelservice.Hosts) error) error {
-	url := p.getenv("DATABASE_URL")
-	if url == "" {
-		return errors.New("DATABASE_URL is not set: give the URL of the role engineshed_control, as the control plane has it")
+	named, err := cmd.Flags().GetString("data-dir")
+	if err != nil {
+		return err
+	}
+	dataDir, err := dataDirOf(named, p.getenv)
+	if err != nil {
+		return err
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	db, err := postgres.Open(ctx, url)
+	db, err := openBeside(ctx, dataDir, p.getenv)
 	if err != nil {
-		return fmt.Errorf("DATABASE_URL: %w", err)
+		return err
 	}
 	defer db.Close()
 	return do(ctx, modelservice.NewHosts(db))

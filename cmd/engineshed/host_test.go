@@ -2,11 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/postgres/pgtest"
+	"github.com/engineshed/engineshed/internal/up"
 )
 
 func TestHostsAreListedDrainedAndForgotten(t *testing.T) {
@@ -68,7 +70,12 @@ func TestHostsAreListedDrainedAndForgotten(t *testing.T) {
 	require.Equal(t, "gpu-b is forgotten.\n", done("remove", "gpu-b"))
 	require.Len(t, lines(done("list")), 1)
 
-	out, err := command("host", "list").CombinedOutput()
+	dir := t.TempDir()
+	out, err := command("host", "list", "--data-dir", dir).CombinedOutput()
 	require.Error(t, err)
-	require.Contains(t, string(out), "DATABASE_URL is not set")
+	require.Contains(t, string(out), "set DATABASE_URL")
+	require.NoError(t, os.WriteFile(up.DatabaseURLFile(dir), []byte(db.ControlURL+"\n"), 0o600))
+	out, err = command("host", "list", "--data-dir", dir).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Len(t, lines(string(out)), 1, "beside engineshed up the directory says where the database is")
 }
