@@ -72,7 +72,7 @@ func (c *call) redirect(host, path string) *refusal {
 	}
 	return &refusal{
 		status: http.StatusPermanentRedirect, kind: "invalid_request_error", code: "https_required",
-		message: "This domain is served over HTTPS only.", header: http.Header{"Location": {to}},
+		cause: "This domain is served over HTTPS only.", next: "Send the request to the Location.", header: http.Header{"Location": {to}},
 	}
 }
 

@@ -24,11 +24,18 @@ import (
 
 // The refusals of this package.
 var (
-	ErrRoleARN  = fault.New(fault.Invalid, "InvalidParameter.RoleArn", "The parameter RoleArn is not valid: it must be acs:ram::ACCOUNT:role/NAME, as GetRole shows it.")
-	ErrName     = fault.New(fault.Invalid, "InvalidParameter.RoleSessionName", "The parameter RoleSessionName is not valid: it takes 2 to 64 letters, digits, dots, at signs, underscores and hyphens.")
-	ErrDuration = fault.New(fault.Invalid, "InvalidParameter.DurationSeconds", "The parameter DurationSeconds is not valid.")
-	ErrGrammar  = fault.New(fault.Invalid, "InvalidParameter.PolicyGrammar", "The parameter Policy is not valid.")
-	ErrSize     = fault.New(fault.Invalid, "InvalidParameter.PolicySize", "The parameter Policy is not valid: a session policy has 1 to 1024 characters.")
+	ErrRoleARN = fault.New(fault.Invalid, "InvalidParameter.RoleArn",
+		"The parameter RoleArn is not the ARN of a role.", "Send acs:ram::ACCOUNT:role/NAME, as GetRole shows it.")
+	ErrName = fault.New(fault.Invalid, "InvalidParameter.RoleSessionName",
+		"The parameter RoleSessionName is not valid.", "Send 2 to 64 letters, digits, dots, at signs, underscores and hyphens.")
+	ErrDuration = fault.New(fault.Invalid, "InvalidParameter.DurationSeconds",
+		"The parameter DurationSeconds is not valid.", "Send 900 to the MaxSessionDuration of the role, which GetRole shows.")
+	ErrGrammar = fault.New(fault.Invalid, "InvalidParameter.PolicyGrammar",
+		"The parameter Policy is not a valid policy.",
+		"Correct the place that the message names; docs/access-control.md tells what a policy may say.")
+	ErrSize = fault.New(fault.Invalid, "InvalidParameter.PolicySize",
+		"The parameter Policy is not valid: a session policy has 1 to 1024 characters.",
+		"Shorten it, or attach a policy to the role instead.")
 )
 
 // The lengths of sessions in seconds.
@@ -82,7 +89,7 @@ var (
 // Assume begins a session of a role whose trust policy names the caller. The account itself assumes no roles.
 func (s *Sessions) Assume(ctx context.Context, spec Spec) (Lent, error) {
 	if spec.Caller.IsRoot() {
-		return Lent{}, access.ErrNoPermission.Withf("%s The account itself assumes no roles: call as a user.", access.ErrNoPermission.Message)
+		return Lent{}, access.ErrNoPermission.Withf("%s The account itself assumes no roles: call as a user.", access.ErrNoPermission.Cause)
 	}
 	arn := roleARNPattern.FindStringSubmatch(spec.RoleARN)
 	if arn == nil {
