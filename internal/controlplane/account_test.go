@@ -1,0 +1,238 @@
+package controlplane
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/engineshed/engineshed/internal/ids"
+)
+
+const (
+	accountA = "1000000000000001"
+	accountB = "1000000000000002"
+)
+
+// account is an account of an installation, called as its root.
+type account struct {
+	*installation
+	id         string
+	word       string // in the name of everything that it has
+	root       signer
+	operations map[string]operation // by PRODUCT:OPERATION
+	things     map[string]any       // what identifies one thing of each kind
+}
+
+// open makes an account with nothing in it.
+func (i *installation) open(id, word string) *account {
+	i.t.Helper()
+	a := &account{installation: i, id: id, word: word, root: i.newAccount(id), operations: map[string]operation{}}
+	for _, op := range everyOperation(i.t) {
+		a.operations[op.name()] = op
+	}
+	return a
+}
+
+// do calls an operation, which must succeed, and returns what it answers.
+func (a *account) do(name string, params object) object {
+	a.t.Helper()
+	op, known := a.operations[name]
+	require.True(a.t, known, name)
+	got := a.call(a.root, op, params)
+	require.Equal(a.t, 200, got.status, "%s %v: %s", name, params, got.text)
+	if data, ok := got.body["data"].(object); ok {
+		return data
+	}
+	return got.body
+}
+
+// named is a name of the account that nothing else has.
+func (a *account) named() string { return a.word + "-" + strings.TrimPrefix(ids.New("x"), "x-") }
+
+// furnish gives the account one thing of every kind, each with the account's word in its name.
+func (a *account) furnish() {
+	a.t.Helper()
+	a.things = map[string]any{
+		"instance": a.newInstance("4"), "gateway name": a.named(), "domain name": a.word + ".example.com", "anything's name": a.word,
+		"account": a.id,
+	}
+	nodes := a.nodes(a.things["instance"])
+	a.things["node"], a.things["free node"] = nodes[0], nodes[1]
+	a.things["pool"] = a.pool(a.things["instance"])
+	a.things["model service"] = a.newModelService(a.things["instance"], nodes[0])
+	a.things["operator key"] = a.newOperatorKey()
+	a.furnishIdentities()
+	a.furnishGateway()
+}
+
+func (a *account) furnishIdentities() {
+	a.t.Helper()
+	for kind, of := range map[string]struct{ action, param string }{
+		"user": {"ram:CreateUser", "UserName"}, "group": {"ram:CreateGroup", "GroupName"},
+		"role": {"ram:CreateRole", "RoleName"}, "policy": {"ram:CreatePolicy", "PolicyName"},
+	} {
+		a.things[kind] = a.named()
+		a.do(of.action, a.creating(of.action, object{of.param: a.things[kind]}))
+	}
+	key := a.newKey(a.things["user"].(string))
+	a.things["key"] = key.id
+	a.things["role ARN"] = "acs:ram::" + a.id + ":role/" + a.things["role"].(string)
+	a.things["user ARN"] = "acs:ram::" + a.id + ":user/" + a.things["user"].(string)
+	denied := a.call(key, a.operations["ram:ListUsers"], object{})
+	require.Equal(a.t, 403, denied.status, denied.text)
+	a.things["denial"] = denied.body["AccessDeniedDetail"].(object)["EncodedDiagnosticMessage"]
+	a.things["resource group name"] = a.named()
+	a.things["resource group"] = a.newResourceGroup(a.things["resource group name"].(string))
+}
+
+func (a *account) furnishGateway() {
+	a.t.Helper()
+	a.things["gateway"] = a.newGateway(a.things["gateway name"].(string))
+	a.things["environment"] = a.environmentOf(a.things["gateway"])
+	a.things["domain"] = a.do("apig:CreateDomain", object{"name": a.things["domain name"], "protocol": "HTTP"})["domainId"]
+	a.things["service name"] = a.named()
+	a.things["service"] = a.newService(a.things["service name"])
+	a.things["consumer name"], a.things["consumer group name"] = a.named(), a.named()
+	a.things["consumer"] = a.newConsumer(a.things["consumer name"])
+	a.things["consumer group"] = a.do("apig:CreateConsumerGroup", object{"name": a.things["consumer group name"], "gatewayType": "AI"})["consumerGroupId"]
+	a.do("apig:BatchAddConsumerGroupConsumers", object{"consumerGroupId": a.things["consumer group"], "consumerIds": []any{a.things["consumer"]}})
+	a.things["API name"] = a.named()
+	a.things["API"] = a.newAPI(a.things["API name"].(string))
+	a.things["route"] = a.newRoute(a.named())
+	a.do("apig:DeployHttpApi", object{"httpApiId": a.things["API"]})
+	revisions := a.do("apig:ListHttpApiRevisions", object{"httpApiId": a.things["API"]})["items"].([]any)
+	a.things["revision"] = revisions[0].(object)["revisionId"]
+	a.things["rule"] = a.newRule(a.things["consumer"], a.things["API"])
+}
+
+// creating is the example of an operation with other values.
+func (a *account) creating(action string, with object) object {
+	params := copied(a.t, a.operations[action].example)
+	delete(params, "ClientToken")
+	for name, value := range with {
+		params[name] = value
+	}
+	return params
+}
+
+func (a *account) newInstance(nodes string) any {
+	a.t.Helper()
+	return a.do("gpdb:CreateDBInstance", object{
+		"RegionId": theRegion, "DBInstanceDescription": a.word, "AINodeSpecInfos": []any{object{"AINodeSpec": "ADB.AILarge.1", "AINodeNum": nodes}},
+	})["DBInstanceId"]
+}
+
+// nodes are the AI nodes of an instance.
+func (a *account) nodes(instance any) (names []any) {
+	a.t.Helper()
+	for _, pool := range a.do("gpdb:ListAINodePools", object{"DBInstanceId": instance})["AINodePoolInfos"].([]any) {
+		for _, node := range pool.(object)["AINodeInfos"].([]any) {
+			names = append(names, node.(object)["NodeName"])
+		}
+	}
+	return names
+}
+
+func (a *account) pool(instance any) any {
+	a.t.Helper()
+	pools := a.do("gpdb:ListAINodePools", object{"DBInstanceId": instance})["AINodePoolInfos"].([]any)
+	return pools[0].(object)["AINodePoolId"]
+}
+
+func (a *account) newModelService(instance any, nodes ...any) any {
+	a.t.Helper()
+	return a.do("gpdb:CreateModelService", object{"DBInstanceId": instance, "ModelName": "Qwen3-0.6B", "AiNodes": nodes})["ModelServiceId"]
+}
+
+func (a *account) newOperatorKey() any {
+	a.t.Helper()
+	return a.do("gpdb:CreateModelOperatorApiKey", object{"Description": a.word})["ApiKeyId"]
+}
+
+func (a *account) newResourceGroup(name string) any {
+	a.t.Helper()
+	return a.do("resourcemanager:CreateResourceGroup", object{"Name": name, "DisplayName": name})["ResourceGroup"].(object)["Id"]
+}
+
+func (a *account) newGateway(name string) any {
+	a.t.Helper()
+	return a.do("apig:CreateGateway", object{"name": name, "gatewayType": "AI"})["gatewayId"]
+}
+
+func (a *account) environmentOf(gateway any) any {
+	a.t.Helper()
+	listed := a.do("apig:ListEnvironments", object{"gatewayId": gateway})["items"].([]any)
+	return listed[0].(object)["environmentId"]
+}
+
+func (a *account) newService(name any) any {
+	a.t.Helper()
+	made := a.do("apig:CreateService", object{"gatewayId": a.things["gateway"], "sourceType": "AI", "serviceConfigs": []any{object{
+		"name": name, "aiServiceConfig": object{"provider": "qwen", "protocols": []any{"OpenAI/v1"}, "apiKeys": []any{"sk-of-" + a.word}},
+	}}})
+	return made["serviceIds"].([]any)[0]
+}
+
+func (a *account) newConsumer(name any) any {
+	a.t.Helper()
+	return a.do("apig:CreateConsumer", object{"name": name, "gatewayType": "AI", "apikeyIdentityConfig": object{
+		"type": "Apikey", "apikeySource": object{"source": "Default"}, "credentials": []any{object{"generateMode": "System"}},
+	}})["consumerId"]
+}
+
+func (a *account) newAPI(name string) any {
+	a.t.Helper()
+	return a.do("apig:CreateHttpApi", object{
+		"name": name, "type": "LLM", "modelCategory": "Text", "aiProtocols": []any{"OpenAI/v1"}, "basePath": "/" + name,
+		"enableAuth": true, "authConfig": object{"authType": "Apikey", "authMode": "Custom"},
+		"deployConfigs": []any{object{
+			"gatewayId": a.things["gateway"], "gatewayType": "AI", "environmentId": a.things["environment"], "autoDeploy": true,
+			"backendScene": "SingleService", "serviceConfigs": []any{object{"serviceId": a.things["service"]}},
+		}},
+	})["httpApiId"]
+}
+
+func (a *account) newRoute(name string) any {
+	a.t.Helper()
+	params := a.creating("apig:CreateHttpApiRoute", object{"httpApiId": a.things["API"], "name": name, "policyConfigs": []any{}})
+	params["match"].(object)["path"].(object)["value"] = "/v1/" + name
+	params["backendConfig"] = object{"scene": "SingleService", "services": []any{object{"serviceId": a.things["service"]}}}
+	return a.do("apig:CreateHttpApiRoute", params)["routeId"]
+}
+
+func (a *account) newRule(consumer, api any) any {
+	a.t.Helper()
+	made := a.do("apig:CreateConsumerAuthorizationRules", object{"authorizationRules": []any{object{
+		"principalType": "Consumer", "consumerId": consumer, "resourceType": "LLM", "expireMode": "LongTerm",
+		"resourceIdentifier": object{"resourceId": api, "environmentId": a.things["environment"]},
+	}}})
+	return made["consumerAuthorizationRuleIds"].([]any)[0]
+}
+
+// unknown is what could identify a thing of the kind and identifies none.
+func (a *account) unknown(kind string) any {
+	a.t.Helper()
+	like, known := a.things[kind]
+	require.True(a.t, known, "there is no %s", kind)
+	text, ok := like.(string)
+	if !ok {
+		return 987654
+	}
+	switch {
+	case kind == "account":
+		return "1000000000000009"
+	case kind == "denial": // sealed by nobody
+		return strings.Repeat("A", len(text))
+	case kind == "key":
+		return "ESAK" + strings.Repeat("z", len(text)-4)
+	case strings.Contains(text, a.word):
+		other := []rune(a.word)
+		slices.Reverse(other)
+		return strings.ReplaceAll(text, a.word, string(other))
+	case strings.HasPrefix(text, "acs:"):
+		return text + "x"
+	}
+	prefix, _, _ := strings.Cut(text, "-")
+	return ids.New(prefix)
+}
