@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/ids"
+	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
 const (
@@ -20,6 +21,7 @@ type account struct {
 	id         string
 	word       string // in the name of everything that it has
 	root       signer
+	user       signer               // a user of it that may do everything
 	operations map[string]operation // by PRODUCT:OPERATION
 	things     map[string]any       // what identifies one thing of each kind
 }
@@ -75,6 +77,9 @@ func (a *account) furnishIdentities() {
 		a.things[kind] = a.named()
 		a.do(of.action, a.creating(of.action, object{of.param: a.things[kind]}))
 	}
+	a.do("ram:CreateUser", object{"UserName": "everything"})
+	a.do("ram:AttachPolicyToUser", object{"UserName": "everything", "PolicyType": "System", "PolicyName": "AdministratorAccess"})
+	a.user = a.newKey("everything")
 	key := a.newKey(a.things["user"].(string))
 	a.things["key"] = key.id
 	a.things["role ARN"] = "acs:ram::" + a.id + ":role/" + a.things["role"].(string)
@@ -90,6 +95,7 @@ func (a *account) furnishGateway() {
 	a.t.Helper()
 	a.things["gateway"] = a.newGateway(a.things["gateway name"].(string))
 	a.things["environment"] = a.environmentOf(a.things["gateway"])
+	a.things["environment name"] = a.do("apig:GetEnvironment", object{"environmentId": a.things["environment"]})["name"]
 	a.things["domain"] = a.do("apig:CreateDomain", object{"name": a.things["domain name"], "protocol": "HTTP"})["domainId"]
 	a.things["service name"] = a.named()
 	a.things["service"] = a.newService(a.things["service name"])
@@ -104,6 +110,9 @@ func (a *account) furnishGateway() {
 	revisions := a.do("apig:ListHttpApiRevisions", object{"httpApiId": a.things["API"]})["items"].([]any)
 	a.things["revision"] = revisions[0].(object)["revisionId"]
 	a.things["rule"] = a.newRule(a.things["consumer"], a.things["API"])
+	for _, item := range [][2]string{{snapshot.KindAIService, "service"}, {snapshot.KindConsumer, "consumer"}, {snapshot.KindModelAPI, "API"}} {
+		require.NoError(a.t, a.publisher.Publish(a.t.Context(), item[0], a.things[item[1]].(string)))
+	}
 }
 
 // creating is the example of an operation with other values.

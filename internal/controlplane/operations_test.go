@@ -27,10 +27,10 @@ type operation struct {
 	*openapi3.Operation
 	product, version string
 	method, path     string
-	paths            bool                      // of a product whose operations are methods and paths
-	in               map[string]string         // where a parameter of a path-style operation travels: path or query
+	paths            bool                        // of a product whose operations are methods and paths
+	in               map[string]string           // where a parameter of a path-style operation travels: path or query
 	schemas          map[string]*openapi3.Schema // of all parameters
-	example          object                    // of all parameters together
+	example          object                      // of all parameters together
 }
 
 func (o operation) name() string { return o.product + ":" + o.OperationID }
