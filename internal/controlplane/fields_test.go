@@ -98,7 +98,7 @@ func (o operation) fields(t testing.TB) (found []field) {
 // makes reports whether the field is the name of what the operation makes.
 func (f field) makes(o operation) bool {
 	name := f.path[strings.LastIndexByte(f.path, '.')+1:]
-	return strings.HasPrefix(o.OperationID, "Create") && strings.ToLower(name) == "name" || o.OperationID == "Create"+strings.TrimSuffix(name, "Name")
+	return f.path == "document.name" || strings.HasPrefix(o.OperationID, "Create") && strings.ToLower(name) == "name" || o.OperationID == "Create"+strings.TrimSuffix(name, "Name")
 }
 
 // leaves visits every text and number of a parameter; a list of them is one.
@@ -123,7 +123,7 @@ func leaves(path string, schema *openapi3.Schema, depth int, visit func(path str
 	}
 }
 
-// put sets the parameter at a path, in every item of a list, and makes what lies above it.
+// put sets the parameter at a path and makes what lies above it: of a list, in the items that have it, or in the last.
 func put(at any, path []string, value any) any {
 	if len(path) == 0 {
 		return value
@@ -141,31 +141,39 @@ func put(at any, path []string, value any) any {
 	if len(items) == 0 {
 		items = []any{nil}
 	}
-	for n := range items {
-		items[n] = put(items[n], path[1:], value)
+	among := slices.ContainsFunc(items, func(item any) bool { return look(item, path[1:]) != nil })
+	for n, item := range items {
+		if among && look(item, path[1:]) != nil || !among && n == len(items)-1 {
+			items[n] = put(item, path[1:], value)
+		}
 	}
 	members[name] = items
 	return members
+}
+
+// look returns the first value at a path; nil: there is none.
+func look(at any, path []string) any {
+	if len(path) == 0 {
+		return at
+	}
+	name, isList := strings.CutSuffix(path[0], "[]")
+	members, _ := at.(object)
+	if !isList {
+		return look(members[name], path[1:])
+	}
+	items, _ := members[name].([]any)
+	for _, item := range items {
+		if value := look(item, path[1:]); value != nil {
+			return value
+		}
+	}
+	return nil
 }
 
 // set sets the field of params.
 func (f field) set(params object, value any) { put(params, strings.Split(f.path, "."), value) }
 
 // get is the first value of the field in params; nil: there is none.
-func (f field) get(params object) (value any) {
-	value = params
-	for step := range strings.SplitSeq(f.path, ".") {
-		name, isList := strings.CutSuffix(step, "[]")
-		members, _ := value.(object)
-		value = members[name]
-		if items, ok := value.([]any); ok && isList {
-			if len(items) == 0 {
-				return nil
-			}
-			value = items[0]
-		}
-	}
-	return value
-}
+func (f field) get(params object) any { return look(params, strings.Split(f.path, ".")) }
 
 func (f field) String() string { return fmt.Sprintf("%s, a %s", f.path, f.kind) }

@@ -13,7 +13,7 @@ func (a *account) fit(op operation) object {
 	params := copied(a.t, op.example)
 	if !op.mutates() {
 		for name := range params {
-			if !op.needs(name) {
+			if !op.needs(name) && name != "UserName" { // which users may leave out, and no account
 				delete(params, name)
 			}
 		}
@@ -56,7 +56,7 @@ var fits = map[string]func(a *account, p object){
 	"apig:UpdateHttpApi":                  func(a *account, p object) { p["basePath"] = "/" + a.things["API name"].(string) },
 	"apig:ImportHttpApi":                  fitDocument,
 	"apig:DebugHttpApi":                   func(_ *account, p object) { delete(p, "domain") },
-	"apig:ListTagResources":               func(_ *account, p object) { p["ResourceType"] = "Gateway" },
+	"apig:ListTagResources":               func(a *account, p object) { p["ResourceType"], p["ResourceId"] = "Gateway", []any{a.things["gateway"]} },
 	"apig:CreateHttpApiRoute":             fitRoute,
 	"apig:UpdateHttpApiRoute":             fitRoute,
 	"apig:CreateGateway":                  func(a *account, p object) { p["name"] = a.named() },

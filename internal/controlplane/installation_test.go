@@ -98,7 +98,7 @@ func (i *installation) prepareDump() {
 		if n > 0 {
 			i.dump += " UNION ALL "
 		}
-		i.dump += fmt.Sprintf(`SELECT '%[1]s: ' || r::text AS row FROM %[1]s r`, name.Name)
+		i.dump += fmt.Sprintf(`SELECT '%[1]s: ' || r::text AS row, r.xmin::text AS tx FROM %[1]s r`, name.Name)
 	}
 }
 
@@ -106,7 +106,7 @@ func (i *installation) prepareDump() {
 func (i *installation) rows() []string {
 	i.t.Helper()
 	var lines []string
-	for _, line := range query[struct{ Row string }](i, i.dump) {
+	for _, line := range query[struct{ Row, Tx string }](i, i.dump) {
 		lines = append(lines, line.Row)
 	}
 	slices.Sort(lines)

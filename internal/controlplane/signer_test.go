@@ -43,8 +43,13 @@ func (o operation) dialects() map[string]func(t testing.TB, base string, key sig
 
 func (o operation) acs3(t testing.TB, base string, key signer, params object) *http.Request {
 	t.Helper()
-	r := o.request(t, base, params)
-	require.NoError(t, sdk.Signer{AccessKeyID: key.id, AccessKeySecret: key.secret, SecurityToken: key.token}.Sign(r, o.OperationID, o.version))
+	return key.sign(t, o, o.request(t, base, params))
+}
+
+// sign signs a request for the operation as current clients do.
+func (s signer) sign(t testing.TB, o operation, r *http.Request) *http.Request {
+	t.Helper()
+	require.NoError(t, sdk.Signer{AccessKeyID: s.id, AccessKeySecret: s.secret, SecurityToken: s.token}.Sign(r, o.OperationID, o.version))
 	return r
 }
 
