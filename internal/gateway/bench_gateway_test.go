@@ -25,14 +25,18 @@ const (
 )
 
 // BenchmarkGateway judges what docs/performance.md promises of the gateway, beside a bare httputil.ReverseProxy and nginx:
-// processes of their own, interleaved rounds, every answer looked at. ENGINESHED_BENCH_WINDOW=300ms makes it short.
+// processes of their own, interleaved rounds, every answer looked at. ENGINESHED_BENCH_WINDOW=300ms makes it short, and
+// ENGINESHED_BENCH_ONLY=latency leaves the other loads out.
 func BenchmarkGateway(b *testing.B) {
 	r := newBenchRig(b)
-	trials := r.trials()
+	only := os.Getenv("ENGINESHED_BENCH_ONLY")
+	trials := slices.DeleteFunc(r.trials(), func(t trial) bool { return only != "" && t.name != only })
 	r.run(trials)
 	fmt.Print(r.table(trials))
 	r.judge(trials)
-	r.benchmarkScale()
+	if only == "" {
+		r.benchmarkScale()
+	}
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -41,7 +45,7 @@ func BenchmarkGatewayProfile(b *testing.B) {
 	dir := os.Getenv("ENGINESHED_PROFILES")
 	require.NotEmpty(b, dir, "ENGINESHED_PROFILES names the directory for the profiles")
 	r := newBenchRig(b)
-	for _, how := range r.trials() {
+	for _, how := range slices.DeleteFunc(r.trials(), func(t trial) bool { o := os.Getenv("ENGINESHED_BENCH_ONLY"); return o != "" && t.name != o }) {
 		on := *r.gateway
 		if how.ours != nil {
 			on = *how.ours
@@ -119,7 +123,7 @@ func (r *benchRig) gatewayProcess(g *rig) func() *process {
 	return func() *process {
 		cmd := exec.Command(binary, "--addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--snapshot-key-file="+g.settings.SnapshotKeyFile,
 			"--data-dir="+r.b.TempDir(), "--allow-upstream=127.0.0.1/32")
-		cmd.Env = append(os.Environ(), "GATEWAY_DATABASE_URL="+g.settings.DatabaseURL)
+		cmd.Env = append(append(os.Environ(), "GATEWAY_DATABASE_URL="+g.settings.DatabaseURL), strings.Fields(os.Getenv("XENV"))...)
 		return startProcess(r.b, pinned(r.b, targetCore, cmd))
 	}
 }

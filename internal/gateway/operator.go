@@ -73,7 +73,7 @@ func (c *call) readNamed(w http.ResponseWriter) (refused *refusal) {
 		c.strips = c.request.Stream && c.tellsUsageWhenAsked() && !c.request.AsksUsage()
 		spliced = c.request.Splice(nil, c.strips)
 	}
-	c.spliced = &spliced
+	c.pieces, c.spliced = spliced, true
 	return nil
 }
 

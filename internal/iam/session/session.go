@@ -25,12 +25,21 @@ import (
 
 // The refusals of this package.
 var (
-	ErrRoleARN  = fault.New(fault.Invalid, "InvalidParameter.RoleArn", "The parameter RoleArn is not valid: it must be acs:ram::ACCOUNT:role/NAME, as GetRole shows it.")
-	ErrName     = fault.New(fault.Invalid, "InvalidParameter.RoleSessionName", "The parameter RoleSessionName is not valid: it takes 2 to 64 letters, digits, dots, at signs, underscores and hyphens.")
-	ErrDuration = fault.New(fault.Invalid, "InvalidParameter.DurationSeconds", "The parameter DurationSeconds is not valid.")
-	ErrGrammar  = fault.New(fault.Invalid, "InvalidParameter.PolicyGrammar", "The parameter Policy is not valid.")
-	ErrSize     = fault.New(fault.Invalid, "InvalidParameter.PolicySize", "The parameter Policy is not valid: a session policy has 1 to 1024 characters.")
-	ErrLimit    = fault.New(fault.Conflict, "LimitExceeded.Session", "The roles of the account have 10000 sessions under way.")
+	ErrRoleARN = fault.New(fault.Invalid, "InvalidParameter.RoleArn",
+		"The parameter RoleArn is not the ARN of a role.", "Send acs:ram::ACCOUNT:role/NAME, as GetRole shows it.")
+	ErrName = fault.New(fault.Invalid, "InvalidParameter.RoleSessionName",
+		"The parameter RoleSessionName is not valid.", "Send 2 to 64 letters, digits, dots, at signs, underscores and hyphens.")
+	ErrDuration = fault.New(fault.Invalid, "InvalidParameter.DurationSeconds",
+		"The parameter DurationSeconds is not valid.", "Send 900 to the MaxSessionDuration of the role, which GetRole shows.")
+	ErrGrammar = fault.New(fault.Invalid, "InvalidParameter.PolicyGrammar",
+		"The parameter Policy is not a valid policy.",
+		"Correct the place that the message names; docs/access-control.md tells what a policy may say.")
+	ErrSize = fault.New(fault.Invalid, "InvalidParameter.PolicySize",
+		"The parameter Policy is not valid: a session policy has 1 to 1024 characters.",
+		"Shorten it, or attach a policy to the role instead.")
+	ErrLimit = fault.New(fault.Conflict, "LimitExceeded.Session",
+		"The roles of the account have 10000 sessions under way.",
+		"Use a session until it ends, ask for shorter ones with DurationSeconds, or call again when the first of them has ended; deleting a role ends its sessions.")
 )
 
 // The lengths of sessions in seconds.
@@ -91,7 +100,7 @@ var (
 // Assume begins a session of a role whose trust policy names the caller. The account itself assumes no roles.
 func (s *Sessions) Assume(ctx context.Context, spec Spec) (Lent, error) {
 	if spec.Caller.IsRoot() {
-		return Lent{}, access.ErrNoPermission.Withf("%s The account itself assumes no roles: call as a user.", access.ErrNoPermission.Message)
+		return Lent{}, access.ErrNoPermission.Withf("%s The account itself assumes no roles: call as a user.", access.ErrNoPermission.Cause)
 	}
 	arn := roleARNPattern.FindStringSubmatch(spec.RoleARN)
 	if arn == nil {
@@ -223,8 +232,8 @@ func room(ctx context.Context, tx pgx.Tx, accountID string) error {
 	if err := tx.QueryRow(ctx, `SELECT min(expires_at)`+ofAccount, accountID).Scan(&next); err != nil {
 		return fmt.Errorf("look when a session ends: %w", err)
 	}
-	return ErrLimit.Withf("The roles of the account have %d sessions under way; the first of them ends at %s. Call again then, use a session "+
-		"until it ends, or ask for shorter ones with DurationSeconds. Deleting a role ends its sessions.", have, next.UTC().Format(time.RFC3339))
+	return ErrLimit.Withf("The roles of the account have %d sessions under way; the first of them ends at %s. %s",
+		have, next.UTC().Format(time.RFC3339), ErrLimit.Next)
 }
 
 // Forget drops sessions some time after they have expired. Call it from time to time.
