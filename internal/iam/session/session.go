@@ -39,7 +39,7 @@ var (
 		"Shorten it, or attach a policy to the role instead.")
 	ErrLimit = fault.New(fault.Conflict, "LimitExceeded.Session",
 		"The roles of the account have 10000 sessions under way.",
-		"Call again at the time that the message names, use a session until it ends, or ask for shorter ones with DurationSeconds.")
+		"Use a session until it ends, ask for shorter ones with DurationSeconds, or call again when the first of them has ended; deleting a role ends its sessions.")
 )
 
 // The lengths of sessions in seconds.
@@ -232,8 +232,8 @@ func room(ctx context.Context, tx pgx.Tx, accountID string) error {
 	if err := tx.QueryRow(ctx, `SELECT min(expires_at)`+ofAccount, accountID).Scan(&next); err != nil {
 		return fmt.Errorf("look when a session ends: %w", err)
 	}
-	return ErrLimit.Withf("The roles of the account have %d sessions under way; the first of them ends at %s. "+
-		"Deleting a role ends its sessions.", have, next.UTC().Format(time.RFC3339))
+	return ErrLimit.Withf("The roles of the account have %d sessions under way; the first of them ends at %s. %s",
+		have, next.UTC().Format(time.RFC3339), ErrLimit.Next)
 }
 
 // Forget drops sessions some time after they have expired. Call it from time to time.
