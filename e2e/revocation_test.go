@@ -71,8 +71,8 @@ func newLender(t *testing.T, s *shed, addr, upstream string) *lender {
 	l.service, l.serviceURL = service, described.text("PrivateConnectUrl")
 	gateway, environment := seedGateway(t, c)
 	l.environment = environment
-	l.api = newModelAPI(t, c, "chat", "Text", "OpenAI/v1", "/chat", gateway, environment, newVIP(t, c, gateway, upstream))
-	requireKeys(t, c, l.api, "/chat")
+	l.api = newModelAPI(t, c, "chat", "Text", "OpenAI/v1", "/revoked", gateway, environment, newVIP(t, c, gateway, upstream))
+	requireKeys(t, c, l.api, "/revoked")
 	return l
 }
 
@@ -111,7 +111,7 @@ func (l *lender) consumerKey(name string, want int, revoke func(id, rule string)
 	l.made++
 	id, key := newConsumer(l.t, l.darabonba, fmt.Sprint("consumer-", l.made))
 	rule := allow(l.t, l.darabonba, id, l.api, l.environment)
-	return revocable{name, l.shed.gateway + "/chat/v1", l.environment + ".engineshed.localhost", key, want, func() { revoke(id, rule) }}
+	return revocable{name, l.shed.gateway + "/revoked/v1", l.environment + ".engineshed.localhost", key, want, func() { revoke(id, rule) }}
 }
 
 func (l *lender) operatorKey() revocable {
