@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/engineshed/engineshed/internal/instance"
 	"github.com/engineshed/engineshed/internal/jobs"
@@ -20,24 +21,21 @@ import (
 // milliseconds.
 const publishedTogether = 100
 
-// stale is what a publication would change, of a service s and its published item p. It grows old with the version only.
-const stale = `p.source_version IS DISTINCT FROM s.version`
-
 // Publish brings what gateways serve of the service in line with its rows. Publications go one after the other, so this
-// one brings along services that wait for theirs; their jobs then find nothing to do. A service that cannot be published
-// keeps none of the others from it, and is an error of its own publication alone.
+// one does the work of others that wait for their turn, and finishes their jobs. A service that cannot be published
+// keeps none of the others from it, and fails its own publication alone.
 func (s *Services) Publish(ctx context.Context, id string) error {
-	if shown, err := s.isShown(ctx, id); err != nil || shown {
-		return err
-	}
 	var broken map[string]error
 	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
-		ids, err := lockStale(ctx, tx, id)
-		if err != nil || len(ids) == 0 {
+		due, err := lockDue(ctx, tx, id)
+		if err != nil {
 			return err
 		}
 		var items []publish.Item
-		if items, broken, err = s.compile(ctx, tx, ids); err != nil {
+		if items, broken, err = s.compile(ctx, tx, due.stale); err != nil {
+			return err
+		}
+		if err := jobs.Finish(ctx, tx, due.done(broken)); err != nil {
 			return err
 		}
 		return publish.Put(ctx, tx, items...)
@@ -48,46 +46,70 @@ func (s *Services) Publish(ctx context.Context, id string) error {
 	return broken[id]
 }
 
-// isShown reports whether gateways are told of the service as it is, or that it is gone. It waits for no lock.
-func (s *Services) isShown(ctx context.Context, id string) (shown bool, err error) {
-	err = s.db.QueryRow(ctx, `
-		SELECT CASE WHEN s.id IS NULL THEN p.deleted IS NOT FALSE ELSE NOT (`+stale+`) END
-		FROM (SELECT) one LEFT JOIN model_service s ON s.id = $1 LEFT JOIN published_item p ON p.kind = $2 AND p.id = $1`,
-		id, snapshot.KindModelService).Scan(&shown)
-	if err != nil {
-		return false, fmt.Errorf("compare what is published of %s: %w", id, err)
-	}
-	return shown, nil
+// due is what one publication does.
+type due struct {
+	locked []string           // services
+	stale  []string           // those of them that gateways are not told of as they are, and what is gone
+	jobs   map[string][]int64 // that ask for their publication, by service
 }
 
-// lockStale locks the service, waiting for it, and others that are to be published: those with a job that nobody else is
-// busy with. They are not waited for, so that two publications never wait for each other. What it returns is locked and
-// stale, or gone.
-func lockStale(ctx context.Context, tx pgx.Tx, id string) (ids []string, err error) {
-	batch := &pgx.Batch{}
-	batch.Queue(`SELECT id FROM model_service WHERE id = $1 FOR UPDATE`, id).QueryRow(func(row pgx.Row) error {
-		err := row.Scan(new(string))
-		if errors.Is(err, pgx.ErrNoRows) {
-			ids = append(ids, id)
-			return nil
+// done are the jobs that have nothing to do once the publication is committed.
+func (d due) done(broken map[string]error) (ids []int64) {
+	for _, id := range d.locked {
+		if broken[id] == nil {
+			ids = append(ids, d.jobs[id]...)
 		}
-		return err
-	})
-	batch.Queue(`
-		SELECT s.id FROM model_service s LEFT JOIN published_item p ON p.kind = $1 AND p.id = s.id
-		WHERE `+stale+` AND s.id IN (
-			SELECT $2 UNION ALL
-			SELECT args->>'serviceId' FROM river_job WHERE state IN ('available', 'running') AND queue = $3 AND kind = $4)
-		LIMIT $5 FOR UPDATE OF s SKIP LOCKED`,
-		snapshot.KindModelService, id, jobs.PublishQueue, PublishArgs{}.Kind(), publishedTogether).Query(func(rows pgx.Rows) error {
-		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		ids = append(ids, found...)
-		return err
-	})
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, fmt.Errorf("lock what is to be published: %w", err)
 	}
-	return ids, nil
+	return ids
+}
+
+// lockDue locks the service, and then others whose publication waits, with their jobs. The others are not waited for, so
+// that two publications never wait for each other in a circle.
+func lockDue(ctx context.Context, tx pgx.Tx, id string) (due, error) {
+	d := due{jobs: map[string][]int64{}}
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT FROM model_service WHERE id = $1 FOR UPDATE`, id).Exec(func(found pgconn.CommandTag) error {
+		if found.RowsAffected() == 0 {
+			d.stale = append(d.stale, id)
+		}
+		return nil
+	})
+	waiting := jobs.Take(batch, jobs.PublishQueue, PublishArgs{}.Kind(), publishedTogether)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return d, fmt.Errorf("lock what is to be published: %w", err)
+	}
+	for _, job := range *waiting {
+		var args PublishArgs
+		if err := json.Unmarshal(job.Args, &args); err == nil { // otherwise it fails by itself
+			d.jobs[args.ServiceID] = append(d.jobs[args.ServiceID], job.ID)
+		}
+	}
+	return d, d.lock(ctx, tx, append(slices.Collect(maps.Keys(d.jobs)), id))
+}
+
+// lock locks those of the services that nobody else has locked. A job was there before its service is looked at here, so
+// what it was inserted for is seen.
+func (d *due) lock(ctx context.Context, tx pgx.Tx, services []string) error {
+	rows, err := tx.Query(ctx, `
+		SELECT s.id, p.source_version IS DISTINCT FROM s.version
+		FROM model_service s LEFT JOIN published_item p ON p.kind = $2 AND p.id = s.id
+		WHERE s.id = ANY ($1) FOR UPDATE OF s SKIP LOCKED`, services, snapshot.KindModelService)
+	if err != nil {
+		return err
+	}
+	var id string
+	var stale bool
+	_, err = pgx.ForEachRow(rows, []any{&id, &stale}, func() error {
+		d.locked = append(d.locked, id)
+		if stale {
+			d.stale = append(d.stale, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("lock the services that wait to be published: %w", err)
+	}
+	return nil
 }
 
 // sourceRow is what a service is published from.
@@ -108,6 +130,9 @@ type sourceRow struct {
 // compile renders the services as gateways see them, or that they are gone. The caller has locked their rows. A service
 // whose first replica has not answered yet is left out; broken says why others are.
 func (s *Services) compile(ctx context.Context, tx pgx.Tx, ids []string) (items []publish.Item, broken map[string]error, err error) {
+	if len(ids) == 0 {
+		return nil, nil, nil
+	}
 	rows, err := tx.Query(ctx, `
 		SELECT q.id, s.id IS NOT NULL, coalesce(s.version, 0), coalesce(s.status, ''), coalesce(s.model_name, ''),
 			coalesce(s.public, false), s.api_key_sealed, coalesce(s.account_id, ''),
