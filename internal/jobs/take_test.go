@@ -69,6 +69,7 @@ func TestATakenJobIsFinishedOrRunByAWorker(t *testing.T) {
 
 	tx, err := db.Control.Begin(t.Context())
 	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
 	taken := take(t, tx, 3)
 	require.Len(t, taken, 3)
 	for n, job := range taken {
