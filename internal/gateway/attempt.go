@@ -192,7 +192,7 @@ func (c *call) fallsBack(resp *http.Response, why *refusal) bool {
 		}
 		failed.end(endingOf(status))
 		c.status = 0
-		c.traffic.Fallbacks.Add(1)
+		c.traffic.FellBack()
 		return true
 	}
 	c.attempt = failed

@@ -29,12 +29,11 @@ const (
 // ENGINESHED_BENCH_ONLY=latency leaves the other loads out.
 func BenchmarkGateway(b *testing.B) {
 	r := newBenchRig(b)
-	only := os.Getenv("ENGINESHED_BENCH_ONLY")
-	trials := slices.DeleteFunc(r.trials(), func(t trial) bool { return only != "" && t.name != only })
+	trials := r.chosenTrials()
 	r.run(trials)
 	fmt.Print(r.table(trials))
 	r.judge(trials)
-	if only == "" {
+	if len(trials) == len(r.trials()) {
 		r.benchmarkScale()
 	}
 	b.ReportMetric(0, "ns/op")
@@ -45,7 +44,7 @@ func BenchmarkGatewayProfile(b *testing.B) {
 	dir := os.Getenv("ENGINESHED_PROFILES")
 	require.NotEmpty(b, dir, "ENGINESHED_PROFILES names the directory for the profiles")
 	r := newBenchRig(b)
-	for _, how := range slices.DeleteFunc(r.trials(), func(t trial) bool { o := os.Getenv("ENGINESHED_BENCH_ONLY"); return o != "" && t.name != o }) {
+	for _, how := range r.chosenTrials() {
 		on := *r.gateway
 		if how.ours != nil {
 			on = *how.ours
@@ -123,7 +122,7 @@ func (r *benchRig) gatewayProcess(g *rig) func() *process {
 	return func() *process {
 		cmd := exec.Command(binary, "--addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0", "--snapshot-key-file="+g.settings.SnapshotKeyFile,
 			"--data-dir="+r.b.TempDir(), "--allow-upstream=127.0.0.1/32")
-		cmd.Env = append(append(os.Environ(), "GATEWAY_DATABASE_URL="+g.settings.DatabaseURL), strings.Fields(os.Getenv("XENV"))...)
+		cmd.Env = append(os.Environ(), "GATEWAY_DATABASE_URL="+g.settings.DatabaseURL)
 		return startProcess(r.b, pinned(r.b, targetCore, cmd))
 	}
 }
@@ -217,6 +216,12 @@ func (r *benchRig) trials() []trial {
 			{what: "upstream streams open 300 ms after 2,000 clients left", format: "%.0f", scale: 1, zero: true},
 		}},
 	}
+}
+
+// chosenTrials are all, or the one that ENGINESHED_BENCH_ONLY names.
+func (r *benchRig) chosenTrials() []trial {
+	only := os.Getenv("ENGINESHED_BENCH_ONLY")
+	return slices.DeleteFunc(r.trials(), func(t trial) bool { return only != "" && t.name != only })
 }
 
 // load is what the clients of a target are like.

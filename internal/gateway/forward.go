@@ -30,8 +30,8 @@ var (
 // forward passes the request to a service and its answer to the client as it comes. It panics with
 // http.ErrAbortHandler when the answer breaks off, so that the client never sees a clean end.
 func (c *call) forward(w http.ResponseWriter) *refusal {
-	c.traffic.InFlight.Add(1)
-	defer c.traffic.InFlight.Add(-1)
+	c.traffic.Begin()
+	defer c.traffic.End()
 	if c.operator != nil && c.service == nil {
 		return c.answerOpened(w)
 	}

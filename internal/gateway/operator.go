@@ -119,7 +119,7 @@ func leastBusy(services []*config.Service) (best *config.Service) {
 		}
 	}
 	return slices.MinFunc(services, func(a, b *config.Service) int {
-		return cmp.Compare(late(a)+a.Traffic.InFlight.Load(), late(b)+b.Traffic.InFlight.Load())
+		return cmp.Compare(late(a)+a.Traffic.InFlight(), late(b)+b.Traffic.InFlight())
 	})
 }
 

@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"regexp"
 
@@ -156,4 +157,25 @@ func (s *Store) open(k sealedKey) (signature.Key, error) {
 		return signature.Key{}, fmt.Errorf("find the access key: %w", err)
 	}
 	return k.Key, nil
+}
+
+// CheckMasterKey fails when the database has access keys and the Store's master key opens none of the newest ones: it is
+// another one's, and what it seals nobody could use.
+func (s *Store) CheckMasterKey(ctx context.Context) error {
+	rows, _ := s.db.Query(ctx, `SELECT id, secret_sealed FROM access_key ORDER BY created_at DESC LIMIT 10`)
+	var id string
+	var sealed []byte
+	opened := false
+	found, err := pgx.ForEachRow(rows, []any{&id, &sealed}, func() error {
+		_, err := s.box.Open(SecretPurpose(id), sealed)
+		opened = opened || err == nil
+		return nil
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the access keys: %w", err)
+	case found.RowsAffected() > 0 && !opened:
+		return errors.New("it does not open the access keys in this database: give the key file of its control plane")
+	}
+	return nil
 }
