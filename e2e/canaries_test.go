@@ -85,7 +85,7 @@ func TestNoCanaryIsFoundAnywhere(t *testing.T) {
 			require.Greater(t, len(secret), 12, name)
 			for _, form := range forms(secret) {
 				if at := strings.Index(text, form); at >= 0 {
-					require.Fail(t, "a canary", "%s holds %s: …%q…", place, name, text[max(0, at-200):min(len(text), at+len(form)+50)])
+					t.Errorf("%s holds %s: …%q…", place, name, text[max(0, at-200):min(len(text), at+len(form)+50)])
 				}
 			}
 		}
