@@ -94,10 +94,10 @@ func TestNoCanaryIsFoundAnywhere(t *testing.T) {
 
 // forms are the ways in which a secret could be written.
 func forms(secret string) []string {
-	return []string{
+	return slices.Compact([]string{
 		secret, url.QueryEscape(secret), hex.EncodeToString([]byte(secret)),
 		base64.StdEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret)),
-	}
+	})
 }
 
 // newWalk starts an installation with canaries for the secrets that it is given.
