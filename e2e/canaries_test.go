@@ -69,6 +69,7 @@ func TestNoCanaryIsFoundAnywhere(t *testing.T) {
 	w.askTheGateway()
 	w.beRefused()
 	w.readEverything()
+	w.useTheCommandLine()
 	places := w.livePlaces()
 	w.crash()
 	maps.Copy(places, w.deadPlaces())

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -328,6 +330,33 @@ func (w *walk) beRefused() {
 		status, text := w.send(w.root, call.action, apigVersion, "POST", call.path, nil, call.body)
 		require.GreaterOrEqual(w.t, status, 400, text)
 		w.show(status, text)
+	}
+}
+
+// useTheCommandLine shows what verbs print, rightly and wrongly signed. Keys travel in the environment.
+func (w *walk) useTheCommandLine() {
+	w.t.Helper()
+	service := []string{w.ids.Get("ModelServiceId"), "--db-instance-id", w.ids.Get("DBInstanceId")}
+	for _, key := range []string{rootKey.secret, "wrong-" + rootKey.secret} {
+		for _, verb := range [][]string{
+			{"whoami"},
+			{"model-service", "list", "--db-instance-id", w.ids.Get("DBInstanceId")},
+			append([]string{"model-service", "events"}, service...),
+			append([]string{"model-service", "logs"}, service...),
+			{"model-api", "list"},
+			{"model-api", "export", "Apikey"},
+			{"operator-key", "list"},
+			{"ram", "access-key", "list", "walker"},
+			{"audit", "list"},
+			{"audit", "list", "-o", "json"},
+			{"policy", "explain", "--as", "walker", "--action", "gpdb:CreateModelService"},
+		} {
+			cmd := exec.CommandContext(w.t.Context(), filepath.Join(binaries, "engineshed"), verb...)
+			cmd.Env = append(os.Environ(), "ENGINESHED_ENDPOINT=http://"+w.control.addr, "ENGINESHED_ACCESS_KEY_ID="+rootKey.id, "ENGINESHED_ACCESS_KEY_SECRET="+key)
+			out, err := cmd.CombinedOutput()
+			require.Equal(w.t, key == rootKey.secret, err == nil, "%s: %s", verb, out)
+			w.show(0, string(out))
+		}
 	}
 }
 
