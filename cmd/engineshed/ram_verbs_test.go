@@ -70,6 +70,7 @@ func TestTheVerbsOfAccessControl(t *testing.T) {
 	require.Contains(t, m.run("ram user update alice --display-name Alice"), "The user alice is changed.")
 	require.Regexp(t, `alice +\d+ +api +Alice +builds the search`, m.run("ram user list"))
 
+	require.Contains(t, m.refused("ram user create bob"), "). Choose another name", "the next step is told")
 	m.run("ram group create search")
 	m.run("ram group add-user search alice bob")
 	m.run("ram group update search --name ranking")

@@ -72,21 +72,21 @@ func SessionPurpose(keyID string) string { return "sts_session/" + keyID + "/sec
 
 // selectKeys reads access keys with their owners and the policy epochs of the accounts. The subselect hides from the
 // planner how many ids there are: it would plan the query anew for each call, which costs four times what the query does.
+// Without joins it cannot read whole tables to join them.
 const selectKeys = `
 	SELECT k.id, k.secret_sealed, k.status = 'Active', k.account_id,
-	       CASE WHEN k.user_id IS NULL THEN 'Account' ELSE 'RAMUser' END, coalesce(u.id, ''), coalesce(u.name, ''), a.policy_epoch
-	FROM access_key k
-	JOIN account a ON a.id = k.account_id
-	LEFT JOIN ram_user u ON u.id = k.user_id
-	WHERE k.id = ANY ((SELECT $1::text[])::text[])`
+	       CASE WHEN k.user_id IS NULL THEN 'Account' ELSE 'RAMUser' END, coalesce(k.user_id, ''),
+	       coalesce((SELECT name FROM ram_user WHERE id = k.user_id), ''), (SELECT policy_epoch FROM account WHERE id = k.account_id)
+	FROM unnest((SELECT $1::text[])) AS asked (id)
+	CROSS JOIN LATERAL (SELECT * FROM access_key WHERE id = asked.id LIMIT 1) k`
 
 // selectSessions reads the access keys of sessions, with their roles, as selectKeys reads others.
 const selectSessions = `
-	SELECT s.id, s.secret_sealed, r.account_id, r.id, r.name, s.name, s.policy, a.policy_epoch, s.token_hash, s.expires_at
-	FROM sts_session s
-	JOIN ram_role r ON r.id = s.role_id
-	JOIN account a ON a.id = r.account_id
-	WHERE s.id = ANY ((SELECT $1::text[])::text[])`
+	SELECT s.id, s.secret_sealed, r.account_id, r.id, r.name, s.name, s.policy,
+	       (SELECT policy_epoch FROM account WHERE id = r.account_id), s.token_hash, s.expires_at
+	FROM unnest((SELECT $1::text[])) AS asked (id)
+	CROSS JOIN LATERAL (SELECT * FROM sts_session WHERE id = asked.id LIMIT 1) s
+	CROSS JOIN LATERAL (SELECT id, account_id, name FROM ram_role WHERE id = s.role_id LIMIT 1) r`
 
 // Find returns an access key with its secret, its owner and the policy epoch of the account, read in one query. An id
 // that no key has is signature.ErrUnknownKey. A key that is not active, or a session that has expired, is returned as such.
