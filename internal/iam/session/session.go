@@ -209,7 +209,8 @@ func (s *Sessions) begin(ctx context.Context, spec Spec, of role, seconds int) (
 // room refuses one more session of an account that has no room for it. Sessions of an account begin one after the other,
 // so that there are never more.
 func room(ctx context.Context, tx pgx.Tx, accountID string) error {
-	const ofAccount = ` FROM sts_session WHERE role_id IN (SELECT id FROM ram_role WHERE account_id = $1)`
+	// OFFSET 0 keeps the planner from reading the sessions of all accounts.
+	const ofAccount = ` FROM ram_role r CROSS JOIN LATERAL (SELECT id, expires_at FROM sts_session WHERE role_id = r.id OFFSET 0) s WHERE r.account_id = $1`
 	var have int
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT FROM account WHERE id = $1 FOR NO KEY UPDATE`, accountID)
@@ -221,7 +222,7 @@ func room(ctx context.Context, tx pgx.Tx, accountID string) error {
 		return nil
 	}
 	forgotten, err := tx.Exec(ctx, `
-		DELETE FROM sts_session WHERE id IN (SELECT id`+ofAccount+` AND expires_at <= now() ORDER BY expires_at LIMIT $2)`, accountID, makeRoom)
+		DELETE FROM sts_session WHERE id IN (SELECT s.id`+ofAccount+` AND s.expires_at <= now() ORDER BY s.expires_at LIMIT $2)`, accountID, makeRoom)
 	if err != nil {
 		return fmt.Errorf("forget sessions: %w", err)
 	}
@@ -229,7 +230,7 @@ func room(ctx context.Context, tx pgx.Tx, accountID string) error {
 		return nil
 	}
 	var next time.Time
-	if err := tx.QueryRow(ctx, `SELECT min(expires_at)`+ofAccount, accountID).Scan(&next); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT min(s.expires_at)`+ofAccount, accountID).Scan(&next); err != nil {
 		return fmt.Errorf("look when a session ends: %w", err)
 	}
 	return ErrLimit.Withf("The roles of the account have %d sessions under way; the first of them ends at %s. %s",
