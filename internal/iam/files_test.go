@@ -61,6 +61,7 @@ func TestTheExampleDirectoryDoesWhatItsCommentsSay(t *testing.T) {
 		{"ESAKexampleNeighbour0001", "ram:CreateUser", "*", "", ""},
 		{"ESAKexampleBob0000000001", "apig:DeleteHttpApi", "acs:apig::1000000000000001:httpapi/api-1", "rg-default", ""},
 		{"ESAKexampleBob0000000001", "apig:DeleteHttpApi", "acs:apig::1000000000000001:httpapi/api-1", "rg-00000000000000000001", access.ImplicitDeny},
+		{"ESAKexampleAlice00000001", "sts:AssumeRole", "acs:ram::1000000000000001:role/auditor", "", ""},
 		{"ESAKexampleAlice00000001", "apig:DeleteHttpApi", "acs:apig::1000000000000001:httpapi/api-1", "rg-default", access.ImplicitDeny},
 	} {
 		key, err := store.Find(t.Context(), test.key)
