@@ -91,9 +91,11 @@ func (w naiveWorld) fits(statement map[string]any) bool {
 			resource = resource || wildcard(pattern, spelling)
 		}
 	}
-	if !action || !resource {
-		return false
-	}
+	return action && resource && w.meets(statement)
+}
+
+// meets reports whether all conditions of a statement hold.
+func (w naiveWorld) meets(statement map[string]any) bool {
 	conditions, _ := statement["Condition"].(map[string]any)
 	for operator, keys := range conditions {
 		for key, values := range keys.(map[string]any) {
