@@ -33,6 +33,6 @@ Every flag --x-y may also be given as the variable ENGINESHED_X_Y.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(p.up(), p.demo(), p.doctor(), p.migrate(), p.keys(), p.modelService(), p.modelAPI(), p.usage(), p.chat(), p.aiNode(),
 		p.dbInstance(), p.securityIPs(), p.operatorKey(), p.audit(), p.secrets(), p.model(), p.host(), p.policy(), p.whoami(), p.assumeRole(),
-		p.ram())
+		p.ram(), p.resourceGroup())
 	return root
 }

@@ -2,6 +2,7 @@ package modelservice
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,7 +13,8 @@ import (
 )
 
 // ErrStatus refuses a change of a service that is on its way out.
-var ErrStatus = fault.New(fault.Denied, "OperationDenied.ModelServiceStatus", "The model service is being deleted.")
+var ErrStatus = fault.New(fault.Denied, "OperationDenied.ModelServiceStatus",
+	"The model service is being deleted.", "Make a new one with CreateModelService.")
 
 // ModifyIPs changes an IP array of an instance and publishes the services that it decides for, in one transaction: when
 // the call returns, gateways have been told.
@@ -29,26 +31,15 @@ func (s *Services) ModifyIPs(ctx context.Context, change instance.IPChange) erro
 		if err != nil {
 			return err
 		}
-		var items []publish.Item
-		for _, id := range decided { // all of them before the first is put, which locks the newest revision
-			item, ready, err := s.compile(ctx, tx, id)
-			if err != nil {
-				return err
-			}
-			if ready {
-				items = append(items, item)
-			}
+		items, broken, err := s.compile(ctx, tx, decided)
+		if err = errors.Join(err, whole(broken)); err != nil {
+			return err
 		}
 		entry.ResourceID, entry.Outcome, entry.Detail = change.DBInstanceID, audit.Done, "IP array "+change.Array
 		if err := audit.Insert(ctx, tx, entry); err != nil {
 			return err
 		}
-		for _, item := range items {
-			if err := publish.Put(ctx, tx, item); err != nil {
-				return err
-			}
-		}
-		return nil
+		return publish.Put(ctx, tx, items...)
 	})
 }
 

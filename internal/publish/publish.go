@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,52 +26,118 @@ type Item struct {
 	Body          []byte // nil: a tombstone
 }
 
-// Put publishes item as the next revision in the caller's transaction, which should end right after: it holds the
-// lock on the newest revision. What gateways have already is not published again. The caller holds a lock on the
-// item's source row, so that an older version cannot overwrite a newer one.
-func Put(ctx context.Context, tx pgx.Tx, item Item) error {
-	var body []byte
-	var deleted bool
-	err := tx.QueryRow(ctx, `
-		SELECT body, deleted FROM published_item WHERE kind = $1 AND id = $2 FOR UPDATE`, item.Kind, item.ID).Scan(&body, &deleted)
-	gone := item.Body == nil
-	switch {
-	case errors.Is(err, pgx.ErrNoRows) && gone:
-		return nil
-	case err == nil && deleted == gone && (gone || bytes.Equal(body, item.Body)):
-		return sawVersion(ctx, tx, item)
-	case err != nil && !errors.Is(err, pgx.ErrNoRows):
-		return fmt.Errorf("read the published item: %w", err)
+// Put publishes items, each as a revision of its own, in the caller's transaction, which should end right after: it holds
+// the lock on the newest revision. What gateways have already is not published again. The caller holds a lock on every
+// item's source row, so that an older version cannot overwrite a newer one, and names no item twice.
+func Put(ctx context.Context, tx pgx.Tx, items ...Item) error {
+	had, err := lockPublished(ctx, tx, items)
+	if err != nil {
+		return err
 	}
-	return nextRevision(ctx, tx, item)
+	var changed, seen columns
+	for _, item := range items {
+		gone, before := item.Body == nil, had[place{item.Kind, item.ID}]
+		switch {
+		case before == nil && gone:
+		case before != nil && before.deleted == gone && (gone || bytes.Equal(before.body, item.Body)):
+			if item.SourceVersion != 0 { // a source that is gone has none
+				seen.add(item)
+			}
+		default:
+			changed.add(item)
+		}
+	}
+	if err := sawVersions(ctx, tx, seen); err != nil {
+		return err
+	}
+	return nextRevisions(ctx, tx, changed)
 }
 
-// sawVersion notes that the item shows a newer version of its source in the same way. A source that is gone has none.
-func sawVersion(ctx context.Context, tx pgx.Tx, item Item) error {
-	if item.SourceVersion == 0 {
+// place is where an item is.
+type place struct{ kind, id string }
+
+// published is what gateways have of an item.
+type published struct {
+	body    []byte
+	deleted bool
+}
+
+// lockPublished locks what gateways have of the items, in the order of their names, so that two tombstones of one source
+// cannot wait for each other.
+func lockPublished(ctx context.Context, tx pgx.Tx, items []Item) (map[place]*published, error) {
+	if len(items) == 0 {
+		return nil, nil
+	}
+	var c columns
+	for _, item := range items {
+		c.add(item)
+	}
+	rows, err := tx.Query(ctx, `
+		SELECT kind, id, body, deleted FROM published_item
+		WHERE (kind, id) IN (SELECT * FROM unnest($1::text[], $2::text[])) ORDER BY kind, id FOR UPDATE`, c.kinds, c.ids)
+	if err != nil {
+		return nil, fmt.Errorf("read the published items: %w", err)
+	}
+	had := make(map[place]*published, len(items))
+	var at place
+	var p published
+	if _, err := pgx.ForEachRow(rows, []any{&at.kind, &at.id, &p.body, &p.deleted}, func() error {
+		was := p
+		had[at] = &was
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read the published items: %w", err)
+	}
+	return had, nil
+}
+
+// columns are items as parameters of a statement.
+type columns struct {
+	kinds, ids []string
+	versions   []int64
+	deleted    []bool
+	bodies     [][]byte
+}
+
+func (c *columns) add(item Item) {
+	c.kinds, c.ids = append(c.kinds, item.Kind), append(c.ids, item.ID)
+	c.versions, c.deleted, c.bodies = append(c.versions, item.SourceVersion), append(c.deleted, item.Body == nil), append(c.bodies, item.Body)
+}
+
+// sawVersions notes that the items show newer versions of their sources in the same way.
+func sawVersions(ctx context.Context, tx pgx.Tx, c columns) error {
+	if len(c.ids) == 0 {
 		return nil
 	}
 	_, err := tx.Exec(ctx, `
-		UPDATE published_item SET source_version = $3
-		WHERE kind = $1 AND id = $2 AND source_version <> $3`, item.Kind, item.ID, item.SourceVersion)
-	return err
+		UPDATE published_item p SET source_version = new.version
+		FROM unnest($1::text[], $2::text[], $3::bigint[]) AS new (kind, id, version)
+		WHERE p.kind = new.kind AND p.id = new.id AND p.source_version <> new.version`, c.kinds, c.ids, c.versions)
+	if err != nil {
+		return fmt.Errorf("note the versions of %d published items: %w", len(c.ids), err)
+	}
+	return nil
 }
 
-func nextRevision(ctx context.Context, tx pgx.Tx, item Item) error {
-	var revision int64
-	err := tx.QueryRow(ctx, `
-		WITH next AS (UPDATE publication SET revision = revision + 1 RETURNING revision)
-		INSERT INTO published_item (kind, id, source_version, deleted, body, revision)
-		SELECT $1, $2, $3, $4, coalesce($5, ''::bytea), revision FROM next
-		ON CONFLICT (kind, id) DO UPDATE SET source_version = excluded.source_version, deleted = excluded.deleted,
-			body = excluded.body, revision = excluded.revision, published_at = now()
-		RETURNING revision`,
-		item.Kind, item.ID, item.SourceVersion, item.Body == nil, item.Body).Scan(&revision)
-	if err != nil {
-		return fmt.Errorf("publish %s %s: %w", item.Kind, item.ID, err)
+// nextRevisions writes the items, and announces the newest of their revisions.
+func nextRevisions(ctx context.Context, tx pgx.Tx, c columns) error {
+	if len(c.ids) == 0 {
+		return nil
 	}
-	if _, err := tx.Exec(ctx, `SELECT pg_notify($1, $2)`, Channel, strconv.FormatInt(revision, 10)); err != nil {
-		return fmt.Errorf("announce revision %d: %w", revision, err)
+	_, err := tx.Exec(ctx, `
+		WITH newest AS (
+			UPDATE publication SET revision = revision + cardinality($2::text[]) RETURNING revision
+		), put AS (
+			INSERT INTO published_item (kind, id, source_version, deleted, body, revision)
+			SELECT kind, id, version, deleted, coalesce(body, ''), revision - cardinality($2) + n
+			FROM newest, unnest($1::text[], $2, $3::bigint[], $4::boolean[], $5::bytea[])
+				WITH ORDINALITY AS new (kind, id, version, deleted, body, n)
+			ON CONFLICT (kind, id) DO UPDATE SET source_version = excluded.source_version, deleted = excluded.deleted,
+				body = excluded.body, revision = excluded.revision, published_at = now()
+		)
+		SELECT pg_notify($6, revision::text) FROM newest`, c.kinds, c.ids, c.versions, c.deleted, c.bodies, Channel)
+	if err != nil {
+		return fmt.Errorf("publish %d items, %s %s first: %w", len(c.ids), c.kinds[0], c.ids[0], err)
 	}
 	return nil
 }

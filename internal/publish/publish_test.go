@@ -1,20 +1,23 @@
 package publish_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/engineshed/engineshed/internal/postgres/pgtest"
 	"github.com/engineshed/engineshed/internal/publish"
 )
 
-func put(t *testing.T, db *pgtest.DB, item publish.Item) {
+func put(t *testing.T, db *pgtest.DB, items ...publish.Item) {
 	t.Helper()
-	require.NoError(t, pgx.BeginFunc(t.Context(), db.Control, func(tx pgx.Tx) error { return publish.Put(t.Context(), tx, item) }))
+	require.NoError(t, pgx.BeginFunc(t.Context(), db.Control, func(tx pgx.Tx) error { return publish.Put(t.Context(), tx, items...) }))
 }
 
 func revision(t *testing.T, db *pgtest.DB) (n int64) {
@@ -37,6 +40,68 @@ func TestOnlyWhatChangedIsANewRevision(t *testing.T) {
 	require.EqualValues(t, 3, revision(t, db), "one tombstone")
 	put(t, db, publish.Item{Kind: "k", ID: "never"})
 	require.EqualValues(t, 3, revision(t, db), "what was never published needs no tombstone")
+}
+
+// shown is what gateways are told: every item without its revision.
+func shown(t *testing.T, db *pgtest.DB) (items string) {
+	t.Helper()
+	require.NoError(t, db.Owner.QueryRow(t.Context(), `
+		SELECT coalesce(string_agg(format('%s/%s %s %s %s', kind, id, source_version, deleted, body), ', ' ORDER BY kind, id), '')
+		FROM published_item`).Scan(&items))
+	return items
+}
+
+// However items are put together, gateways see what they would see of them one by one, each at a revision of its own.
+func TestItemsThatArePutTogetherAreAsIfPutOneByOne(t *testing.T) {
+	t.Parallel()
+	together, single := pgtest.New(t), pgtest.New(t)
+	version := int64(0)
+	rapid.Check(t, func(r *rapid.T) {
+		var items []publish.Item
+		for _, id := range rapid.Permutation([]string{"a", "b", "c", "d", "e", "f"}).Draw(r, "ids")[:rapid.IntRange(0, 6).Draw(r, "items")] {
+			version++
+			item := publish.Item{Kind: rapid.SampledFrom([]string{"k", "l"}).Draw(r, "kind"), ID: id, SourceVersion: version}
+			if body := rapid.IntRange(0, 2).Draw(r, "body"); body > 0 {
+				item.Body = []byte(fmt.Sprint(body))
+			}
+			items = append(items, item)
+		}
+		put(t, together, items...)
+		for _, item := range items {
+			put(t, single, item)
+		}
+		require.Equal(r, shown(t, single), shown(t, together))
+		require.Equal(r, revision(t, single), revision(t, together))
+		var once bool
+		require.NoError(t, together.Owner.QueryRow(t.Context(), `
+			SELECT count(DISTINCT i.revision) = count(i.revision) AND coalesce(max(i.revision), 0) <= max(p.revision)
+			FROM publication p LEFT JOIN published_item i ON true`).Scan(&once))
+		require.True(r, once, "a revision is one item's")
+	})
+}
+
+func TestOneNotificationAnnouncesTheNewestRevision(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	listener, err := pgx.Connect(t.Context(), db.GatewayURL)
+	require.NoError(t, err)
+	defer func() { _ = listener.Close(context.Background()) }()
+	_, err = listener.Exec(t.Context(), `LISTEN `+publish.Channel)
+	require.NoError(t, err)
+	for _, ids := range []string{"abc", "de"} {
+		var items []publish.Item
+		for _, id := range ids {
+			items = append(items, publish.Item{Kind: "k", ID: string(id), SourceVersion: 1, Body: []byte("x")})
+		}
+		put(t, db, items...)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for _, newest := range []string{"3", "5"} {
+		heard, err := listener.WaitForNotification(ctx)
+		require.NoError(t, err)
+		require.Equal(t, newest, heard.Payload)
+	}
 }
 
 // A job may run again long after the source is gone.
