@@ -334,10 +334,5 @@ func (c *Consumers) publish(ctx context.Context, tx pgx.Tx, consumerIDs []string
 			return err
 		}
 	}
-	for _, item := range items {
-		if err := publish.Put(ctx, tx, item); err != nil {
-			return err
-		}
-	}
-	return nil
+	return publish.Put(ctx, tx, items...)
 }

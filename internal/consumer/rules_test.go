@@ -335,7 +335,7 @@ func TestWhatIsTakenIsPublishedAtOnceUnlessItIsOfMany(t *testing.T) {
 	w := newWorld(t)
 	team, err := w.consumers.CreateGroup(t.Context(), account, "team", "")
 	require.NoError(t, err)
-	w.exec(t, `INSERT INTO consumer (id, account_id, name, key_source, key_name) SELECT 'cs-' || n, $1, 'consumer ' || n, 'Default', '' FROM generate_series(1, 100) n`, account)
+	w.exec(t, `INSERT INTO consumer (id, account_id, name) SELECT 'cs-' || n, $1, 'consumer-' || n FROM generate_series(1, 100) n`, account)
 	w.exec(t, `INSERT INTO consumer_group_member (group_id, consumer_id) SELECT $1, id FROM consumer`, team.ID)
 	jobs := func() int {
 		t.Helper()
@@ -347,7 +347,7 @@ func TestWhatIsTakenIsPublishedAtOnceUnlessItIsOfMany(t *testing.T) {
 	require.Empty(t, w.shown(t, "cs-100").Allowed)
 	require.Zero(t, jobs())
 
-	last := w.create(t, "the 101st")
+	last := w.create(t, "last")
 	require.NoError(t, w.consumers.AddMembers(t.Context(), account, team.ID, []string{last.ID}))
 	jobs()
 	w.allow(t, ofGroup(team.ID, w.apis[0]))

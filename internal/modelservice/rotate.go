@@ -1,6 +1,7 @@
 package modelservice
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/jackc/pgx/v5"
@@ -50,9 +51,9 @@ func (s *Services) replaceKey(ctx context.Context, tx pgx.Tx, id string, sealed 
 	if err := record(ctx, tx, id, EventChange, "Its key was replaced by %s.", audit.From(ctx).Principal); err != nil {
 		return err
 	}
-	item, ready, err := s.compile(ctx, tx, id)
-	if err != nil || !ready {
+	items, broken, err := s.compile(ctx, tx, []string{id})
+	if err := cmp.Or(err, whole(broken)); err != nil {
 		return err
 	}
-	return publish.Put(ctx, tx, item) // at once: the old key must open nothing although no worker runs
+	return publish.Put(ctx, tx, items...) // at once: the old key must open nothing although no worker runs
 }
