@@ -56,9 +56,9 @@ func (c typed) policy(name, document string) error {
 	return err
 }
 
-func (c typed) attach(policy, group string) error {
+func (c typed) attach(policy string) error {
 	_, err := c.AttachPolicyToGroup(asked(c, ram.CreateAttachPolicyToGroupRequest(), func(r *ram.AttachPolicyToGroupRequest) {
-		r.PolicyType, r.PolicyName, r.GroupName = "Custom", policy, group
+		r.PolicyType, r.PolicyName, r.GroupName = "Custom", policy, "team"
 	}))
 	return err
 }
@@ -108,7 +108,7 @@ func newTyped(t *testing.T) typed {
 		require.NoError(t, c.member(fmt.Sprint("u", n), "team"))
 	}
 	require.NoError(t, c.policy("Describe", onlyModels))
-	require.NoError(t, c.attach("Describe", "team"))
+	require.NoError(t, c.attach("Describe"))
 	return c
 }
 
@@ -226,7 +226,7 @@ func TestTheOfficialClientsMeetTheRulesOfIdentities(t *testing.T) {
 		}
 		require.NoError(t, c.policy(fmt.Sprint("p", n), onlyModels))
 		if n < 9 {
-			require.NoError(t, c.attach(fmt.Sprint("p", n), "team"))
+			require.NoError(t, c.attach(fmt.Sprint("p", n)))
 		}
 	}
 	require.NoError(t, c.group("g10"))
@@ -239,7 +239,7 @@ func TestTheOfficialClientsMeetTheRulesOfIdentities(t *testing.T) {
 	codes(t, map[string]error{
 		"LimitExceeded.User.AccessKey":     third,
 		"LimitExceeded.User.Group":         c.member("u0", "g10"),
-		"LimitExceeded.Group.Policy":       c.attach("p9", "team"),
+		"LimitExceeded.Group.Policy":       c.attach("p9"),
 		"EntityAlreadyExists.User":         c.user("u0"),
 		"EntityAlreadyExists.Group":        c.group("team"),
 		"EntityAlreadyExists.Policy":       c.policy("Describe", onlyModels),
@@ -249,7 +249,7 @@ func TestTheOfficialClientsMeetTheRulesOfIdentities(t *testing.T) {
 		"DeleteConflict.Policy.Group":      ofGroup,
 		"EntityNotExist.User":              c.member("nobody", "team"),
 		"EntityNotExist.Group":             c.member("u0", "nobody"),
-		"EntityNotExist.Policy":            c.attach("nothing", "team"),
+		"EntityNotExist.Policy":            c.attach("nothing"),
 		"MalformedPolicyDocument":          c.policy("p", "{}"),
 		"EntityNotExist.Policy.Version":    c.setDefault("v9"),
 		"InvalidParameter.UserName.Length": c.user(fmt.Sprintf("%065d", 0)),

@@ -298,7 +298,9 @@ func TestANameIsTakenOnce(t *testing.T) {
 		{w.role, nil, directory.ErrRoleExists},
 		{w.policy, nil, directory.ErrPolicyExists},
 	} {
-		require.ErrorIs(t, c.make(t, "one"), c.exists)
+		err := c.make(t, "one")
+		require.ErrorIs(t, err, c.exists)
+		require.ErrorContains(t, err, " one.")
 		require.NoError(t, c.make(t, other))
 		require.ErrorIs(t, c.make(t, other), c.exists)
 		if c.rename != nil {
