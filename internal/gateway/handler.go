@@ -29,7 +29,7 @@ const (
 
 // handler serves one listener.
 type handler struct {
-	current   func() *config.Config
+	current   func(now time.Time) *config.Config
 	public    bool   // of the model services, serves the public ones only
 	apis      bool   // serves Model APIs
 	httpsPort string // where force-HTTPS sends: ":port", or "" for the usual one
@@ -125,7 +125,7 @@ type call struct {
 
 // admit decides whether the caller may ask for this.
 func (c *call) admit() *refusal {
-	cfg := c.current()
+	cfg := c.current(c.began)
 	target, _, _ := strings.Cut(c.in.RequestURI, "?")
 	path, ok := route.Canonical(target)
 	switch {

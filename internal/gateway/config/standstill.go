@@ -40,15 +40,15 @@ func (p *pulse) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			p.notice()
-			p.beat.Store(time.Now().UnixNano()) // after it was noticed: a request sees one or the other
+			now := time.Now()
+			p.notice(now)
+			p.beat.Store(now.UnixNano()) // after it was noticed: a request sees one or the other
 		}
 	}
 }
 
 // notice returns what the process is behind by, and nil if it did not stand still.
-func (p *pulse) notice() *behind {
-	now := time.Now()
+func (p *pulse) notice(now time.Time) *behind {
 	if last := p.beat.Load(); last != 0 && now.UnixNano()-last > int64(standstill) {
 		p.lag.CompareAndSwap(nil, &behind{now, make(chan struct{})})
 	}
@@ -62,10 +62,10 @@ func (p *pulse) caughtUp(lag *behind) {
 	}
 }
 
-// Serving is the configuration to serve a request with; nil before the first one. In a process that stood still it waits
-// for what was published meanwhile: a key that was revoked then must not open anything now.
-func (s *Store) Serving() *Config {
-	if lag := s.pulse.notice(); lag != nil {
+// Serving is the configuration for a request that began now; nil before the first one. In a process that stood still it
+// waits for what was published meanwhile: a key that was revoked then must not open anything now.
+func (s *Store) Serving(now time.Time) *Config {
+	if lag := s.pulse.notice(now); lag != nil {
 		s.catchUp(lag)
 	}
 	return s.Current()

@@ -20,12 +20,12 @@ func TestAProcessThatStoodStillServesWhatWasPublishedMeanwhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := stoodStill()
-		lag, fresh, began := s.pulse.notice(), new(Config), time.Now()
+		lag, fresh, began := s.pulse.notice(time.Now()), new(Config), time.Now()
 		time.AfterFunc(300*time.Millisecond, func() {
 			s.current.Store(fresh)
 			s.pulse.caughtUp(lag)
 		})
-		require.Same(t, fresh, s.Serving())
+		require.Same(t, fresh, s.Serving(time.Now()))
 		require.Equal(t, 300*time.Millisecond, time.Since(began))
 		require.Len(t, s.hints, 1, "the database is asked at once")
 	})
@@ -36,9 +36,9 @@ func TestAProcessThatStoodStillWaitsForNoDatabaseThatIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, known := stoodStill()
 		began := time.Now()
-		require.Same(t, known, s.Serving())
+		require.Same(t, known, s.Serving(time.Now()))
 		require.Equal(t, catchUpTimeout, time.Since(began))
-		require.Same(t, known, s.Serving())
+		require.Same(t, known, s.Serving(time.Now()))
 		require.Equal(t, catchUpTimeout, time.Since(began), "nobody waits after that")
 	})
 }
@@ -51,7 +51,7 @@ func TestAProcessThatRunsIsNotBehind(t *testing.T) {
 		go s.pulse.run(t.Context())
 		for range 100 {
 			time.Sleep(beatInterval / 3)
-			require.Nil(t, s.pulse.notice())
+			require.Nil(t, s.pulse.notice(time.Now()))
 		}
 	})
 }
