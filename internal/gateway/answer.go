@@ -111,6 +111,9 @@ func (a *answer) Read(p []byte) (int, error) {
 	}
 }
 
+// isRead reports whether all that will be read has been.
+func (a *answer) isRead() bool { return a.end != nil && a.whole == 0 }
+
 // Close ends the answer.
 func (a *answer) Close() error {
 	a.stop()

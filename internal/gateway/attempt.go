@@ -33,6 +33,7 @@ type attempt struct {
 	turn     balance.Turn  // that the service has, if it was chosen by what is observed
 	chosen   bool          // it was
 	peer     peer          // who is sent it, counted in until the attempt ends
+	left     bool          // it has been counted out
 	key      *upstream.Key // that it is sent; nil: none
 	answer   answer
 
@@ -67,14 +68,20 @@ func (a *attempt) end(how balance.Ending) {
 		took = time.Since(a.sent)
 	}
 	a.turn.End(took, how)
-	if a.peer != nil {
-		a.peer.End()
-	}
+	a.letGo()
 	if a.alarm != nil {
 		a.alarm.Stop()
 		a.giveUp(nil)
 	}
 	a.answer.stop()
+}
+
+// letGo counts the request out of whoever was sent it. Once more it does nothing.
+func (a *attempt) letGo() {
+	if a.peer != nil && !a.left {
+		a.left = true
+		a.peer.End()
+	}
 }
 
 // ask asks the service. It returns an answer that may be passed on, and why another service should be asked instead, one

@@ -265,6 +265,26 @@ func TestRefusalDoesNotWaitForTheBody(t *testing.T) {
 	require.Equal(t, http.StatusOK, resp.StatusCode, "the connection serves on")
 }
 
+func TestWhoHasHeardTheWholeAnswerMayAskAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	g := newRigWith(t, func(s *gateway.Settings) { s.MaxConcurrency = 1 })
+	e := newEngine(t, says("answered"))
+	s := g.service(strings.TrimPrefix(e.URL, "http://"))
+	g.serve(s)
+	path := strings.TrimPrefix(g.url(s, "/v1/chat/completions"), "http://"+g.Addr())
+	for range 200 {
+		conn, in := sendHead(t, g.Addr(), path, 2) // a connection each: one and the same waits for its own turn
+		_, err := io.WriteString(conn, "{}")
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(in, nil)
+		require.NoError(t, err)
+		_, err = io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+		require.NoError(t, conn.Close())
+	}
+}
+
 func TestBodiesBeyondTheMemoryForThemAreRefusedUnread(t *testing.T) {
 	t.Parallel()
 	g := newRigWith(t, func(s *gateway.Settings) { s.MaxBodyMemory = s.MaxBody })
