@@ -72,6 +72,7 @@ generate-check: generate
 bench: ## measure what docs/performance.md promises and judge its floors; takes about ten minutes
 	cd e2e && go test -run '^$$' -bench ControlPlane -benchtime 1x -timeout 20m .
 	go test -run '^$$' -bench '^BenchmarkScale$$' -benchtime 1x -timeout 20m ./internal/modelservice
+	go test -run '^$$' -bench '^BenchmarkDecision$$' -benchtime 1x -timeout 20m ./internal/iam
 	go test -run '^$$' -bench '^BenchmarkGateway$$|Contention' -benchtime 1x -timeout 20m ./internal/gateway
 
 .PHONY: bench-gate

@@ -3,11 +3,8 @@ package openapi_test
 import (
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -21,42 +18,44 @@ import (
 	"github.com/engineshed/engineshed/openapi"
 )
 
-// page is what users read about how we decided.
-func page(t *testing.T) string {
+// compatibility is what users read about how we decided.
+const compatibility = "../docs/compatibility.md"
+
+func read(t *testing.T, page string) string {
 	t.Helper()
-	text, err := os.ReadFile("../docs/compatibility.md")
+	text, err := os.ReadFile(page)
 	require.NoError(t, err)
 	return string(text)
 }
 
-// table returns a part of the page, without its line breaks.
-func table(t *testing.T, name string) []string {
+// table returns a part of a page, without its line breaks.
+func table(t *testing.T, page, name string) []string {
 	t.Helper()
-	_, rest, found := strings.Cut(page(t), "<!-- table: "+name+" -->\n")
+	_, rest, found := strings.Cut(read(t, page), "<!-- table: "+name+" -->\n")
 	require.True(t, found, name)
 	part, _, found := strings.Cut(rest, "\n<!-- end -->")
 	require.True(t, found, name)
 	return strings.Split(strings.ReplaceAll(part, "\n  ", " "), "\n")
 }
 
-var writing sync.Mutex // the page, by the tests of this package
+var writing sync.Mutex // the pages, by the tests of this package
 
-// keep holds a table of the page against what the documents say, or writes it anew when UPDATE_DOCS is set.
-func keep(t *testing.T, name string, want []string) {
+// keep holds a table of a page against what documents and code say, or writes it anew when UPDATE_DOCS is set.
+func keep(t *testing.T, page, name string, want []string) {
 	t.Helper()
 	if os.Getenv("UPDATE_DOCS") == "" {
-		require.Equal(t, want, table(t, name), "run UPDATE_DOCS=1 go test ./openapi")
+		require.Equal(t, want, table(t, page, name), "run UPDATE_DOCS=1 go test ./openapi")
 		return
 	}
 	writing.Lock()
 	defer writing.Unlock()
 	start := "<!-- table: " + name + " -->\n"
-	before, rest, found := strings.Cut(page(t), start)
+	before, rest, found := strings.Cut(read(t, page), start)
 	require.True(t, found, name)
 	_, after, found := strings.Cut(rest, "\n<!-- end -->")
 	require.True(t, found, name)
 	text := before + start + strings.Join(want, "\n") + "\n<!-- end -->" + after
-	require.NoError(t, os.WriteFile("../docs/compatibility.md", []byte(text), 0o600))
+	require.NoError(t, os.WriteFile(page, []byte(text), 0o600))
 }
 
 // documents returns one document for each product.
@@ -165,7 +164,7 @@ func TestPermissionsAreThoseOfTheDocument(t *testing.T) {
 		}
 		want = append(want, fmt.Sprintf("| %s | %s | %s | `%s` |", operation.OperationID, ram["action"], ram["level"], resource))
 	}
-	keep(t, "permissions", want)
+	keep(t, compatibility, "permissions", want)
 }
 
 // Every operation of the original says what it supports, and the marks on its parameters say the same.
@@ -185,7 +184,7 @@ func TestOperationsAreListedWithWhatTheySupport(t *testing.T) {
 		}
 		want = append(want, fmt.Sprintf("| %s | %s | %s | %s |", operation.OperationID, support, strings.Join(not, ", "), strings.Join(without, ", ")))
 	}
-	keep(t, "operations", want)
+	keep(t, compatibility, "operations", want)
 }
 
 func TestExtensionsAreListed(t *testing.T) {
@@ -210,7 +209,7 @@ func TestExtensionsAreListed(t *testing.T) {
 		}
 	}
 	slices.Sort(want)
-	keep(t, "extensions", want)
+	keep(t, compatibility, "extensions", want)
 }
 
 func TestEngineArgumentsAreListed(t *testing.T) {
@@ -219,53 +218,5 @@ func TestEngineArgumentsAreListed(t *testing.T) {
 	for _, argument := range vllm.Arguments() {
 		names = append(names, argument.Name)
 	}
-	require.Equal(t, quoted(names)+".", strings.Join(table(t, "arguments"), " "))
-}
-
-// statuses are those of internal/api by the kind of a fault.
-var statuses = map[string]string{
-	"0": "500", "Invalid": "400", "Denied": "403", "NotFound": "404", "MethodNotAllowed": "405", "Conflict": "409",
-	"TooLarge": "413", "UnsupportedMedia": "415", "Throttled": "429", "Unavailable": "503",
-}
-
-// faults returns the status of every code that the code can answer.
-func faults(t *testing.T) map[string]string {
-	t.Helper()
-	declared := regexp.MustCompile(`\bNew\((?:fault\.)?(\w+),\s*"([A-Za-z.]+)"`)
-	found := map[string]string{}
-	require.NoError(t, filepath.WalkDir("../internal", func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		source, err := os.ReadFile(path)
-		for _, match := range declared.FindAllStringSubmatch(string(source), -1) {
-			if status, isKind := statuses[match[1]]; isKind {
-				require.Contains(t, []string{"", status}, found[match[2]], "%s has two statuses", match[2])
-				found[match[2]] = status
-			}
-		}
-		return err
-	}))
-	return found
-}
-
-func TestErrorCodesAreListedWithTheirStatus(t *testing.T) {
-	t.Parallel()
-	var codes []any
-	for _, document := range documents(t) {
-		codes = append(codes, document.Extensions["x-common-errors"].([]any)...)
-	}
-	for _, operation := range operations(t) {
-		codes = append(codes, operation.Extensions["x-errors"].([]any)...)
-	}
-	want, raised := map[string]string{}, faults(t)
-	for _, code := range codes {
-		require.Contains(t, raised, code, "the document promises a code that nothing answers")
-		want[code.(string)] = raised[code.(string)]
-	}
-	listed := map[string]string{}
-	for _, row := range regexp.MustCompile(`(?m)^\| (\S+) \| (\d{3}) \| .+ \|$`).FindAllStringSubmatch(page(t), -1) {
-		listed[row[1]] = row[2]
-	}
-	require.Equal(t, want, listed)
+	require.Equal(t, quoted(names)+".", strings.Join(table(t, compatibility, "arguments"), " "))
 }

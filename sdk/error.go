@@ -13,6 +13,7 @@ type Error struct {
 	StatusCode         int
 	Code               string
 	Message            string
+	Recommend          string // what to do next; "" of the gateway
 	RequestID          string
 	AccessDeniedDetail *gpdb.AccessDeniedDetail // of a 403 by policy
 }
@@ -31,7 +32,7 @@ func toError(status int, body []byte) error {
 		return &Error{StatusCode: status, Code: "UnexpectedAnswer", Message: fmt.Sprintf("The endpoint answered %d %s, not as the API does.", status, http.StatusText(status))}
 	}
 	return &Error{
-		StatusCode: status, Code: said.Code, Message: said.Message, RequestID: said.RequestId,
+		StatusCode: status, Code: said.Code, Message: said.Message, Recommend: said.Recommend, RequestID: said.RequestId,
 		AccessDeniedDetail: said.AccessDeniedDetail,
 	}
 }

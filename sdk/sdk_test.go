@@ -68,13 +68,13 @@ func TestRefusalsAreErrors(t *testing.T) {
 			return
 		}
 		w.WriteHeader(http.StatusConflict)
-		_, _ = io.WriteString(w, `{"RequestId":"R","HostId":"h","Code":"C","Message":"Do this.","Recommend":""}`)
+		_, _ = io.WriteString(w, `{"RequestId":"R","HostId":"h","Code":"C","Message":"It is so.","Recommend":"Do this."}`)
 	})
 	_, err := client.CreateModelService(t.Context(), gpdb.CreateModelServiceRequest{})
 	var refused *sdk.Error
 	require.True(t, errors.As(err, &refused))
-	require.Equal(t, sdk.Error{StatusCode: 409, Code: "C", Message: "Do this.", RequestID: "R"}, *refused)
-	require.Equal(t, "Do this. (C, request R)", err.Error())
+	require.Equal(t, sdk.Error{StatusCode: 409, Code: "C", Message: "It is so.", Recommend: "Do this.", RequestID: "R"}, *refused)
+	require.Equal(t, "It is so. (C, request R)", err.Error())
 
 	_, err = client.ListSupportModels(t.Context(), gpdb.ListSupportModelsRequest{})
 	require.True(t, errors.As(err, &refused))

@@ -33,7 +33,9 @@ func (p *program) operatorCommand(cmd *cobra.Command, run func(ctx context.Conte
 	flags.StringVar(&b.masterKeyFile, "master-key-file", "", "the control plane's master key (default: the one in the data directory)")
 	flags.StringVar(&b.dataDir, "data-dir", "", "data directory of engineshed up, which also says where the database is unless DATABASE_URL does")
 	flags.StringVarP(&b.output, "output", "o", "table", "table for people, json for programs")
-	cmd.Args = cobra.NoArgs
+	if cmd.Args == nil {
+		cmd.Args = cobra.NoArgs
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/engineshed/engineshed/sdk/ram"
-	"github.com/engineshed/engineshed/sdk/sts"
 )
 
 // explainWish is what the flags of explain say.
@@ -71,25 +70,12 @@ func (w explainWish) question(ctx context.Context, cmd *cobra.Command, c *client
 	if len(context) > 0 {
 		question.AuthContext = &context
 	}
-	principal, err := w.principal(ctx, c)
-	question.AuthPrincipal = unlessNone(principal)
+	if w.as == "" {
+		return question, nil
+	}
+	principal, err := c.principalARN(ctx, w.as)
+	question.AuthPrincipal = &principal
 	return question, err
-}
-
-// principal is the ARN of whom --as names. Its account is that of the caller, who is asked for it.
-func (w explainWish) principal(ctx context.Context, c *client) (string, error) {
-	if w.as == "" || strings.HasPrefix(w.as, "acs:") {
-		return w.as, nil
-	}
-	me, err := c.GetCallerIdentity(ctx, sts.GetCallerIdentityRequest{})
-	if err != nil {
-		return "", fmt.Errorf("find out whose account it is: %w", err)
-	}
-	name := w.as
-	if !strings.HasPrefix(name, "role/") {
-		name = "user/" + name
-	}
-	return "acs:ram::" + me.AccountId + ":" + name, nil
 }
 
 func (w explainWish) print(out io.Writer, e ram.Explanation) error {

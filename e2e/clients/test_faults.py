@@ -139,7 +139,7 @@ def test_a_chat_that_breaks_off_is_no_whole_one(chat, model, code):
         chat(model, stream=True)
     assert type(raised.value) is openai.APIError  # neither a status, nor a connection that broke, nor the client's own timeout
     assert raised.value.code == code
-    assert "send the request again" in raised.value.message
+    assert "Send the request again" in raised.value.message
     assert chat.came and SAID.startswith(chat.came) and chat.came != SAID
 
 
@@ -148,7 +148,7 @@ def test_a_message_that_breaks_off_is_no_whole_one(message, model, kind):
     with pytest.raises(anthropic.APIStatusError) as raised:
         message(model, stream=True)
     assert (raised.value.body["type"], raised.value.body["error"]["type"]) == ("error", kind)
-    assert "send the request again" in raised.value.body["error"]["message"]
+    assert "Send the request again" in raised.value.body["error"]["message"]
     assert message.came and SAID.startswith(message.came) and message.came != SAID
 
 

@@ -46,8 +46,12 @@ func (e *DeniedError) Unwrap() error { return e.fault }
 
 // What a denied caller is told. gpdb says so with a code of its own, as its clients expect.
 var (
-	ErrForbiddenRAM = fault.New(fault.Denied, "Forbidden.RAM", "User not authorized to operate on the specified resource, or this API doesn't support RAM.")
-	ErrNoPermission = fault.New(fault.Denied, "NoPermission", "You are not authorized to do this action.")
+	ErrForbiddenRAM = fault.New(fault.Denied, "Forbidden.RAM",
+		"User not authorized to operate on the specified resource, or this API doesn't support RAM.",
+		"Ask for a policy that allows the action on the resource; `engineshed policy explain` shows which statement decides.")
+	ErrNoPermission = fault.New(fault.Denied, "NoPermission",
+		"You are not authorized to do this action.",
+		"Ask for a policy that allows the action on the resource; `engineshed policy explain` shows which statement decides.")
 )
 
 func (a *Authorizer) denied(q *question, decision Decision) error {
@@ -72,7 +76,7 @@ func faultOf(request Request, decision Decision) *fault.Fault {
 	if strings.HasPrefix(request.Action, "gpdb:") {
 		f = ErrForbiddenRAM
 	}
-	return f.Withf("%s In this case "+reason(decision)+".", f.Message, request.Action, request.Resources[0])
+	return f.Withf("%s In this case "+reason(decision)+".", f.Cause, request.Action, request.Resources[0])
 }
 
 // reason is a sentence about an action and a resource.

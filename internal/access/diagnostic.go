@@ -32,7 +32,8 @@ type AuthCondition struct {
 
 // ErrDiagnostic refuses a message that OpenDiagnostic cannot open.
 var ErrDiagnostic = fault.New(fault.Invalid, "InvalidParameter.EncodedDiagnosticMessage",
-	"The parameter EncodedDiagnosticMessage is not valid: give the text of an AccessDeniedDetail of your account as it is.")
+	"The parameter EncodedDiagnosticMessage is not of a denial in this account.",
+	"Give the text of an AccessDeniedDetail of your account as it is.")
 
 const diagnosticPurpose = "diagnostic"
 

@@ -48,11 +48,7 @@ func (w naiveWorld) decide() naiveOutcome {
 func (w naiveWorld) ask(documents []string) string {
 	result := "ImplicitDeny"
 	for _, text := range documents {
-		var document struct{ Statement []map[string]any }
-		if err := json.Unmarshal([]byte(text), &document); err != nil {
-			panic(err)
-		}
-		for _, statement := range document.Statement {
+		for _, statement := range naiveStatements(text) {
 			if !w.fits(statement) {
 				continue
 			}
@@ -63,6 +59,19 @@ func (w naiveWorld) ask(documents []string) string {
 		}
 	}
 	return result
+}
+
+// naiveStatements reads an array of statements, or one that stands alone.
+func naiveStatements(text string) []map[string]any {
+	var several struct{ Statement []map[string]any }
+	var one struct{ Statement map[string]any }
+	if json.Unmarshal([]byte(text), &several) == nil {
+		return several.Statement
+	}
+	if err := json.Unmarshal([]byte(text), &one); err != nil {
+		panic(err)
+	}
+	return []map[string]any{one.Statement}
 }
 
 func (w naiveWorld) fits(statement map[string]any) bool {
@@ -82,9 +91,11 @@ func (w naiveWorld) fits(statement map[string]any) bool {
 			resource = resource || wildcard(pattern, spelling)
 		}
 	}
-	if !action || !resource {
-		return false
-	}
+	return action && resource && w.meets(statement)
+}
+
+// meets reports whether all conditions of a statement hold.
+func (w naiveWorld) meets(statement map[string]any) bool {
 	conditions, _ := statement["Condition"].(map[string]any)
 	for operator, keys := range conditions {
 		for key, values := range keys.(map[string]any) {
@@ -157,12 +168,12 @@ func naiveCompare(operator, got, want string) bool {
 		operator, order = how, x.Cmp(y)
 	} else {
 		operator, _ = strings.CutPrefix(operator, "Date")
-		x, err := time.Parse(time.RFC3339Nano, got)
-		y, _ := time.Parse(time.RFC3339Nano, want)
+		x, err := naiveDate(got)
+		y, _ := naiveDate(want)
 		if err != nil {
 			return false
 		}
-		order = int(min(max(x.Unix()-y.Unix(), -1), 1))
+		order = int(min(max(x.UnixNano()-y.UnixNano(), -1), 1))
 	}
 	switch operator {
 	case "Equals":
@@ -177,6 +188,15 @@ func naiveCompare(operator, got, want string) bool {
 		return order >= 0
 	}
 	panic("operator " + operator)
+}
+
+// naiveDate reads a date with seconds or without.
+func naiveDate(text string) (time.Time, error) {
+	date, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Parse("2006-01-02T15:04Z07:00", text)
+	}
+	return date, nil
 }
 
 // decimal counts in units of 10⁻²⁰; nil is no number.
@@ -208,7 +228,8 @@ func inBlock(address, block string) bool {
 	if ip4 := ip.To4(); ip4 != nil {
 		ip, base = ip4, base.To4()
 	}
-	ones, _ := network.Mask.Size()
+	ones, bits := network.Mask.Size()
+	ones -= bits - 8*len(ip) // an IPv4 address that is written as IPv6
 	for bit := range ones {
 		if (ip[bit/8]^base[bit/8])>>(7-bit%8)&1 != 0 {
 			return false

@@ -9,12 +9,14 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/access"
+	"github.com/engineshed/engineshed/internal/access/ram"
 )
 
 // What random policies are made of: few enough words that they meet, in the spellings that matter.
@@ -29,18 +31,49 @@ var (
 	askedResources = [][]string{instance("gp-a"), instance("gp-b"), instance("gp-aa"), instance("gp-é"), {"*"}}
 	someGroups     = []string{"", "rg-1", "rg-2", "rg-3"}
 
-	texts   = []string{"search", "Search", "s*", "?earch", "", "éa", "ÉA", "*", "s*r*h", "[s]"}
+	texts = []string{
+		"search", "Search", "s*", "?earch", "", "éa", "ÉA", "*", "s*r*h", "[s]", "true", "2026-*", "203.0.113.?", "acs:ram::*:user/ann",
+		"acs:ram::" + account + ":role/OPS/ann@laptop",
+	}
 	numbers = []string{"0", "-0", "1", "1.0", "1.5", "-1.5", "10", "010", "9007199254740993", "9007199254740992", "0.1", "0.10000000000000000001"}
 	dates   = []string{
 		"2026-01-31T08:00:00Z", "2026-01-31T16:00:00+08:00", "2026-01-31T08:00:01Z", "2025-12-31T23:59:59Z", "2026-02-01T00:00:00-05:30",
+		"2026-01-31T08:00Z", "2026-01-31T13:30+05:30", "2026-01-31T08:00:00.5Z", "2026-01-31T08:00:00.500000001Z",
 	}
 	bools     = []string{"true", "false"}
-	addresses = []string{"203.0.113.7", "203.0.113.200", "10.0.0.1", "2001:db8::1", "2001:db9::1"}
+	addresses = []string{"203.0.113.7", "203.0.113.200", "10.0.0.1", "2001:db8::1", "2001:db9::1", "::ffff:203.0.113.7"}
 	blocks    = []string{
 		"203.0.113.7", "203.0.113.0/25", "203.0.113.77/24", "10.0.0.0/8", "0.0.0.0/0", "2001:db8::/32", "2001:db8::1", "::/0", "203.0.113.7/32",
+		"::ffff:203.0.113.7", "::ffff:203.0.113.0/121",
 	}
-	tagKeys = []string{"acs:ResourceTag/k", "ACS:resourcetag/k", "acs:ResourceTag/K", "acs:RequestTag/k", "apig:GatewayId", "apig:gatewayid"}
+	ownKeys = []string{"acs:ResourceTag/k", "ACS:resourcetag/k", "acs:ResourceTag/K", "acs:RequestTag/k", "apig:GatewayId", "apig:gatewayid"}
 )
+
+// conditionKind is what one kind of operators compares: the values, and the common keys that have such ones. Texts are
+// compared with all of them.
+type conditionKind struct{ operators, values, keys []string }
+
+var conditionKinds = []conditionKind{
+	{
+		[]string{"StringEquals", "StringNotEquals", "StringEqualsIgnoreCase", "StringNotEqualsIgnoreCase", "StringLike", "StringNotLike"},
+		texts,
+		[]string{
+			"acs:PrincipalARN", "acs:PrincipalArn", "acs:SourceVpc", "acs:PrincipalRDId", "acs:PrincipalRDPath", "acs:Service",
+			"acs:CurrentTime", "acs:SecureTransport", "acs:SourceIp", "acs:MFAPresent",
+		},
+	},
+	{
+		[]string{"NumericEquals", "NumericNotEquals", "NumericLessThan", "NumericLessThanEquals", "NumericGreaterThan", "NumericGreaterThanEquals"},
+		numbers, nil,
+	},
+	{
+		[]string{"DateEquals", "DateNotEquals", "DateLessThan", "DateLessThanEquals", "DateGreaterThan", "DateGreaterThanEquals"},
+		dates,
+		[]string{"acs:CurrentTime", "ACS:currenttime"},
+	},
+	{[]string{"Bool"}, bools, []string{"acs:SecureTransport", "acs:MFAPresent"}},
+	{[]string{"IpAddress", "NotIpAddress"}, blocks, []string{"acs:SourceIp", "acs:sourceIP"}},
+}
 
 // random draws what the test needs. All of it follows from the seed.
 type random struct{ *rand.Rand }
@@ -63,6 +96,9 @@ func (r random) some(draw func() string) any {
 
 func (r random) statement() map[string]any {
 	s := map[string]any{"Effect": pick(r, []string{"Allow", "Allow", "Allow", "Deny"})}
+	if r.oneIn(5) {
+		s["Sid"] = pick(r, texts)
+	}
 	actions := r.some(func() string { return pick(r, someActions) })
 	if r.oneIn(4) {
 		s["NotAction"] = actions
@@ -92,32 +128,15 @@ func (r random) conditions() map[string]any {
 }
 
 func (r random) condition() (string, map[string]any) {
-	common, values, operators := "", texts, []string{
-		"StringEquals", "StringNotEquals", "StringEqualsIgnoreCase", "StringNotEqualsIgnoreCase", "StringLike", "StringNotLike",
-	}
-	switch r.IntN(5) {
-	case 0:
-		values, operators = numbers, []string{
-			"NumericEquals", "NumericNotEquals", "NumericLessThan", "NumericLessThanEquals", "NumericGreaterThan", "NumericGreaterThanEquals",
-		}
-	case 1:
-		common, values, operators = "acs:CurrentTime", dates, []string{
-			"DateEquals", "DateNotEquals", "DateLessThan", "DateLessThanEquals", "DateGreaterThan", "DateGreaterThanEquals",
-		}
-	case 2:
-		common, values, operators = "acs:SecureTransport", bools, []string{"Bool"}
-	case 3:
-		common, values, operators = "acs:SourceIp", blocks, []string{"IpAddress", "NotIpAddress"}
-	}
-	keys := map[string]any{}
+	kind, keys := pick(r, conditionKinds), map[string]any{}
 	for range 1 + r.IntN(2) {
-		key := pick(r, tagKeys)
-		if common != "" && r.oneIn(2) {
-			key = common
+		key := pick(r, ownKeys)
+		if len(kind.keys) > 0 && r.oneIn(2) {
+			key = pick(r, kind.keys)
 		}
-		keys[key] = r.some(func() string { return pick(r, values) })
+		keys[key] = r.some(func() string { return pick(r, kind.values) })
 	}
-	return pick(r, operators), keys
+	return pick(r, kind.operators), keys
 }
 
 func (r random) documents(t *testing.T, most int) (all []string) {
@@ -132,7 +151,11 @@ func (r random) document(t *testing.T, most int) string {
 	for i := range statements {
 		statements[i] = r.statement()
 	}
-	text, err := json.Marshal(map[string]any{"Version": "1", "Statement": statements})
+	var all any = statements
+	if len(statements) == 1 && r.oneIn(2) {
+		all = statements[0]
+	}
+	text, err := json.Marshal(map[string]any{"Version": "1", "Statement": all})
 	require.NoError(t, err)
 	return string(text)
 }
@@ -160,14 +183,18 @@ func (r random) principal(t *testing.T) (fixed, access.Caller, naiveWorld) {
 // request draws what the caller asks for. Some of it is only found out by looking at the resource.
 func (r random) request(caller access.Caller, w naiveWorld) (access.Caller, access.Request, naiveWorld) {
 	w.action, w.resources, w.group = pick(r, askedActions), pick(r, askedResources), pick(r, someGroups)
-	when, _ := time.Parse(time.RFC3339, pick(r, dates))
+	when, _ := naiveDate(pick(r, dates))
 	caller.Time, caller.Secure, caller.SourceIP = when, r.oneIn(2), netip.Addr{}
 	w.says = map[string]string{
 		"acs:CurrentTime": when.UTC().Format(time.RFC3339), "acs:SecureTransport": strconv.FormatBool(caller.Secure), "acs:MFAPresent": "false",
+		"acs:PrincipalARN": "acs:ram::" + account + ":user/ann",
+	}
+	if caller.Identity == access.Session {
+		w.says["acs:PrincipalARN"] = "acs:ram::" + account + ":role/ops/ann@laptop"
 	}
 	if !r.oneIn(5) {
-		w.says["acs:SourceIp"] = pick(r, addresses)
-		caller.SourceIP = netip.MustParseAddr(w.says["acs:SourceIp"])
+		text := pick(r, addresses)
+		caller.SourceIP, w.says["acs:SourceIp"] = netip.MustParseAddr(text), strings.TrimPrefix(text, "::ffff:")
 	}
 	values := pick(r, [][]string{texts, numbers, dates, bools, addresses})
 	said, facts := map[string]string{}, access.Facts{ResourceGroupID: w.group, Tags: map[string]string{}}
@@ -265,4 +292,38 @@ func explained(t *testing.T, a *access.Authorizer, caller access.Caller, request
 		}
 	}
 	require.Equal(t, decision.NoPermissionType != access.ImplicitDeny, deciding == 1)
+}
+
+// A document that is refused names all there is: the random ones use each of them.
+func TestRandomPoliciesUseEveryOperatorAndKey(t *testing.T) {
+	t.Parallel()
+	named := func(condition string) (names []string) {
+		_, err := ram.Parse(document(`{"Effect":"Allow","Action":"*","Resource":"*","Condition":` + condition + `}`))
+		require.ErrorIs(t, err, ram.ErrMalformed)
+		_, list, found := strings.Cut(err.Error(), "these are: ")
+		require.True(t, found, err)
+		return strings.Split(strings.NewReplacer(" and ", ", ", ".", "").Replace(list), ", ")
+	}
+	operators, keys, used := named(`{"Unknown":{}}`), named(`{"StringEquals":{"acs:Unknown":"x"}}`), map[string]bool{}
+	require.Len(t, operators, 21)
+	r := random{rand.New(rand.NewPCG(1, 2))}
+	for range 5_000 {
+		operator, keys := r.condition()
+		used[operator] = true
+		for key := range keys {
+			used[sameKeyName(key)] = true
+		}
+	}
+	for _, operator := range operators {
+		require.Contains(t, used, operator)
+	}
+	for _, key := range keys {
+		require.Contains(t, used, sameKeyName(key))
+	}
+}
+
+// sameKeyName is equal for spellings of one key, whatever the tag.
+func sameKeyName(key string) string {
+	name, _, _ := strings.Cut(key, "/")
+	return strings.ToLower(name)
 }

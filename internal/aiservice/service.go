@@ -14,16 +14,15 @@ import (
 // The refusals of this package.
 var (
 	ErrNotFound = fault.New(fault.NotFound, "NotFound.ServiceNotFound",
-		"The service does not exist. Call ListServices for the ids of this account.")
+		"The service does not exist.", "Call ListServices for the ids of this account.")
 	ErrGatewayNotFound = fault.New(fault.NotFound, "NotFound.GatewayNotFound",
-		"The gateway does not exist. Call ListGateways for the ids of this account.")
+		"The gateway does not exist.", "Call ListGateways for the ids of this account.")
 	ErrModelServiceNotFound = fault.New(fault.NotFound, "NotFound.ModelServiceNotFound",
-		"The model service does not exist. Call ListModelServices for the ids of a DB instance.")
+		"The model service does not exist.", "Call ListModelServices for the ids of a DB instance.")
 	ErrNameDuplicate = fault.New(fault.Conflict, "Conflict.ServiceNameDuplicate",
-		"The gateway has a service of that name already. Take another name.")
+		"The gateway has a service of that name already.", "Take another name.")
 	ErrInUse = fault.New(fault.Conflict, "Conflict.ServiceInUse",
-		"The service is used by a Model API. Change or delete that API first.")
-	ErrUnsupported = fault.New(fault.Invalid, "UnsupportedParameter", "The parameter has a value that is not supported.")
+		"The service is used by a Model API.", "Change or delete that API first.")
 )
 
 // Kind is the kind of resource of this package.

@@ -117,7 +117,7 @@ func (s *Services) plan(accountID string, spec CreateSpec) ([]*row, error) {
 		return nil, fault.MissingParameter("sourceType")
 	}
 	if !slices.Contains(sourceTypes, spec.SourceType) {
-		return nil, ErrUnsupported.Withf("The sourceType %.40q is not supported; use %s.", spec.SourceType, strings.Join(sourceTypes, ", "))
+		return nil, fault.ErrUnsupported.Withf("The sourceType %.40q is not supported; use %s.", spec.SourceType, strings.Join(sourceTypes, ", "))
 	}
 	if len(spec.Services) == 0 || len(spec.Services) > maxServices {
 		return nil, fault.InvalidParameter("serviceConfigs", fmt.Sprintf("it must hold from 1 to %d services.", maxServices))
@@ -199,7 +199,7 @@ func (s *Services) checkAI(c *config, at string) (err error) {
 		return fault.InvalidParameter(at+"provider", fmt.Sprintf("%.40q is not one of %s.", c.Provider, strings.Join(providerNames(), ", ")))
 	}
 	if p.Unsupported != "" {
-		return ErrUnsupported.Withf("The provider %s (%s) is not supported: %s.", p.Name, p.Title, p.Unsupported)
+		return fault.ErrUnsupported.Withf("The provider %s (%s) is not supported: %s.", p.Name, p.Title, p.Unsupported)
 	}
 	if c.Address == "" {
 		c.Address = p.Address

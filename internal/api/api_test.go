@@ -40,6 +40,7 @@ func TestEveryAnswerIsIdentifiedJSON(t *testing.T) {
 	for _, member := range []string{"RequestId", "HostId", "Code", "Message", "Recommend"} {
 		require.IsType(t, "", refusal[member], member)
 	}
+	require.Equal(t, "Send the parameter that the message names.", refusal["Recommend"])
 	require.Len(t, refusal, 5)
 }
 
@@ -187,11 +188,11 @@ func TestErrorsBecomeStatuses(t *testing.T) {
 		code   string
 	}{
 		"invalid":     {fault.InvalidParameter("X", "no."), 400, "InvalidParameter"},
-		"denied":      {fault.New(fault.Denied, "OperationDenied.ModelServiceStatus", "m"), 403, "OperationDenied.ModelServiceStatus"},
-		"not found":   {fmt.Errorf("while looking: %w", fault.New(fault.NotFound, "N", "m")), 404, "N"},
-		"conflict":    {fault.New(fault.Conflict, "C", "m"), 409, "C"},
-		"throttled":   {fault.New(fault.Throttled, "Throttling.User", "m"), 429, "Throttling.User"},
-		"unavailable": {fault.New(fault.Unavailable, "U", "m"), 503, "U"},
+		"denied":      {fault.New(fault.Denied, "OperationDenied.ModelServiceStatus", "m", "Do something else."), 403, "OperationDenied.ModelServiceStatus"},
+		"not found":   {fmt.Errorf("while looking: %w", fault.New(fault.NotFound, "N", "m", "Do something else.")), 404, "N"},
+		"conflict":    {fault.New(fault.Conflict, "C", "m", "Do something else."), 409, "C"},
+		"throttled":   {fault.New(fault.Throttled, "Throttling.User", "m", "Do something else."), 429, "Throttling.User"},
+		"unavailable": {fault.New(fault.Unavailable, "U", "m", "Do something else."), 503, "U"},
 		"unknown":     {secret, 500, "InternalError"},
 		"too slow":    {fmt.Errorf("query: %w", context.DeadlineExceeded), 503, "ServiceUnavailable"},
 	} {

@@ -44,7 +44,7 @@ func TestAMutatingCallLeavesExactlyOneRow(t *testing.T) {
 			return nil
 		}, audit.Entry{Outcome: audit.Repeated}},
 		"failed": {apitest.RootKey, func(context.Context, object) error {
-			return fault.New(fault.Conflict, "OperationDenied.AiNodeBound", "m")
+			return fault.New(fault.Conflict, "OperationDenied.AiNodeBound", "m", "Do something else.")
 		}, audit.Entry{Outcome: audit.Failed, Code: "OperationDenied.AiNodeBound"}},
 		"failed inside": {apitest.RootKey, func(context.Context, object) error {
 			return errors.New("boom")

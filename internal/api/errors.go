@@ -29,9 +29,10 @@ var statuses = map[fault.Kind]int{
 // What a caller sees of an error that is not a fault: nothing of it.
 var (
 	errInternal = fault.New(0, "InternalError",
-		"The call failed inside the server. Try again with the same ClientToken; if it keeps failing, look for the request id in the server's log.")
+		"The call failed inside the server.",
+		"Try again with the same ClientToken; if it keeps failing, look for the request id in the server's log.")
 	errUnavailable = fault.New(fault.Unavailable, "ServiceUnavailable",
-		"The service cannot answer right now. Try again in a few seconds, with the same ClientToken.")
+		"The service cannot answer right now.", "Try again in a few seconds, with the same ClientToken.")
 )
 
 // errorBody is what every client can read: members in this spelling, and strings only.
@@ -76,7 +77,7 @@ func (s *server) meaning(ctx context.Context, err error) *fault.Fault {
 // refuse answers err.
 func (s *server) refuse(r *http.Request, err error) answer {
 	f := s.meaning(r.Context(), err)
-	body := errorBody{RequestID: RequestID(r.Context()), HostID: r.Host, Code: f.Code, Message: f.Message}
+	body := errorBody{RequestID: RequestID(r.Context()), HostID: r.Host, Code: f.Code, Message: f.Message, Recommend: f.Next}
 	if denied, ok := errors.AsType[*access.DeniedError](err); ok {
 		body.AccessDeniedDetail = &denied.AccessDeniedDetail
 	}

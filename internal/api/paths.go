@@ -143,7 +143,7 @@ func (s served) findByPath(r *http.Request, verified signature.Verified) (*opera
 	switch {
 	case found == nil && elsewhere != nil:
 		slices.Sort(elsewhere)
-		return nil, fault.New(fault.Denied, "UnsupportedHTTPMethod", "This path is called with "+strings.Join(slices.Compact(elsewhere), ", ")+".")
+		return nil, signature.ErrMethod.Withf("This path is called with %s.", strings.Join(slices.Compact(elsewhere), ", "))
 	case found == nil:
 		return nil, errAction.Withf("There is no operation at this path in %s %s.", s.Name, s.Version)
 	case verified.Action != found.name && (verified.Action != "" || verified.Dialect != signature.ROAV1):
@@ -181,7 +181,7 @@ func (p *place) readBody(r *http.Request, body []byte) (map[string]any, error) {
 	case len(body) == 0:
 		return nil, nil
 	case p.body == nil:
-		return nil, fault.New(fault.Invalid, "InvalidParameter", "This operation takes no request body.")
+		return nil, fault.ErrInvalid.Withf("This operation takes no request body.")
 	case mediaType(r) != "application/json":
 		return nil, signature.ErrContentType.Withf("The Content-Type of a request to this path must be application/json.")
 	}
@@ -203,7 +203,8 @@ func (p *place) readBody(r *http.Request, body []byte) (map[string]any, error) {
 // ignored: the call would be made in earnest.
 const dryRun = "dryRun"
 
-var errDryRun = fault.New(fault.Invalid, "UnsupportedParameter", "The parameter dryRun is not served, and nothing was done. Leave it out to make the call in earnest.")
+var errDryRun = fault.New(fault.Invalid, "UnsupportedParameter",
+	"The parameter dryRun is not served, and nothing was done.", "Leave it out to make the call in earnest.")
 
 // prune drops the members that a schema does not declare, because clients of different ages send different ones, and
 // those that are null, which says the same as absent.

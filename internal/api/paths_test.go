@@ -234,7 +234,7 @@ func TestPathStyleErrorsAreSpelledInBothWays(t *testing.T) {
 	t.Parallel()
 	s, h := servePaths(t)
 	s.Users(map[string]string{"none": `{"Version":"1","Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}`})
-	h.err = fault.New(fault.NotFound, "NotFound.Thing", "There is no such thing.")
+	h.err = fault.New(fault.NotFound, "NotFound.Thing", "There is no such thing.", "Do something else.")
 	unsigned := s.Request("GET", "/v1/things", nil)
 	unsigned.Header.Set("x-acs-version", "2024-03-27")
 	denied := s.Call(apitest.KeyOf("none"), "GetThing", "GET", "/v1/things/"+thing, nil)
@@ -252,6 +252,7 @@ func TestPathStyleErrorsAreSpelledInBothWays(t *testing.T) {
 		}
 		require.NotEmpty(t, a.Code, name)
 	}
+	require.Contains(t, denied.Body["recommend"], "Ask for a policy")
 	require.Equal(t, denied.Body["AccessDeniedDetail"], denied.Body["accessDeniedDetail"])
 	require.NotNil(t, denied.Body["accessDeniedDetail"])
 	require.NotContains(t, s.Send(s.Request("POST", "/", nil)).Body, "code", "other products keep to one spelling")
@@ -260,7 +261,7 @@ func TestPathStyleErrorsAreSpelledInBothWays(t *testing.T) {
 func TestAPathStyleMutationIsAudited(t *testing.T) {
 	t.Parallel()
 	s, h := servePaths(t)
-	h.err = fault.New(fault.NotFound, "NotFound.Thing", "m")
+	h.err = fault.New(fault.NotFound, "NotFound.Thing", "m", "Do something else.")
 	s.Call(apitest.RootKey, "DeletePart", "DELETE", "/v1/things/"+thing+"/parts/p", nil)
 	s.Call(apitest.RootKey, "GetThing", "GET", "/v1/things/"+thing, nil)
 	found := rows(t, s)

@@ -11,8 +11,6 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 )
 
-var errUnsupported = fault.New(fault.Invalid, "UnsupportedParameter", "The parameter is not supported.")
-
 // refused are the parameters of the original that an operation does not take, each with what a caller should know:
 // x-refused. To ignore one of them would be to promise something. One that asks for nothing is let pass: false, 0,
 // empty, or an object of such.
@@ -37,7 +35,7 @@ func (r refused) checkQuery(query url.Values) error {
 	for _, key := range slices.Sorted(maps.Keys(query)) {
 		name, _, _ := strings.Cut(key, ".")
 		if reason, ok := r[name]; ok && slices.ContainsFunc(query[key], asksInText) {
-			return errUnsupported.Withf("The parameter %s is not supported: %s.", name, reason)
+			return fault.ErrUnsupported.Withf("The parameter %s is not supported: %s.", name, reason)
 		}
 	}
 	return nil
@@ -47,7 +45,7 @@ func (r refused) checkQuery(query url.Values) error {
 func (r refused) checkBody(members map[string]any) error {
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if reason, ok := r[name]; ok && asks(members[name]) {
-			return errUnsupported.Withf("The parameter %s is not supported: %s.", name, reason)
+			return fault.ErrUnsupported.Withf("The parameter %s is not supported: %s.", name, reason)
 		}
 	}
 	return nil

@@ -2,7 +2,6 @@ package api
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -13,10 +12,13 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 )
 
-// MaxBody is the largest request body.
+// MaxBody is the largest request body, in bytes.
 const MaxBody = 10 << 20
 
-var errTooLarge = fault.New(fault.TooLarge, "RequestEntityTooLarge", fmt.Sprintf("The request body is larger than %d MiB.", MaxBody>>20))
+var (
+	errTooLarge = fault.New(fault.TooLarge, "RequestEntityTooLarge", "The request body is larger than 10 MiB.", "Send less in one call.")
+	errShort    = fault.New(fault.Invalid, "InvalidRequest", "The request body ended early.", "Send the whole call again.")
+)
 
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
@@ -26,7 +28,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, errTooLarge
 	}
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "InvalidRequest", "The request body ended early.")
+		return nil, errShort
 	}
 	return body, nil
 }
@@ -60,9 +62,9 @@ func (o *operation) read(r *http.Request, body []byte, verified signature.Verifi
 	case r.URL.Path != "/"+o.name || verified.Dialect != signature.ACS3:
 		return nil, errAction.Withf("The request was signed for %s: send it to / or to /%s.", o.name, o.name)
 	case r.Method != http.MethodPost:
-		return nil, fault.New(fault.Denied, "UnsupportedHTTPMethod", "/"+o.name+" is called with POST.")
+		return nil, signature.ErrMethod.Withf("/%s is called with POST.", o.name)
 	case r.URL.RawQuery != "":
-		return nil, fault.New(fault.Invalid, "InvalidParameter", "The parameters of /"+o.name+" belong in the JSON body, not in the query.")
+		return nil, fault.ErrInvalid.Withf("The parameters of /%s belong in the JSON body, not in the query.", o.name)
 	case len(body) == 0:
 		return map[string]any{}, nil
 	case mediaType(r) != "application/json":
@@ -74,11 +76,11 @@ func (o *operation) read(r *http.Request, body []byte, verified signature.Verifi
 func decodeObject(body []byte) (map[string]any, error) {
 	value, err := strictjson.Decode(body)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "InvalidParameter", "The request body is refused: "+err.Error()+".")
+		return nil, fault.ErrInvalid.Withf("The request body is refused: %s.", err)
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
-		return nil, fault.New(fault.Invalid, "InvalidParameter", "The request body must be a JSON object.")
+		return nil, fault.ErrInvalid.Withf("The request body must be a JSON object.")
 	}
 	return object, nil
 }

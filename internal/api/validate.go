@@ -15,9 +15,12 @@ import (
 
 // What the edge refuses before any operation is asked.
 var (
-	errRegion  = fault.New(fault.NotFound, "InvalidRegionId.NotFound", "The region is not served here.")
-	errAction  = fault.New(fault.NotFound, "InvalidAction.NotFound", "There is no such operation.")
-	errVersion = fault.New(fault.Invalid, "InvalidVersion", "There is no such version.")
+	errRegion = fault.New(fault.NotFound, "InvalidRegionId.NotFound",
+		"The region is not served here.", "Send the region that the message names, or none.")
+	errAction = fault.New(fault.NotFound, "InvalidAction.NotFound",
+		"There is no such operation.", "Compare the name, the version, the method and the path with docs/compatibility.md.")
+	errVersion = fault.New(fault.Invalid, "InvalidVersion",
+		"There is no such version.", "Send one that docs/compatibility.md names for the product.")
 )
 
 // validate checks params against the operation's schema and completes them: defaults are filled in, the region is

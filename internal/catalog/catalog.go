@@ -14,7 +14,7 @@ import (
 
 // ErrNotFound refuses a model that is not in the catalogue.
 var ErrNotFound = fault.New(fault.NotFound, "InvalidModelName.NotFound",
-	"The model is not in the catalogue. Call ListSupportModels for the names.")
+	"The model is not in the catalogue.", "Call ListSupportModels for the names.")
 
 // Model is one entry of the catalogue.
 type Model struct {

@@ -16,31 +16,33 @@ import (
 
 // The refusals of this package.
 var (
-	ErrName     = fault.New(fault.Invalid, "InvalidParameter.Name", "The parameter name is not valid.")
+	ErrName = fault.New(fault.Invalid, "InvalidParameter.Name",
+		"The parameter name is not a name for this kind of resource.", "Send one of the characters and the length that the message tells.")
 	ErrNotFound = fault.New(fault.NotFound, "NotFound.ConsumerNotFound",
-		"The consumer does not exist. Call ListConsumers for the ids of this account.")
+		"The consumer does not exist.", "Call ListConsumers for the ids of this account.")
 	ErrNameTaken = fault.New(fault.Conflict, "Conflict.ConsumerNameDuplicate",
-		"The account has a consumer of this name already. Choose another name.")
+		"The account has a consumer of this name already.", "Choose another name.")
 	// ErrKeyTaken does not say whose the key is: it would tell a guesser that the guess is right.
 	ErrKeyTaken = fault.New(fault.Conflict, "Conflict.ApiKeyUnavailable",
-		"One of the keys cannot be used. Choose another, or let the system generate it.")
+		"One of the keys cannot be used.", "Choose another, or let the system generate it.")
 	ErrClaimTaken = fault.New(fault.Conflict, "Conflict.JwtClaimDuplicate",
-		"Another consumer of the account is known by this claim and value already.")
+		"Another consumer of the account is known by this claim and value already.",
+		"Send another value of the claim, or take it from the other consumer first.")
 	ErrAccessKeyTaken = fault.New(fault.Conflict, "Conflict.AccessKeyDuplicate",
-		"Another consumer of the account has the access key already.")
+		"Another consumer of the account has the access key already.", "Choose another ak, or let the system generate it.")
 	ErrGroupNotFound = fault.New(fault.NotFound, "NotFound.ConsumerGroupNotFound",
-		"The consumer group does not exist. Call ListConsumerGroups for the ids of this account.")
+		"The consumer group does not exist.", "Call ListConsumerGroups for the ids of this account.")
 	ErrGroupNameTaken = fault.New(fault.Conflict, "Conflict.ConsumerGroupNameDuplicate",
-		"The account has a consumer group of this name already. Choose another name.")
-	ErrUnsupported  = fault.New(fault.Invalid, "UnsupportedParameter", "The parameter has a value that is not supported.")
+		"The account has a consumer group of this name already.", "Choose another name.")
 	ErrRuleNotFound = fault.New(fault.NotFound, "NotFound.ConsumerAuthorizationRuleNotFound",
-		"The authorization rule does not exist. Call QueryConsumerAuthorizationRules for the ids of this account.")
+		"The authorization rule does not exist.", "Call QueryConsumerAuthorizationRules for the ids of this account.")
 	ErrRuleExists = fault.New(fault.Conflict, "Conflict.ConsumerAuthorizationForbidden",
-		"The consumer is authorized already.")
+		"The consumer or the group may call the Model API already.",
+		"Nothing is left to do; QueryConsumerAuthorizationRules shows the rule.")
 	ErrAPINotFound = fault.New(fault.NotFound, "DatabaseError.RecordNotFound",
-		"The Model API does not exist. Call ListHttpApis for the ids of this account.")
+		"The Model API does not exist.", "Call ListHttpApis for the ids of this account.")
 	ErrEnvironmentNotFound = fault.New(fault.NotFound, "NotFound.EnvironmentNotFound",
-		"The Model API is not in this environment. Call GetHttpApi for its environments.")
+		"The Model API is not in this environment.", "Call GetHttpApi for its environments.")
 )
 
 // Kinds are the kinds of resources of this package.

@@ -60,11 +60,11 @@ func checkRules(specs []RuleSpec) error {
 		case (spec.ConsumerID == "") == (spec.GroupID == ""):
 			return fault.InvalidParameter("authorizationRules", "a rule names a consumerId or a consumerGroupId, and not both.")
 		case spec.ResourceType != ModelAPI:
-			return ErrUnsupported.Withf("The parameter resourceType has a value that is not supported: only LLM, a Model API, is.")
+			return fault.ErrUnsupported.Withf("The parameter resourceType has a value that is not supported: only LLM, a Model API, is.")
 		case spec.APIID == "":
 			return fault.MissingParameter("resourceIdentifier.resourceId")
 		case spec.ExpireMode != "" && spec.ExpireMode != "LongTerm":
-			return ErrUnsupported.Withf("The parameter expireMode has a value that is not supported: only LongTerm is. Delete the rule to revoke it.")
+			return fault.ErrUnsupported.Withf("The parameter expireMode has a value that is not supported: only LongTerm is. Delete the rule to revoke it.")
 		}
 	}
 	return nil

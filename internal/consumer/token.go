@@ -31,7 +31,7 @@ var tokenPrefix = regexp.MustCompile(`^[A-Za-z0-9._~+/-]{0,32}$`)
 // them, and where none are named.
 func (t TokenIdentity) checked(held *TokenIdentity) (*TokenIdentity, error) {
 	if t.Unserved != "" {
-		return nil, ErrUnsupported.Withf("The parameter %s is not supported: keys are given in jwtIdentityConfig.jwks, gateways fetch none, "+
+		return nil, fault.ErrUnsupported.Withf("The parameter %s is not supported: keys are given in jwtIdentityConfig.jwks, gateways fetch none, "+
 			"and neither a token nor its claims are passed on.", t.Unserved)
 	}
 	for _, known := range []string{Symmetry, Asymmetry} {

@@ -232,11 +232,11 @@ func (p *program) applyPolicies(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the policy files of %s: %w", p.cfg.PolicyDir, err)
 	}
-	changed, err := p.iam.Apply(ctx, files)
+	differences, err := p.iam.Apply(ctx, files)
 	if err != nil {
 		return fmt.Errorf("apply the policy files of %s: %w", p.cfg.PolicyDir, err)
 	}
-	p.log.InfoContext(ctx, "policy files applied", slog.String("dir", p.cfg.PolicyDir), slog.Bool("changed", changed))
+	p.log.InfoContext(ctx, "policy files applied", slog.String("dir", p.cfg.PolicyDir), slog.Int("changes", len(differences)))
 	return nil
 }
 

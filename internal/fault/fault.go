@@ -22,17 +22,20 @@ const (
 	Unavailable
 )
 
-// Fault is a refusal with the code that clients branch on and a message that tells people what to do.
-// A Fault never carries a secret: its message is sent to the caller as it stands.
+// Fault is a refusal with the code that clients branch on and a message that tells people what happened and what to do.
+// A Fault never carries a secret: what it says is sent to the caller as it stands.
 type Fault struct {
 	Kind    Kind
 	Code    string
-	Message string
+	Cause   string // what is wrong, in every case
+	Next    string // what the caller does next, in every case
+	Message string // both, or what is said of the particular case
 }
 
-// New declares a fault. Declare one per refusal, beside the rule that raises it.
-func New(kind Kind, code, message string) *Fault {
-	return &Fault{Kind: kind, Code: code, Message: message}
+// New declares a fault: its code, what is wrong, and what the caller does next, each a whole sentence. Declare one per
+// refusal, beside the rule that raises it, and write all of it as literals: docs/errors.md is made of them.
+func New(kind Kind, code, cause, next string) *Fault {
+	return &Fault{Kind: kind, Code: code, Cause: cause, Next: next, Message: cause + " " + next}
 }
 
 func (f *Fault) Error() string { return f.Code + ": " + f.Message }
@@ -46,18 +49,30 @@ func (f *Fault) Is(target error) bool {
 
 // Withf returns a copy of f whose message names the particular case.
 func (f *Fault) Withf(format string, args ...any) *Fault {
-	return New(f.Kind, f.Code, fmt.Sprintf(format, args...))
+	particular := *f
+	particular.Message = fmt.Sprintf(format, args...)
+	return &particular
 }
+
+// What every operation may refuse. ErrUnsupported is for what the original serves, so that nobody believes it is served here.
+var (
+	ErrInvalid = New(Invalid, "InvalidParameter",
+		"A parameter has a value that is refused, or the request body cannot be read.", "Change the parameter that the message names, within the limit that it tells.")
+	ErrUnsupported = New(Invalid, "UnsupportedParameter",
+		"A parameter, or its value, is not served here.", "Leave it out, or send a value that the message names.")
+	errMissing = New(Invalid, "MissingParameter",
+		"A required parameter is absent.", "Send the parameter that the message names.")
+)
 
 // InvalidParameter refuses the value of the named parameter; why completes the sentence
 // "The parameter NAME is not valid: …".
 func InvalidParameter(name, why string) *Fault {
-	return New(Invalid, "InvalidParameter", fmt.Sprintf("The parameter %s is not valid: %s", name, why))
+	return ErrInvalid.Withf("The parameter %s is not valid: %s", name, why)
 }
 
 // MissingParameter refuses a call that lacks a required parameter.
 func MissingParameter(name string) *Fault {
-	return New(Invalid, "MissingParameter", fmt.Sprintf("The parameter %s is required.", name))
+	return errMissing.Withf("The parameter %s is required.", name)
 }
 
 // From finds the fault in err's chain.

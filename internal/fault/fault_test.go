@@ -8,7 +8,7 @@ import (
 	"github.com/engineshed/engineshed/internal/fault"
 )
 
-var errBound = fault.New(fault.Conflict, "OperationDenied.AiNodeBound", "The AI node is used by another model service.")
+var errBound = fault.New(fault.Conflict, "OperationDenied.AiNodeBound", "The AI node is used by another model service.", "Name an unbound one.")
 
 func TestADeclaredFaultIsFoundBehindACopyAndAWrap(t *testing.T) {
 	err := fmt.Errorf("place replica 0: %w", errBound.Withf("The AI node %s is used by another model service.", "ai-1"))

@@ -63,7 +63,7 @@ func (c *call) account(outcome config.Outcome) {
 	}
 	if s := c.statistics(); s != nil {
 		c.records.Count(rec, configured)
-		rec.Line = c.line(s)
+		rec.Log(c.line(s))
 		c.span.End(rec, c.operation())
 	}
 	c.records.Add(rec)
@@ -87,9 +87,9 @@ func (c *call) recordsQuestion() bool {
 const maxRecorded = 32_000
 
 // line is what the log says of the request.
-func (c *call) line(s *snapshot.Statistics) *record.Line {
+func (c *call) line(s *snapshot.Statistics) record.Line {
 	path := c.in.URL.EscapedPath()
-	l := &record.Line{
+	l := record.Line{
 		Method: c.in.Method, Path: path[:min(len(path), maxLoggedPath)], TraceID: c.span.TraceID(), ChatID: c.answer.reader.ID,
 	}
 	if c.request != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -25,14 +26,18 @@ type attempt struct {
 	service  *config.Service  // whose replica answers
 	missing  *refusal         // why there is nobody to ask
 	path     string           // what is asked for
-	spliced  *model.Splice    // what is sent, if it is not the body as it came
-	strips   bool             // the gateway, not the client, asked for the usage at the end of the stream
-	sent     time.Time        // when it was asked
-	turn     balance.Turn     // that the service has, if it was chosen by what is observed
-	chosen   bool             // it was
-	peer     peer             // who is sent it, counted in until the attempt ends
-	key      *upstream.Key    // that it is sent; nil: none
+	spliced  bool             // pieces are sent, and not the body as it came
+	pieces   model.Splice
+	strips   bool          // the gateway, not the client, asked for the usage at the end of the stream
+	sent     time.Time     // when it was asked
+	turn     balance.Turn  // that the service has, if it was chosen by what is observed
+	chosen   bool          // it was
+	peer     peer          // who is sent it, counted in until the attempt ends
+	key      *upstream.Key // that it is sent; nil: none
 	answer   answer
+
+	url       url.URL     // of what is asked, without whose it is
+	firstSent sentRequest // of those that were sent
 
 	ctx    context.Context // of what is asked
 	alarm  *time.Timer     // gives up when no content has come; nil: content may take its time
@@ -79,12 +84,14 @@ func (c *call) ask() (*http.Response, *refusal) {
 		return nil, c.missing
 	}
 	c.sent = time.Now()
-	resp, err := c.RoundTrip(c.outgoing())
+	out := c.outgoing()
+	resp, err := c.RoundTrip(&out)
 	for err == nil && c.wantsOtherKey(resp) {
 		_ = resp.Body.Close()
 		c.peer.End()
 		c.peer = nil
-		resp, err = c.RoundTrip(c.outgoing())
+		out = c.outgoing()
+		resp, err = c.RoundTrip(&out)
 	}
 	if err == nil {
 		if err = c.accept(resp); err == nil && resp.StatusCode < http.StatusBadRequest && c.holds() {
@@ -124,7 +131,7 @@ func (c *call) contentBegan() {
 // wantsOtherKey takes note of what the service says to the key it was sent, and reports whether it is to be asked with
 // another one.
 func (c *call) wantsOtherKey(resp *http.Response) bool {
-	return c.key != nil && c.key.Answered(resp.StatusCode, resp.Header) && c.upstream.HasOtherKey() && (c.spliced != nil || c.upload.ReadCloser == nil)
+	return c.key != nil && c.key.Answered(resp.StatusCode, resp.Header) && c.upstream.HasOtherKey() && (c.spliced || c.upload.ReadCloser == nil)
 }
 
 // noteHealth takes note of whether the service, and whoever was sent the request, answered.
@@ -185,7 +192,7 @@ func (c *call) fallsBack(resp *http.Response, why *refusal) bool {
 		}
 		failed.end(endingOf(status))
 		c.status = 0
-		c.traffic.Fallbacks.Add(1)
+		c.traffic.FellBack()
 		return true
 	}
 	c.attempt = failed

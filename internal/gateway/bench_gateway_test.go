@@ -25,14 +25,17 @@ const (
 )
 
 // BenchmarkGateway judges what docs/performance.md promises of the gateway, beside a bare httputil.ReverseProxy and nginx:
-// processes of their own, interleaved rounds, every answer looked at. ENGINESHED_BENCH_WINDOW=300ms makes it short.
+// processes of their own, interleaved rounds, every answer looked at. ENGINESHED_BENCH_WINDOW=300ms makes it short, and
+// ENGINESHED_BENCH_ONLY=latency leaves the other loads out.
 func BenchmarkGateway(b *testing.B) {
 	r := newBenchRig(b)
-	trials := r.trials()
+	trials := r.chosenTrials()
 	r.run(trials)
 	fmt.Print(r.table(trials))
 	r.judge(trials)
-	r.benchmarkScale()
+	if len(trials) == len(r.trials()) {
+		r.benchmarkScale()
+	}
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -41,7 +44,7 @@ func BenchmarkGatewayProfile(b *testing.B) {
 	dir := os.Getenv("ENGINESHED_PROFILES")
 	require.NotEmpty(b, dir, "ENGINESHED_PROFILES names the directory for the profiles")
 	r := newBenchRig(b)
-	for _, how := range r.trials() {
+	for _, how := range r.chosenTrials() {
 		on := *r.gateway
 		if how.ours != nil {
 			on = *how.ours
@@ -213,6 +216,12 @@ func (r *benchRig) trials() []trial {
 			{what: "upstream streams open 300 ms after 2,000 clients left", format: "%.0f", scale: 1, zero: true},
 		}},
 	}
+}
+
+// chosenTrials are all, or the one that ENGINESHED_BENCH_ONLY names.
+func (r *benchRig) chosenTrials() []trial {
+	only := os.Getenv("ENGINESHED_BENCH_ONLY")
+	return slices.DeleteFunc(r.trials(), func(t trial) bool { return only != "" && t.name != only })
 }
 
 // load is what the clients of a target are like.

@@ -41,7 +41,7 @@ func TestStreamsThatAreCutByAShutdownEndWithAnErrorOfTheirProtocol(t *testing.T)
 		}
 	}
 	g.halt()
-	const message = `"message":"The gateway shuts down and could not wait for the end of this answer: send the request again."`
+	const message = `"message":"The gateway shuts down and could not wait for the end of this answer. Send the request again."`
 	for _, path := range []string{"/events", "/crlf", "/silent"} {
 		for protocol, begin := range map[string]string{
 			"OpenAI/v1": `data: {"error":{` + message + `,"type":"server_error","param":null,"code":"gateway_shutting_down"}}`,

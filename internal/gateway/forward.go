@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -29,8 +30,8 @@ var (
 // forward passes the request to a service and its answer to the client as it comes. It panics with
 // http.ErrAbortHandler when the answer breaks off, so that the client never sees a clean end.
 func (c *call) forward(w http.ResponseWriter) *refusal {
-	c.traffic.InFlight.Add(1)
-	defer c.traffic.InFlight.Add(-1)
+	c.traffic.Begin()
+	defer c.traffic.End()
 	if c.operator != nil && c.service == nil {
 		return c.answerOpened(w)
 	}
@@ -57,14 +58,14 @@ func (c *call) forward(w http.ResponseWriter) *refusal {
 }
 
 // outgoing makes the service's request from nothing, so that nothing of the client's passes unseen.
-func (c *call) outgoing() *http.Request {
-	out := &http.Request{
+func (c *call) outgoing() (out http.Request) {
+	out = http.Request{
 		Method: c.in.Method, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: c.in.Body, ContentLength: c.in.ContentLength,
 	}
 	if out.ContentLength == 0 || out.Body == http.NoBody {
 		out.Body, out.ContentLength = nil, 0
 	}
-	c.address(out)
+	c.address(&out)
 	return out
 }
 
@@ -75,12 +76,13 @@ func (c *call) address(out *http.Request) {
 		return
 	}
 	decoded := c.in.URL.Path[c.under():]
-	out.URL = upstream.Path(decoded, c.path, c.in.URL.RawQuery)
+	c.url = url.URL{Path: decoded, RawPath: c.path, RawQuery: c.in.URL.RawQuery}
+	out.URL = &c.url
 	out.Header = make(http.Header, len(forwarded)+2)
 	for _, name := range forwarded {
 		copyValues(out.Header, c.in.Header, name)
 	}
-	out.Header[requestIDHeader] = []string{c.id}
+	out.Header[requestIDHeader] = c.ids[:]
 }
 
 // pass sends an answer on. A stream of events begins at once, anything else with its first piece: until then the client can
@@ -184,9 +186,7 @@ func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
 		})
 	}
 	return deliver(c, c.upstream.Endpoints, upstream.Choose, func(e *upstream.Endpoint) (*http.Response, error) {
-		one := c.copyOf(out)
-		one.URL = e.URL(c.path, out.URL)
-		return e.Send(one)
+		return e.Send(c.path, c.copyOf(out))
 	})
 }
 
@@ -230,12 +230,19 @@ func deliver[T upstream.Target](
 	return nil, errUnreachable
 }
 
-// copyOf is out for one replica or endpoint.
+// copyOf is out for one replica or endpoint. What is sent to the next is another request: whoever sent the one before may
+// not have let go of it.
 func (c *call) copyOf(out *http.Request) *http.Request {
-	one := out.WithContext(c.ctx)
+	s := &c.firstSent
+	if s.request.URL != nil {
+		s = new(sentRequest)
+	}
+	s.request, s.url = *out.WithContext(c.ctx), *out.URL
+	s.request.URL = &s.url
+	one := &s.request
 	switch {
-	case c.spliced != nil:
-		setBody(one, c.held, c.spliced[:]...)
+	case c.spliced:
+		setBody(one, c.held, c.pieces[:]...)
 	case len(c.body) > 0:
 		setBody(one, c.held, c.body)
 	case out.Body != nil:
@@ -244,11 +251,17 @@ func (c *call) copyOf(out *http.Request) *http.Request {
 	return one
 }
 
+// sentRequest is a request to a service, in one piece of memory.
+type sentRequest struct {
+	request http.Request
+	url     url.URL
+}
+
 // setBody gives a request a whole body, which may be sent again. Its pieces are held memory, which the request is lent.
 func setBody(r *http.Request, held *admission.Body, pieces ...[]byte) {
-	body := http1.Lent(held.Lend(), pieces...)
+	held.Lend()
+	body := http1.Lent(held, pieces...)
 	r.Body, r.ContentLength, r.TransferEncoding = body, body.Len(), nil
-	r.GetBody = func() (io.ReadCloser, error) { return http1.Lent(held.Lend(), pieces...), nil }
 }
 
 // accept looks at the engine's answer before any of it is passed on.
@@ -261,7 +274,7 @@ func (c *call) accept(resp *http.Response) error {
 			delete(resp.Header, name)
 		}
 	}
-	resp.Header[requestIDHeader] = []string{c.id}
+	resp.Header[requestIDHeader] = c.ids[:]
 	c.status = resp.StatusCode
 	if c.status == http.StatusSwitchingProtocols {
 		return c.upgraded(resp)

@@ -194,7 +194,7 @@ func (g *Gateway) listen() error {
 			continue
 		}
 		h := &handler{
-			current: g.store.Current, public: l.use != privateUse, apis: l.use != publicUse, httpsPort: httpsPort,
+			current: g.store.Serving, public: l.use != privateUse, apis: l.use != publicUse, httpsPort: httpsPort,
 			maxBody: g.settings.MaxBody, load: g.load, nobody: nobody, log: bounded, records: g.records, tracer: g.tracer, running: &g.running,
 			websockets: &g.websockets, ending: g.requests,
 			tokens: tokens, nonces: nonces,

@@ -49,7 +49,8 @@ type handler struct {
 
 // ServeHTTP is one request from top to bottom: what is asked for, may the caller have it, which engine, stream.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{handler: h, in: r, id: newRequestID(), began: time.Now(), traffic: h.nobody, attempt: new(attempt)}
+	c := &call{handler: h, in: r, id: newRequestID(), began: time.Now(), traffic: h.nobody}
+	c.ids[0], c.attempt = c.id, &c.firstAttempt
 	h.running.Add(1)
 	defer h.running.Add(-1)
 	unread := r.Body
@@ -88,36 +89,38 @@ func (h *handler) refusedFraming(reason error) {
 // call is one request on its way through the gateway.
 type call struct {
 	*handler
-	in         *http.Request
-	id         string
-	began      time.Time
-	span       *record.Span
-	asked      *config.API         // at whose place the request came, whether it may or not
-	consumer   *config.Consumer    // who asks, where it is known
-	operator   *config.OperatorKey // whose key opens the service; nil: asked in another way
-	signature  *identity.Signature // of the consumer; nil: its API asks for none
-	api        *config.API         // nil: a model service is called directly
-	route      *route.Route        // of api
-	ways       *config.Ways        // where a consumer's key may be
-	cfg        *config.Config      // of the whole call
-	canonical  string              // the path that was asked for
-	match      route.Match
-	protocol   string // of the route: the shape of errors
-	traffic    *config.Traffic
-	body       []byte         // the whole body, unless it is large and passes as it comes
-	request    *model.Request // what the body says; nil where that is not read, or cannot be
-	unreadable error
-	upload     uploadBody         // a body that passes as it comes
-	taken      bool               // readBody has been
-	held       *admission.Body    // where body is
-	turns      [2]admission.Turn  // at the gates of the API and the gateway
-	*attempt                      // the service that is asked
-	fallbacks  int                // how many of the route's other targets were turned to
-	silent     []*config.Standing // of the services that were asked and gave no answer
-	refused    *refusal           // instead of an engine's answer
-	status     int
-	upgrade    bool // the connection became a WebSocket
-	answered   bool // to the end
+	in           *http.Request
+	id           string
+	ids          [1]string // as headers have it
+	began        time.Time
+	span         *record.Span
+	asked        *config.API         // at whose place the request came, whether it may or not
+	consumer     *config.Consumer    // who asks, where it is known
+	operator     *config.OperatorKey // whose key opens the service; nil: asked in another way
+	signature    *identity.Signature // of the consumer; nil: its API asks for none
+	api          *config.API         // nil: a model service is called directly
+	route        *route.Route        // of api
+	ways         *config.Ways        // where a consumer's key may be
+	cfg          *config.Config      // of the whole call
+	canonical    string              // the path that was asked for
+	match        route.Match
+	protocol     string // of the route: the shape of errors
+	traffic      *config.Traffic
+	body         []byte         // the whole body, unless it is large and passes as it comes
+	request      *model.Request // what the body says; nil where that is not read, or cannot be
+	unreadable   error
+	upload       uploadBody        // a body that passes as it comes
+	taken        bool              // readBody has been
+	held         *admission.Body   // where body is
+	turns        [2]admission.Turn // at the gates of the API and the gateway
+	*attempt                       // the service that is asked
+	firstAttempt attempt
+	fallbacks    int                // how many of the route's other targets were turned to
+	silent       []*config.Standing // of the services that were asked and gave no answer
+	refused      *refusal           // instead of an engine's answer
+	status       int
+	upgrade      bool // the connection became a WebSocket
+	answered     bool // to the end
 }
 
 // admit decides whether the caller may ask for this.
@@ -204,7 +207,7 @@ func (c *call) readBody(w http.ResponseWriter) (refused *refusal) {
 		return c.readWhole(w)
 	}
 	if c.signature == nil && (c.in.ContentLength < 0 || c.in.ContentLength > smallBody) {
-		c.upload.ReadCloser = http.MaxBytesReader(w, c.load.clients.Body(w, c.in.Body), c.limit())
+		c.upload.ReadCloser = c.bounded(w)
 		c.in.Body = &c.upload
 		return nil
 	}

@@ -61,7 +61,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 		t.Each(func(o config.Outcome, count uint64) {
 			metrics <- prometheus.MustNewConstMetric(requests, prometheus.CounterValue, float64(count), id, o.String())
 		})
-		gauge(inFlight, float64(t.InFlight.Load()), id)
+		gauge(inFlight, float64(t.InFlight()), id)
 	}
 	traffic(requestsDesc, inFlightDesc, "", c.nobody)
 	confirmed := c.store.Confirmed()
@@ -96,7 +96,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for a := range cfg.APIs {
 		traffic(apiRequestsDesc, apiInFlightDesc, a.ID, a.Traffic)
-		metrics <- prometheus.MustNewConstMetric(fallbacksDesc, prometheus.CounterValue, float64(a.Traffic.Fallbacks.Load()), a.ID)
+		metrics <- prometheus.MustNewConstMetric(fallbacksDesc, prometheus.CounterValue, float64(a.Traffic.Fallbacks()), a.ID)
 	}
 }
 

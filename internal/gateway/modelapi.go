@@ -72,7 +72,7 @@ func (c *call) redirect(host, path string) *refusal {
 	}
 	return &refusal{
 		status: http.StatusPermanentRedirect, kind: "invalid_request_error", code: "https_required",
-		message: "This domain is served over HTTPS only.", header: http.Header{"Location": {to}},
+		cause: "This domain is served over HTTPS only.", next: "Send the request to the Location.", header: http.Header{"Location": {to}},
 	}
 }
 
@@ -199,11 +199,11 @@ func (c *call) model() (string, error) {
 
 // write makes the body that the service is sent.
 func (c *call) write() *refusal {
-	spliced, err := c.edit()
-	if err != nil {
+	var err error
+	if c.pieces, err = c.edit(); err != nil {
 		return refuseModel(err)
 	}
-	c.spliced = &spliced
+	c.spliced = true
 	return nil
 }
 
@@ -280,9 +280,10 @@ func (c *call) addressForAPI(out *http.Request) {
 			delete(out.Header, name)
 		}
 	}
-	out.Header[requestIDHeader] = []string{c.id}
+	out.Header[requestIDHeader] = c.ids[:]
 	c.span.Inject(out.Header)
-	out.URL = upstream.Escaped(c.path, withoutKeys(c.in.URL.RawQuery, slices.Concat(c.ways.Keys.Query, c.ways.Tokens.Query)))
+	c.url = upstream.Escaped(c.path, withoutKeys(c.in.URL.RawQuery, slices.Concat(c.ways.Keys.Query, c.ways.Tokens.Query)))
+	out.URL = &c.url
 	if c.service != nil {
 		return
 	}

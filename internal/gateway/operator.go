@@ -73,7 +73,7 @@ func (c *call) readNamed(w http.ResponseWriter) (refused *refusal) {
 		c.strips = c.request.Stream && c.tellsUsageWhenAsked() && !c.request.AsksUsage()
 		spliced = c.request.Splice(nil, c.strips)
 	}
-	c.spliced = &spliced
+	c.pieces, c.spliced = spliced, true
 	return nil
 }
 
@@ -119,7 +119,7 @@ func leastBusy(services []*config.Service) (best *config.Service) {
 		}
 	}
 	return slices.MinFunc(services, func(a, b *config.Service) int {
-		return cmp.Compare(late(a)+a.Traffic.InFlight.Load(), late(b)+b.Traffic.InFlight.Load())
+		return cmp.Compare(late(a)+a.Traffic.InFlight(), late(b)+b.Traffic.InFlight())
 	})
 }
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"sync/atomic"
 
@@ -74,15 +75,23 @@ func (c *call) release() {
 
 // take reads a whole body, which is the one that was signed if the request is.
 func (c *call) take(w http.ResponseWriter) (body []byte, refused *refusal) {
-	from := http.MaxBytesReader(w, c.load.clients.Body(w, c.in.Body), c.limit())
 	var err error
-	if c.held, err = c.load.memory.Read(from, c.in.ContentLength); err != nil {
+	if c.held, err = c.load.memory.Read(c.bounded(w), c.in.ContentLength); err != nil {
 		return nil, refuseBody(err)
 	}
 	if c.signature != nil && !c.signature.Covers(c.held.Bytes) {
 		return nil, errSignedBody
 	}
 	return c.held.Bytes, nil
+}
+
+// bounded is the body of a client that may stand still, or send more than it may.
+func (c *call) bounded(w http.ResponseWriter) io.ReadCloser {
+	body := c.load.clients.Body(w, c.in.Body)
+	if limit := c.limit(); c.in.ContentLength < 0 || c.in.ContentLength > limit {
+		return http.MaxBytesReader(w, body, limit)
+	}
+	return body
 }
 
 // refuseBody is for a body that could not be read.

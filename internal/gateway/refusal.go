@@ -16,70 +16,88 @@ type refusal struct {
 	status  int
 	kind    string // OpenAI's "type"
 	code    string
-	message string
+	cause   string
+	next    string      // what the caller does about it
 	header  http.Header // beside the usual ones
 	failure bool        // of the service: another one may do better
 }
 
-func (r *refusal) Error() string { return r.code + ": " + r.message }
+func (r *refusal) Error() string { return r.code + ": " + r.message() }
 
-// Each says what to do about it. None says more about a service than its caller may know.
+func (r *refusal) message() string { return r.cause + " " + r.next }
+
+// Each says what to do about it, in literals, of which docs/errors.md is made. None says more about a service than its caller
+// may know.
 var (
 	errMalformed = &refusal{
 		status: 400, kind: "invalid_request_error", code: "invalid_url",
-		message: "The path of the request is not in its plain form: send it without empty or dot segments, and under /services/ without encoded slashes.",
+		cause: "The path of the request is not in its plain form.",
+		next:  "Send it without empty or dot segments, and under /services/ without encoded slashes.",
 	}
 	errBody = &refusal{
 		status: 400, kind: "invalid_request_error", code: "incomplete_body",
-		message: "The body of the request ended before its Content-Length.",
+		cause: "The body of the request ended before its Content-Length.",
+		next:  "Send the whole request again.",
 	}
 	errKey = &refusal{
 		status: 401, kind: "invalid_request_error", code: "invalid_api_key",
-		message: "The API key is missing or wrong: send the model service's ApiKey as 'Authorization: Bearer <key>'.",
+		cause: "The API key is missing or wrong.",
+		next:  "Send the model service's ApiKey as 'Authorization: Bearer <key>'.",
 	}
 	errAddress = &refusal{
 		status: 403, kind: "permission_error", code: "ip_not_allowed",
-		message: "Your address is not in the IP array of this model service: add it to SecurityIPList.",
+		cause: "Your address is not in the IP array of this model service.",
+		next:  "Add it to SecurityIPList.",
 	}
 	errUnknownURL = &refusal{
 		status: 404, kind: "invalid_request_error", code: "unknown_url",
-		message: "There is nothing at this URL: a model service is served at /services/<id>/v1/…, a Model API at its domains and base path.",
+		cause: "There is nothing at this URL.",
+		next:  "A model service is served at /services/<id>/v1/…, a Model API at its domains and base path.",
 	}
 	errUnknownService = &refusal{
 		status: 404, kind: "invalid_request_error", code: "model_service_not_found",
-		message: "There is no such model service at this address.",
+		cause: "There is no such model service at this address.",
+		next:  "Take the address that DescribeModelService shows.",
 	}
 	errStalled = &refusal{
 		status: 408, kind: "invalid_request_error", code: "body_timeout",
-		message: "The body of the request stopped coming: send the request again.",
+		cause: "The body of the request stopped coming.",
+		next:  "Send the request again.",
 	}
 	errTooLarge = &refusal{
 		status: 413, kind: "invalid_request_error", code: "request_too_large",
-		message: "The body of the request is larger than this gateway accepts.",
+		cause: "The body of the request is larger than this gateway or its Model API accepts.",
+		next:  "Send less in one request, or have the limit raised.",
 	}
 	errEncoded = &refusal{
 		status: 415, kind: "invalid_request_error", code: "unsupported_content_encoding",
-		message: "The body of the request is compressed: send it without Content-Encoding.",
+		cause: "The body of the request is compressed.",
+		next:  "Send it without Content-Encoding.",
 	}
 	errConcurrency = &refusal{
 		status: 429, kind: "rate_limit_error", code: "concurrency_limit_exceeded",
-		message: "As many requests to this API are under way as it takes at once: try again in a moment.",
+		cause: "As many requests to this API are under way as it takes at once.",
+		next:  "Try again in a moment.",
 	}
 	errEngine = &refusal{
 		status: 502, kind: "server_error", code: "engine_failed", failure: true,
-		message: "The engine broke off before it answered: try again.",
+		cause: "The engine broke off before it answered.",
+		next:  "Try again.",
 	}
 	errCut = &refusal{
 		status: 502, kind: "server_error", code: "upstream_cut",
-		message: "The service broke off in the middle of its answer, of which this is the end: send the request again.",
+		cause: "The service broke off in the middle of its answer, of which this is the end.",
+		next:  "Send the request again.",
 	}
 	errIdle = &refusal{
 		status: 504, kind: "server_error", code: "upstream_idle_timeout", failure: true,
-		message: "The service fell silent in the middle of its answer, and was not waited for any longer: send the request again.",
+		cause: "The service fell silent in the middle of its answer, and was not waited for any longer.",
+		next:  "Send the request again.",
 	}
 	errFirstContent = &refusal{
 		status: 504, kind: "server_error", code: "first_content_timeout", failure: true,
-		message: "The service sent no content in the time that this API gives it: try again, or have its firstByteTimeout raised.",
+		cause: "The service sent no content in the time that this API gives it.",
+		next:  "Try again, or have its firstByteTimeout raised.",
 	}
 	// errAnswered stands for a service's own refusal, which passes as it came unless another service is asked.
 	errAnswered = &refusal{failure: true}
@@ -87,23 +105,28 @@ var (
 	errEjected  = &refusal{failure: true}
 	errShutdown = &refusal{
 		status: 503, kind: "server_error", code: "gateway_shutting_down",
-		message: "The gateway shuts down and could not wait for the end of this answer: send the request again.",
+		cause: "The gateway shuts down and could not wait for the end of this answer.",
+		next:  "Send the request again.",
 	}
 	errNoReplica = &refusal{
 		status: 503, kind: "server_error", code: "no_healthy_replica", failure: true,
-		message: "No engine of this model service can be reached right now: try again in a moment.",
+		cause: "No engine of this model service can be reached right now.",
+		next:  "Try again in a moment.",
 	}
 	errOverloaded = &refusal{
 		status: 503, kind: "server_error", code: "gateway_overloaded",
-		message: "As many requests are under way as this gateway takes at once: try again in a moment.",
+		cause: "As many requests are under way as this gateway takes at once.",
+		next:  "Try again in a moment.",
 	}
 	errNoMemory = &refusal{
 		status: 503, kind: "server_error", code: "gateway_overloaded",
-		message: "As many bodies of requests are under way as this gateway holds at once: try again in a moment.",
+		cause: "As many bodies of requests are under way as this gateway holds at once.",
+		next:  "Try again in a moment.",
 	}
 	errNotReady = &refusal{
 		status: 503, kind: "server_error", code: "gateway_not_ready",
-		message: "The gateway has no configuration yet: try again in a moment.",
+		cause: "The gateway has no configuration yet.",
+		next:  "Try again in a moment.",
 	}
 )
 
@@ -111,15 +134,18 @@ var (
 var (
 	errOperatorKey = &refusal{
 		status: 401, kind: "invalid_request_error", code: "invalid_api_key",
-		message: "The API key is missing or wrong: send a ModelOperator key as 'Authorization: Bearer <key>'.",
+		cause: "The API key is missing or wrong.",
+		next:  "Send a ModelOperator key as 'Authorization: Bearer <key>'.",
 	}
 	errUnnamedModel = &refusal{
 		status: 400, kind: "invalid_request_error", code: "model_required",
-		message: "The request names no model: send the ModelName or the ModelServiceId of a model service as 'model'.",
+		cause: "The request names no model.",
+		next:  "Send the ModelName or the ModelServiceId of a model service as 'model'.",
 	}
 	errUnopenedModel = &refusal{
 		status: 404, kind: "invalid_request_error", code: "model_not_found",
-		message: "The account has no model service of this ModelName or ModelServiceId: GET /operator/v1/models lists them.",
+		cause: "The account has no model service of this ModelName or ModelServiceId.",
+		next:  "GET /operator/v1/models lists them.",
 	}
 )
 
@@ -127,62 +153,73 @@ var (
 var (
 	errNoModel = &refusal{
 		status: 404, kind: "invalid_request_error", code: "model_not_found",
-		message: "No service of this Model API is for the model that the request names: name another one.",
+		cause: "No service of this Model API is for the model that the request names.",
+		next:  "Name another one.",
 	}
 	errNoRoute = &refusal{
 		status: 404, kind: "invalid_request_error", code: "unknown_url",
-		message: "This API has no route for the path.",
+		cause: "This API has no route for the path.",
+		next:  "Compare the path with the routes of the API.",
 	}
 	errConsumerKey = &refusal{
 		status: 401, kind: "invalid_request_error", code: "invalid_api_key",
-		message: "The API key is missing or wrong: send one key of a consumer, where the consumer is to carry it " +
-			"('Authorization: Bearer <key>' unless it was set otherwise).",
+		cause: "The API key is missing or wrong.",
+		next:  "Send one key of a consumer, where the consumer is to carry it ('Authorization: Bearer <key>' unless it was set otherwise).",
 	}
 	errToken = &refusal{
 		status: 401, kind: "invalid_request_error", code: "invalid_token",
-		message: "The token is missing or not valid: send one JSON Web Token of a consumer, with exp, where the consumer is to carry it " +
-			"('Authorization: Bearer <token>' unless it was set otherwise).",
+		cause: "The token is missing or not valid.",
+		next:  "Send one JSON Web Token of a consumer, with exp, where the consumer is to carry it ('Authorization: Bearer <token>' unless it was set otherwise).",
 	}
 	errTokenExpired = &refusal{
 		status: 401, kind: "invalid_request_error", code: "token_expired",
-		message: "The token has expired: get a new one.",
+		cause: "The token has expired.",
+		next:  "Get a new one.",
 	}
 	errSignature = &refusal{
 		status: 401, kind: "invalid_request_error", code: "invalid_signature", header: signedOnly,
-		message: "The signature is wrong, or nobody's access key: sign the method, the headers, the path and the query as they are sent, with " +
-			"the secret of the x-ca-key.",
+		cause: "The signature is wrong, or nobody's access key.",
+		next:  "Sign the method, the headers, the path and the query as they are sent, with the secret of the x-ca-key.",
 	}
 	errSignatureDate = &refusal{
 		status: 401, kind: "invalid_request_error", code: "signature_expired", header: signedOnly,
-		message: "The x-ca-timestamp is more than 15 minutes from now: set the clock, and sign each request when it is sent.",
+		cause: "The x-ca-timestamp is more than 15 minutes from now.",
+		next:  "Set the clock, and sign each request when it is sent.",
 	}
 	errSignedBody = &refusal{
 		status: 401, kind: "invalid_request_error", code: "invalid_signature", header: signedOnly,
-		message: "The body is not the one that was signed: content-md5 is the base64 of another one's MD5.",
+		cause: "The body is not the one that was signed.",
+		next:  "Send as content-md5 the base64 of this body's MD5, and sign that.",
 	}
 	errReplay = &refusal{
 		status: 401, kind: "invalid_request_error", code: "nonce_used", header: signedOnly,
-		message: "The x-ca-nonce was used before: sign each request with a new one.",
+		cause: "The x-ca-nonce was used before.",
+		next:  "Sign each request with a new one.",
 	}
 	errNonces = &refusal{
 		status: 503, kind: "server_error", code: "too_many_signatures",
-		message: "The gateway remembers as many signed requests as it can: try again in a few minutes, or call less often.",
+		cause: "The gateway remembers as many signed requests as it can.",
+		next:  "Try again in a few minutes, or call less often.",
 	}
 	errForbidden = &refusal{
 		status: 403, kind: "permission_error", code: "consumer_not_authorized",
-		message: "The consumer may not call this API: it needs an authorization rule.",
+		cause: "The consumer may not call this API.",
+		next:  "It needs an authorization rule: CreateConsumerAuthorizationRules makes one.",
 	}
 	errNotAllowed = &refusal{
 		status: 502, kind: "server_error", code: "upstream_not_allowed", failure: true,
-		message: "The service has an address that this gateway may not reach: its operator allows one with --allow-upstream.",
+		cause: "The service has an address that this gateway may not reach.",
+		next:  "Its operator allows one with --allow-upstream.",
 	}
 	errUnreachable = &refusal{
 		status: 503, kind: "server_error", code: "upstream_unreachable", failure: true,
-		message: "The service cannot be reached right now: try again in a moment.",
+		cause: "The service cannot be reached right now.",
+		next:  "Try again in a moment.",
 	}
 	errNoService = &refusal{
 		status: 503, kind: "server_error", code: "service_not_found", failure: true,
-		message: "The service behind this API is not known to the gateway: try again in a moment.",
+		cause: "The service behind this API is not known to the gateway.",
+		next:  "Try again in a moment.",
 	}
 )
 
@@ -193,7 +230,8 @@ var signedOnly = http.Header{"Www-Authenticate": {"HMAC"}}
 func refuseSignature(err error) *refusal {
 	return &refusal{
 		status: 401, kind: "invalid_request_error", code: "invalid_signature", header: signedOnly,
-		message: "The request is not signed as it must be: " + err.Error() + ".",
+		cause: "The request is not signed as it must be: " + err.Error() + ".",
+		next:  "Correct that and sign the request again.",
 	}
 }
 
@@ -201,7 +239,7 @@ func refuseSignature(err error) *refusal {
 func refuseMethod(allow string) *refusal {
 	return &refusal{
 		status: http.StatusMethodNotAllowed, kind: "invalid_request_error", code: "method_not_allowed",
-		message: "This path takes other methods: " + allow + ".", header: http.Header{"Allow": {allow}},
+		cause: "This path takes other methods: " + allow + ".", next: "Use one of them.", header: http.Header{"Allow": {allow}},
 	}
 }
 
@@ -209,7 +247,8 @@ func refuseMethod(allow string) *refusal {
 func refuseModel(err error) *refusal {
 	return &refusal{
 		status: http.StatusBadRequest, kind: "invalid_request_error", code: "invalid_body",
-		message: "The request could not be read as its route needs it: " + err.Error() + ".",
+		cause: "The request could not be read as its route needs it: " + err.Error() + ".",
+		next:  "Correct the body and send it again.",
 	}
 }
 
@@ -250,13 +289,13 @@ func (r *refusal) shape(protocol, requestID string) any {
 			Type      string  `json:"type"`
 			Error     details `json:"error"`
 			RequestID string  `json:"request_id"`
-		}{"error", details{named(anthropicTypes, r.status, "api_error"), r.message}, requestID}
+		}{"error", details{named(anthropicTypes, r.status, "api_error"), r.message()}, requestID}
 	case dashScope:
 		return struct {
 			Code      string `json:"code"`
 			Message   string `json:"message"`
 			RequestID string `json:"request_id"`
-		}{named(dashScopeCodes, r.status, "InternalError"), r.message, requestID}
+		}{named(dashScopeCodes, r.status, "InternalError"), r.message(), requestID}
 	}
 	type details struct {
 		Message string  `json:"message"`
@@ -264,7 +303,7 @@ func (r *refusal) shape(protocol, requestID string) any {
 		Param   *string `json:"param"`
 		Code    string  `json:"code"`
 	}
-	return map[string]details{"error": {r.message, r.kind, nil, r.code}}
+	return map[string]details{"error": {r.message(), r.kind, nil, r.code}}
 }
 
 // event is the refusal as an event of a stream whose status has been sent.

@@ -69,8 +69,8 @@ func TestStreamThatBreaksOffEndsWithAnError(t *testing.T) {
 	body := open(t, g.url(s, "/v1/chat/completions"))
 	text, err := io.ReadAll(body)
 	require.NoError(t, err)
-	require.Equal(t, "data: {}\n\n"+`data: {"error":{"message":"The service broke off in the middle of its answer, of which this is the end: `+
-		`send the request again.","type":"server_error","param":null,"code":"upstream_cut"}}`+"\n\n", string(text))
+	require.Equal(t, "data: {}\n\n"+`data: {"error":{"message":"The service broke off in the middle of its answer, of which this is the end. `+
+		`Send the request again.","type":"server_error","param":null,"code":"upstream_cut"}}`+"\n\n", string(text))
 	g.await(func() bool {
 		return strings.Contains(g.metrics(), `engineshed_gateway_requests_total{outcome="cut",service="`+s.ID+`"} 1`)
 	})

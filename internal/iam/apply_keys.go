@@ -8,18 +8,18 @@ import (
 )
 
 type storedKey struct {
-	ID, AccountID, UserID string
-	SecretSealed          []byte
-	Status, Source        string
+	ID, AccountID, UserID, UserName string
+	SecretSealed                    []byte
+	Status, Source                  string
 }
 
 // owner is whom a key belongs to: a user, or without userID the account itself.
-type owner struct{ accountID, userID string }
+type owner struct{ accountID, userID, userName string }
 
 func (c *change) storedKeys(ctx context.Context, ids []string) (map[string]storedKey, error) {
 	rows, _ := c.tx.Query(ctx, `
-		SELECT id, account_id, coalesce(user_id, '') AS user_id, secret_sealed, status, source
-		FROM access_key WHERE id = ANY ($1)`, ids)
+		SELECT k.id, k.account_id, coalesce(k.user_id, '') AS user_id, coalesce(u.name, '') AS user_name, k.secret_sealed, k.status, k.source
+		FROM access_key k LEFT JOIN ram_user u ON u.id = k.user_id WHERE k.id = ANY ($1)`, ids)
 	keys, err := pgx.CollectRows(rows, pgx.RowToStructByName[storedKey])
 	if err != nil {
 		return nil, fmt.Errorf("read the access keys: %w", err)
@@ -42,7 +42,7 @@ func (c *change) keys(ctx context.Context, files Files, userIDs map[userName]str
 		for _, u := range a.users {
 			wanted = append(wanted, u.keys...)
 			for _, k := range u.keys {
-				owners[k.id] = owner{a.id, userIDs[userName{a.id, u.name}]}
+				owners[k.id] = owner{a.id, userIDs[userName{a.id, u.name}], u.name}
 			}
 		}
 	}
@@ -64,7 +64,9 @@ func (c *change) keys(ctx context.Context, files Files, userIDs map[userName]str
 			return fmt.Errorf("%s: %w", k.place, err)
 		}
 	}
-	err = c.write(ctx, `DELETE FROM access_key WHERE source = 'file' AND id <> ALL ($1) RETURNING account_id`, ids)
+	err = c.write(ctx, Deleted, KindAccessKey, `
+		DELETE FROM access_key k WHERE source = 'file' AND id <> ALL ($1)
+		RETURNING account_id, id, coalesce((SELECT name FROM ram_user u WHERE u.id = k.user_id), '')`, ids)
 	if err != nil {
 		return fmt.Errorf("remove access keys: %w", err)
 	}
@@ -73,24 +75,29 @@ func (c *change) keys(ctx context.Context, files Files, userIDs map[userName]str
 
 // key puts one access key, unless have is what is wanted.
 func (c *change) key(ctx context.Context, of owner, source string, k key, have storedKey) error {
-	if have.AccountID == of.accountID && have.UserID == of.userID && have.Status == k.status && c.opens(have, k) {
+	known := c.opens(have, k)
+	if have.AccountID == of.accountID && have.UserID == of.userID && have.Status == k.status && known {
 		return nil
 	}
 	sealed, err := c.box.Seal(SecretPurpose(k.id), k.secret)
 	if err != nil {
 		return fmt.Errorf("seal the secret of %s: %w", k.id, err)
 	}
+	d := Difference{Change: Changed, Kind: KindAccessKey, AccountID: of.accountID, Name: k.id, User: of.userName}
 	if have.ID == "" {
-		err = c.write(ctx, `
+		d.Change, d.Facts = Created, facts(Fact{"status", "", k.status})
+		err = c.execute(ctx, d, `
 			INSERT INTO access_key (id, account_id, user_id, secret_sealed, status, source)
-			VALUES ($1, $2, nullif($3, ''), $4, $5, $6)
-			RETURNING account_id`, k.id, of.accountID, of.userID, sealed, k.status, source)
+			VALUES ($1, $2, nullif($3, ''), $4, $5, $6)`, k.id, of.accountID, of.userID, sealed, k.status, source)
 	} else {
 		c.touched[have.AccountID] = true
-		err = c.write(ctx, `
-			UPDATE access_key SET account_id = $2, user_id = nullif($3, ''), secret_sealed = $4, status = $5
-			WHERE id = $1
-			RETURNING account_id`, k.id, of.accountID, of.userID, sealed, k.status)
+		d.Facts = facts(Fact{"account", have.AccountID, of.accountID}, Fact{"user", have.UserName, of.userName}, Fact{"status", have.Status, k.status})
+		if !known {
+			d.Facts = append(d.Facts, Fact{Name: "secret"})
+		}
+		err = c.execute(ctx, d, `
+			UPDATE access_key SET account_id = $2, user_id = nullif($3, ''), secret_sealed = $4, status = $5 WHERE id = $1`,
+			k.id, of.accountID, of.userID, sealed, k.status)
 	}
 	if err != nil {
 		return fmt.Errorf("store the access key %s: %w", k.id, err)

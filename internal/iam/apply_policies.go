@@ -65,11 +65,11 @@ func (c *change) dropSystemPolicies(ctx context.Context, known []policy) error {
 	for _, p := range known {
 		names = append(names, p.name)
 	}
-	err := c.write(ctx, `
+	err := c.write(ctx, Deleted, KindPolicy, `
 		DELETE FROM policy p
 		WHERE source = 'system' AND name <> ALL ($1)
 		  AND NOT EXISTS (SELECT FROM policy_attachment a WHERE a.policy_id = p.id)
-		RETURNING ''`, names)
+		RETURNING '', name, ''`, names)
 	if err != nil {
 		return fmt.Errorf("remove system policies: %w", err)
 	}
@@ -105,19 +105,24 @@ func (c *change) policy(ctx context.Context, accountID, source string, p policy,
 			accountID, p.name)
 		return have.ID, nil
 	}
+	return have.ID, c.changePolicy(ctx, accountID, p, have)
+}
+
+func (c *change) changePolicy(ctx context.Context, accountID string, p policy, have storedPolicy) error {
+	d := Difference{Change: Changed, Kind: KindPolicy, AccountID: accountID, Name: p.name, Facts: facts(
+		Fact{"description", have.Description, p.description}, Fact{"document", have.Document, p.document},
+	)}
+	if d.Facts == nil {
+		return nil
+	}
+	c.differs(d)
 	if have.Document != p.document {
 		if err := c.newVersion(ctx, have.ID, p.document); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	if have.Description != p.description {
-		err := c.write(ctx, `UPDATE policy SET description = $2, updated_at = now() WHERE id = $1 RETURNING coalesce(account_id, '')`,
-			have.ID, p.description)
-		if err != nil {
-			return 0, err
-		}
-	}
-	return have.ID, nil
+	_, err := c.tx.Exec(ctx, `UPDATE policy SET description = $2, updated_at = now() WHERE id = $1`, have.ID, p.description)
+	return err
 }
 
 func (c *change) newPolicy(ctx context.Context, accountID, source string, p policy) (id int64, err error) {
@@ -128,19 +133,18 @@ func (c *change) newPolicy(ctx context.Context, accountID, source string, p poli
 			RETURNING id)
 		INSERT INTO policy_version (policy_id, version, document) SELECT id, 1, $5 FROM made
 		RETURNING policy_id`, accountID, p.name, p.description, source, p.document).Scan(&id)
-	c.touched[accountID] = true
+	c.differs(Difference{Change: Created, Kind: KindPolicy, AccountID: accountID, Name: p.name, Facts: facts(
+		Fact{"description", "", p.description}, Fact{"document", "", p.document},
+	)})
 	return id, err
 }
 
 func (c *change) newVersion(ctx context.Context, policyID int64, document string) error {
-	err := c.write(ctx, `
+	_, err := c.tx.Exec(ctx, `
 		WITH next AS (
-			UPDATE policy SET last_version = last_version + 1, default_version = last_version + 1, updated_at = now()
-			WHERE id = $1
-			RETURNING id, last_version, account_id),
-		made AS (
-			INSERT INTO policy_version (policy_id, version, document) SELECT id, last_version, $2 FROM next)
-		SELECT coalesce(account_id, '') FROM next`, policyID, document)
+			UPDATE policy SET last_version = last_version + 1, default_version = last_version + 1 WHERE id = $1
+			RETURNING id, last_version)
+		INSERT INTO policy_version (policy_id, version, document) SELECT id, last_version, $2 FROM next`, policyID, document)
 	if err != nil {
 		return err
 	}
@@ -174,7 +178,7 @@ func (c *change) dropPolicies(ctx context.Context, kept []int64) error {
 	if attached.RowsAffected() > 0 {
 		return nil
 	}
-	err = c.write(ctx, `DELETE FROM policy WHERE source = 'file' AND id <> ALL ($1) RETURNING account_id`, kept)
+	err = c.write(ctx, Deleted, KindPolicy, `DELETE FROM policy WHERE source = 'file' AND id <> ALL ($1) RETURNING account_id, name, ''`, kept)
 	if err != nil {
 		return fmt.Errorf("remove policies: %w", err)
 	}

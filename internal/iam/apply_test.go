@@ -1,6 +1,7 @@
 package iam_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"strings"
@@ -307,9 +308,11 @@ func TestAFileThatClaimsAnObjectOfTheAPIIsRefusedWhole(t *testing.T) {
 			ensureRoot(t, store)
 			exec(t, db.Control, test.object)
 			before := written(t, db.Control)
-			changed, err := store.Apply(t.Context(), load(t, oneUser))
-			require.ErrorContains(t, err, test.want)
-			require.False(t, changed)
+			for _, do := range []func(context.Context, iam.Files) ([]iam.Difference, error){store.Apply, store.Diff} {
+				differences, err := do(t.Context(), load(t, oneUser))
+				require.ErrorContains(t, err, test.want)
+				require.Nil(t, differences)
+			}
 			require.Equal(t, before, written(t, db.Control))
 		})
 	}
@@ -338,8 +341,9 @@ func TestProcessesThatApplyTogetherAgree(t *testing.T) {
 	changes := make([]bool, 10)
 	var starts errgroup.Group
 	for i := range changes {
-		starts.Go(func() (err error) {
-			changes[i], err = store.Apply(t.Context(), files)
+		starts.Go(func() error {
+			differences, err := store.Apply(t.Context(), files)
+			changes[i] = len(differences) > 0
 			return err
 		})
 	}

@@ -20,15 +20,20 @@ const everyone = ""
 
 // change is one transaction on the identities. It remembers which accounts it touched: their policy epochs grow with it.
 type change struct {
-	tx         pgx.Tx
-	box        *secret.Box
-	newUserID  func() string
-	touched    map[string]bool
-	complaints []error
+	tx          pgx.Tx
+	box         *secret.Box
+	newUserID   func() string
+	touched     map[string]bool
+	differences []Difference
+	complaints  []error
 }
 
-// change runs do in a transaction that commits unless do fails or complains. changed reports whether it wrote anything.
-func (s *Store) change(ctx context.Context, do func(*change) error) (changed bool, err error) {
+// errDiscarded ends a transaction that only wanted to see what it would do.
+var errDiscarded = errors.New("what was written is not kept")
+
+// change runs do in a transaction that commits, if it is to keep what it writes and unless do fails or complains. It
+// returns what it wrote, or would have.
+func (s *Store) change(ctx context.Context, keep bool, do func(*change) error) (differences []Difference, err error) {
 	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, changeLock); err != nil {
 			return fmt.Errorf("wait for other changes: %w", err)
@@ -40,23 +45,45 @@ func (s *Store) change(ctx context.Context, do func(*change) error) (changed boo
 		if err := errors.Join(c.complaints...); err != nil {
 			return err
 		}
-		changed = len(c.touched) > 0
+		differences = c.differences
+		if !keep {
+			return errDiscarded
+		}
 		return c.raiseEpochs(ctx)
 	})
-	return changed && err == nil, err
+	if err != nil && !errors.Is(err, errDiscarded) {
+		return nil, err
+	}
+	slices.SortStableFunc(differences, Difference.compare)
+	return differences, nil
+}
+
+// differs notes a difference and that its account is touched.
+func (c *change) differs(d Difference) {
+	c.differences = append(c.differences, d)
+	c.touched[d.AccountID] = true
 }
 
 func (c *change) complain(place, format string, args ...any) {
 	c.complaints = append(c.complaints, fmt.Errorf("%s: %s", place, fmt.Sprintf(format, args...)))
 }
 
-// write runs a statement that returns the account of every row it has written.
-func (c *change) write(ctx context.Context, sql string, args ...any) error {
+// write runs a statement that returns the account, name and user of every row that it has written, or takes along: there
+// what becomes of them has no facts to tell.
+func (c *change) write(ctx context.Context, what, kind, sql string, args ...any) error {
 	rows, _ := c.tx.Query(ctx, sql, args...)
-	accounts, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	for _, id := range accounts {
-		c.touched[id] = true
-	}
+	d := Difference{Change: what, Kind: kind}
+	_, err := pgx.ForEachRow(rows, []any{&d.AccountID, &d.Name, &d.User}, func() error {
+		c.differs(d)
+		return nil
+	})
+	return err
+}
+
+// execute runs a statement that writes what d says.
+func (c *change) execute(ctx context.Context, d Difference, sql string, args ...any) error {
+	_, err := c.tx.Exec(ctx, sql, args...)
+	c.differs(d)
 	return err
 }
 
@@ -76,7 +103,8 @@ func (c *change) raiseEpochs(ctx context.Context) error {
 
 // account makes an account.
 func (c *change) account(ctx context.Context, id, name string) error {
-	err := c.write(ctx, `INSERT INTO account (id, name) VALUES ($1, $2) RETURNING id`, id, name)
+	err := c.execute(ctx, Difference{Change: Created, Kind: KindAccount, AccountID: id, Name: name},
+		`INSERT INTO account (id, name) VALUES ($1, $2)`, id, name)
 	if err != nil {
 		return fmt.Errorf("make the account %s: %w", id, err)
 	}

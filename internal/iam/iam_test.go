@@ -75,9 +75,12 @@ func noEnv(string) string { return "" }
 // apply applies and says whether anything changed.
 func apply(t testing.TB, store *iam.Store, files map[string]string) bool {
 	t.Helper()
-	changed, err := store.Apply(t.Context(), load(t, files))
+	expected, err := store.Diff(t.Context(), load(t, files))
 	require.NoError(t, err)
-	return changed
+	differences, err := store.Apply(t.Context(), load(t, files))
+	require.NoError(t, err)
+	require.Equal(t, expected, differences)
+	return len(differences) > 0
 }
 
 func exec(t testing.TB, db *pgxpool.Pool, sql string, args ...any) {

@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"regexp"
 
@@ -70,21 +71,21 @@ func SessionPurpose(keyID string) string { return "sts_session/" + keyID + "/sec
 
 // selectKeys reads access keys with their owners and the policy epochs of the accounts. The subselect hides from the
 // planner how many ids there are: it would plan the query anew for each call, which costs four times what the query does.
+// Without joins it cannot read whole tables to join them.
 const selectKeys = `
 	SELECT k.id, k.secret_sealed, k.status = 'Active', k.account_id,
-	       CASE WHEN k.user_id IS NULL THEN 'Account' ELSE 'RAMUser' END, coalesce(u.id, ''), coalesce(u.name, ''), a.policy_epoch
-	FROM access_key k
-	JOIN account a ON a.id = k.account_id
-	LEFT JOIN ram_user u ON u.id = k.user_id
-	WHERE k.id = ANY ((SELECT $1::text[])::text[])`
+	       CASE WHEN k.user_id IS NULL THEN 'Account' ELSE 'RAMUser' END, coalesce(k.user_id, ''),
+	       coalesce((SELECT name FROM ram_user WHERE id = k.user_id), ''), (SELECT policy_epoch FROM account WHERE id = k.account_id)
+	FROM unnest((SELECT $1::text[])) AS asked (id)
+	CROSS JOIN LATERAL (SELECT * FROM access_key WHERE id = asked.id LIMIT 1) k`
 
 // selectSessions reads the access keys of sessions, with their roles, as selectKeys reads others.
 const selectSessions = `
-	SELECT s.id, s.secret_sealed, r.account_id, r.id, r.name, s.name, s.policy, a.policy_epoch, s.token_hash, s.expires_at
-	FROM sts_session s
-	JOIN ram_role r ON r.id = s.role_id
-	JOIN account a ON a.id = r.account_id
-	WHERE s.id = ANY ((SELECT $1::text[])::text[])`
+	SELECT s.id, s.secret_sealed, r.account_id, r.id, r.name, s.name, s.policy,
+	       (SELECT policy_epoch FROM account WHERE id = r.account_id), s.token_hash, s.expires_at
+	FROM unnest((SELECT $1::text[])) AS asked (id)
+	CROSS JOIN LATERAL (SELECT * FROM sts_session WHERE id = asked.id LIMIT 1) s
+	CROSS JOIN LATERAL (SELECT id, account_id, name FROM ram_role WHERE id = s.role_id LIMIT 1) r`
 
 // Find returns an access key with its secret, its owner and the policy epoch of the account, read in one query. An id
 // that no key has is signature.ErrUnknownKey. A key that is not active, or a session that has expired, is returned as such.
@@ -156,4 +157,25 @@ func (s *Store) open(k sealedKey) (signature.Key, error) {
 		return signature.Key{}, fmt.Errorf("find the access key: %w", err)
 	}
 	return k.Key, nil
+}
+
+// CheckMasterKey fails when the database has access keys and the Store's master key opens none of the newest ones: it is
+// another one's, and what it seals nobody could use.
+func (s *Store) CheckMasterKey(ctx context.Context) error {
+	rows, _ := s.db.Query(ctx, `SELECT id, secret_sealed FROM access_key ORDER BY created_at DESC LIMIT 10`)
+	var id string
+	var sealed []byte
+	opened := false
+	found, err := pgx.ForEachRow(rows, []any{&id, &sealed}, func() error {
+		_, err := s.box.Open(SecretPurpose(id), sealed)
+		opened = opened || err == nil
+		return nil
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the access keys: %w", err)
+	case found.RowsAffected() > 0 && !opened:
+		return errors.New("it does not open the access keys in this database: give the key file of its control plane")
+	}
+	return nil
 }

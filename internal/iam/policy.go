@@ -13,18 +13,22 @@ import (
 // that the user is in, or those of the role of a session. A user or role of another account has none.
 func (s *Store) PoliciesOf(ctx context.Context, caller access.Caller) (access.Attachments, error) {
 	// The database never hands out a policy's number twice and a version never changes: both together name a document.
+	// OFFSET 0 and LIMIT 1 keep the planner from reading a whole table to join it: what it believes of how many
+	// attachments somebody has is wrong for as long as it has not looked at the tables, and often after.
 	rows, _ := s.db.Query(ctx, `
-		WITH principal AS (
-			SELECT id FROM ram_user WHERE id = $2 AND account_id = $1
-			UNION ALL SELECT m.group_id FROM ram_group_member m JOIN ram_user u ON u.id = m.user_id WHERE u.id = $2 AND u.account_id = $1
-			UNION ALL SELECT id FROM ram_role WHERE id = $3 AND account_id = $1)
+		WITH caller AS MATERIALIZED (
+			SELECT id, account_id FROM ram_user WHERE id = $2 UNION ALL SELECT id, account_id FROM ram_role WHERE id = $3),
+		own AS (SELECT id FROM caller WHERE account_id = $1),
+		principal AS (
+			SELECT id FROM own UNION ALL
+			SELECT m.group_id FROM own CROSS JOIN LATERAL (SELECT group_id FROM ram_group_member WHERE user_id = own.id OFFSET 0) m)
 		SELECT DISTINCT ON (a.resource_group_id, p.id) a.resource_group_id,
 			p.name, CASE WHEN p.account_id IS NULL THEN 'System' ELSE 'Custom' END,
 			p.id || '/v' || p.default_version, v.document
 		FROM principal
-		JOIN policy_attachment a ON a.principal_id = principal.id
-		JOIN policy p ON p.id = a.policy_id
-		JOIN policy_version v ON v.policy_id = p.id AND v.version = p.default_version
+		CROSS JOIN LATERAL (SELECT policy_id, resource_group_id FROM policy_attachment WHERE principal_id = principal.id OFFSET 0) a
+		CROSS JOIN LATERAL (SELECT id, account_id, name, default_version FROM policy WHERE id = a.policy_id LIMIT 1) p
+		CROSS JOIN LATERAL (SELECT document FROM policy_version WHERE policy_id = p.id AND version = p.default_version LIMIT 1) v
 		ORDER BY a.resource_group_id, p.id`, caller.AccountID, caller.UserID, caller.RoleID)
 	attached := access.Attachments{ResourceGroups: map[string][]access.AttachedPolicy{}}
 	var group string

@@ -26,6 +26,10 @@ func TestTheDatabaseEqualsTheLastFilesWhateverCameBefore(t *testing.T) {
 			epochs := epochsOf(t, db.Control)
 			g := generator{t: rt, keys: []string{"ESAKkey1", "ESAKkey2", "ESAKkey3"}}
 			files := g.files()
+			present := written(t, db.Control)
+			differences, err := store.Diff(t.Context(), load(t, files))
+			require.NoError(t, err)
+			require.Equal(rt, present, written(t, db.Control), "a diff writes nothing")
 			apply(t, store, files)
 			require.ElementsMatch(rt, g.lines, held(t, store, db.Control))
 
@@ -33,6 +37,7 @@ func TestTheDatabaseEqualsTheLastFilesWhateverCameBefore(t *testing.T) {
 			for id, epoch := range epochs {
 				changed := !slices.Equal(about(id, before), about(id, g.lines))
 				require.Equal(rt, changed, raised[id] > epoch, "account %s", id)
+				require.Equal(rt, changed, slices.ContainsFunc(differences, func(d iam.Difference) bool { return concerns(d, id) }), "account %s", id)
 			}
 
 			rows := written(t, db.Control)
@@ -169,4 +174,9 @@ func epochsOf(t *testing.T, db *pgxpool.Pool) map[string]int64 {
 	})
 	require.NoError(t, err)
 	return epochs
+}
+
+// concerns reports whether a difference is about an account: a key that moves is about two.
+func concerns(d iam.Difference, accountID string) bool {
+	return d.AccountID == accountID || slices.ContainsFunc(d.Facts, func(f iam.Fact) bool { return f.Name == "account" && f.Before == accountID })
 }

@@ -22,7 +22,7 @@ func (s *Store) EnsureRoot(ctx context.Context, root RootSpec) error {
 	if err := root.check(); err != nil {
 		return err
 	}
-	_, err := s.change(ctx, func(c *change) error { return c.root(ctx, root) })
+	_, err := s.change(ctx, true, func(c *change) error { return c.root(ctx, root) })
 	return err
 }
 
@@ -66,9 +66,9 @@ func (c *change) root(ctx context.Context, root RootSpec) error {
 	if err := c.key(ctx, owner{accountID: root.AccountID}, "root", wanted, have); err != nil {
 		return err
 	}
-	err = c.write(ctx, `
+	err = c.write(ctx, Deleted, KindAccessKey, `
 		DELETE FROM access_key WHERE source = 'root' AND account_id = $1 AND id <> $2
-		RETURNING account_id`, root.AccountID, root.KeyID)
+		RETURNING account_id, id, ''`, root.AccountID, root.KeyID)
 	if err != nil {
 		return fmt.Errorf("replace the root access key: %w", err)
 	}

@@ -17,7 +17,7 @@ import (
 
 // ErrMismatch refuses a token that was used with other parameters.
 var ErrMismatch = fault.New(fault.Invalid, "IdempotentParameterMismatch",
-	"The ClientToken was used before with other parameters. Send the same parameters again, or a new ClientToken.")
+	"The ClientToken was used before with other parameters.", "Send the same parameters again, or a new ClientToken.")
 
 // Key names one request. The zero Token is a request without ClientToken: it always is the first.
 type Key struct {

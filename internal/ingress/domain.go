@@ -25,11 +25,11 @@ import (
 // The refusals about domains.
 var (
 	ErrDomainNotFound = fault.New(fault.NotFound, "DatabaseError.RecordNotFound",
-		"The domain does not exist. Call ListDomains for the ids of this account.")
+		"The domain does not exist.", "Call ListDomains for the ids of this account.")
 	ErrDomainNameTaken = fault.New(fault.Conflict, "Conflict.DomainNameDuplicate",
-		"The domain name is taken in this installation.")
+		"The domain name is taken in this installation.", "Choose another name; if the domain is yours, ListDomains shows it.")
 	ErrDomainInUse = fault.New(fault.Conflict, "Conflict.DomainInUse",
-		"A Model API still answers at the domain. Take the domain off it first.")
+		"A Model API still answers at the domain.", "Take the domain off it first.")
 )
 
 // The protocols of a domain.

@@ -20,13 +20,13 @@ import (
 // The refusals about environments.
 var (
 	ErrEnvironmentNotFound = fault.New(fault.NotFound, "NotFound.EnvironmentNotFound",
-		"The environment does not exist. Call ListEnvironments for the ids of this account.")
+		"The environment does not exist.", "Call ListEnvironments for the ids of this account.")
 	ErrEnvironmentNameTaken = fault.New(fault.Conflict, "Conflict.EnvironmentNameDuplicate",
-		"The gateway has an environment of this name already. Choose another name.")
+		"The gateway has an environment of this name already.", "Choose another name.")
 	ErrEnvironmentInUse = fault.New(fault.Conflict, "Conflict.EnvironmentInUse",
-		"The environment still has Model APIs or authorization rules. Delete them first.")
+		"The environment still has Model APIs or authorization rules.", "Delete them first.")
 	ErrDefaultEnvironment = fault.New(fault.Conflict, "Conflict.EnvironmentIsDefault",
-		"The default environment goes with its gateway. Delete the gateway.")
+		"The default environment goes with its gateway.", "Delete the gateway.")
 )
 
 // Environment is where Model APIs are published to: a place of a gateway with a sub-domain of its own.

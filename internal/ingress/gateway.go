@@ -21,11 +21,11 @@ import (
 // The refusals about gateways.
 var (
 	ErrGatewayNotFound = fault.New(fault.NotFound, "NotFound.GatewayNotFound",
-		"The gateway does not exist. Call ListGateways for the ids of this account.")
+		"The gateway does not exist.", "Call ListGateways for the ids of this account.")
 	ErrGatewayNameTaken = fault.New(fault.Conflict, "Conflict.GatewayNameDuplicate",
-		"The account has a gateway of this name already. Choose another name.")
+		"The account has a gateway of this name already.", "Choose another name.")
 	ErrGatewayInUse = fault.New(fault.Conflict, "Conflict.GatewayInUse",
-		"The gateway still has Model APIs or services. Delete them first.")
+		"The gateway still has Model APIs or services.", "Delete them first.")
 )
 
 // The states of a gateway.

@@ -20,7 +20,8 @@ import (
 )
 
 // ErrName refuses the name of a gateway, an environment or a domain.
-var ErrName = fault.New(fault.Invalid, "InvalidParameter.Name", "The parameter name is not valid.")
+var ErrName = fault.New(fault.Invalid, "InvalidParameter.Name",
+	"The parameter name is not a name for this kind of resource.", "Send one of the characters and the length that the message tells.")
 
 // Kinds are the kinds of resources of this package.
 var Kinds = []resource.Kind{

@@ -14,7 +14,7 @@ import (
 
 // ErrHasServices refuses to delete an instance whose model services are still there.
 var ErrHasServices = fault.New(fault.Conflict, "OperationDenied.ModelServiceExists",
-	"The DB instance has model services: delete them with DeleteModelService, and wait until they are gone.")
+	"The DB instance has model services.", "Delete them with DeleteModelService, and wait until they are gone.")
 
 // SetResourceGroup moves the account's instance to a group of the account.
 func (i *Instances) SetResourceGroup(ctx context.Context, accountID, dbInstanceID, groupID string) error {

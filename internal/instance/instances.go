@@ -20,12 +20,15 @@ import (
 // The refusals of this package.
 var (
 	ErrNotFound = fault.New(fault.NotFound, "InvalidDBInstanceId.NotFound",
-		"The DB instance does not exist. Call DescribeDBInstances for the ids of this account.")
-	ErrRegion = fault.New(fault.NotFound, "InvalidRegionId.NotFound", "The region does not exist here.")
+		"The DB instance does not exist.", "Call DescribeDBInstances for the ids of this account.")
+	ErrRegion = fault.New(fault.NotFound, "InvalidRegionId.NotFound",
+		"The region is not served here.", "Send the region that the message names, or none.")
 	// ErrResourceGroup refuses a resource group that the account does not have.
 	ErrResourceGroup = resourcegroup.ErrNotFound
 	// ErrInsufficientCapacity refuses what the hosts, or the listed nodes, have no room for.
-	ErrInsufficientCapacity = fault.New(fault.Conflict, "OperationDenied.InsufficientCapacity", "There is not enough room.")
+	ErrInsufficientCapacity = fault.New(fault.Conflict, "OperationDenied.InsufficientCapacity",
+		"There is not enough room: too few AI nodes or hosts, or a model that does not fit.",
+		"Add AI nodes or hosts, ask for fewer replicas, or choose a smaller model; the message says which.")
 )
 
 // DefaultResourceGroup is the group of everything until an account has groups of its own.

@@ -18,11 +18,12 @@ import (
 // The refusals about IP arrays.
 var (
 	ErrIPArrayNotFound = fault.New(fault.NotFound, "InvalidDBInstanceIPArrayName.NotFound",
-		"The IP array does not exist. Call DescribeDBInstanceIPArrayList for the arrays of this DB instance.")
+		"The IP array does not exist.", "Call DescribeDBInstanceIPArrayList for the arrays of this DB instance.")
 	ErrIPListNotFound = fault.New(fault.NotFound, "InvalidSecurityIPList.NotFound",
-		"The IP array has no such entry.")
+		"The IP array has no such entry.", "Call DescribeDBInstanceIPArrayList for its entries.")
 	ErrIPArrayQuota = fault.New(fault.Denied, "QuotaExceeded.DBInstanceIPArray",
-		"A DB instance has at most 50 IP arrays: delete one first.")
+		"A DB instance has at most 50 IP arrays.",
+		"Delete one first: ModifySecurityIps with ModifyMode=Delete takes out entries, and an array goes with its last.")
 )
 
 const maxIPArrays = 50 // of an instance, without those of single model services

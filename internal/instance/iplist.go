@@ -11,11 +11,12 @@ import (
 // The refusals of a SecurityIPList.
 var (
 	ErrIPListMalformed = fault.New(fault.Invalid, "InvalidSecurityIPList.Malformed",
-		"The parameter SecurityIPList must be a comma-separated list of IP addresses and CIDR blocks.")
+		"The parameter SecurityIPList must be a comma-separated list of IP addresses and CIDR blocks.",
+		"Correct the entry that the message names.")
 	ErrIPListDuplicate = fault.New(fault.Invalid, "InvalidSecurityIPList.Duplicate",
-		"The parameter SecurityIPList names an address twice.")
+		"The parameter SecurityIPList names an address twice.", "Name it once.")
 	ErrIPListLength = fault.New(fault.Invalid, "InvalidSecurityIPListLength.Malformed",
-		"The parameter SecurityIPList holds more than 1000 entries.")
+		"The IP array would have more than 1000 entries.", "Name CIDR blocks instead of single addresses, or use several arrays.")
 )
 
 const (

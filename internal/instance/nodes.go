@@ -15,11 +15,12 @@ import (
 // The refusals about AI nodes and their pools.
 var (
 	ErrPoolNotFound = fault.New(fault.NotFound, "InvalidAINodePoolId.NotFound",
-		"The AI node pool does not exist in this DB instance. Call ListAINodePools for its pools.")
+		"The AI node pool does not exist in this DB instance.", "Call ListAINodePools for its pools.")
 	ErrNodeNotFound = fault.New(fault.NotFound, "InvalidAiNode.NotFound",
-		"The AI node does not exist in this DB instance. Call ListAINodePools for its nodes.")
+		"The AI node does not exist in this DB instance.", "Call ListAINodePools for its nodes.")
 	ErrNodeBound = fault.New(fault.Conflict, "OperationDenied.AiNodeBound",
-		"The AI node is used by another model service.")
+		"The AI node is used by another model service, or too few nodes are free.",
+		"Name an unbound one: ListAINodePools shows BindStatus. Or add one with AddAINode.")
 )
 
 // AddNodes adds AI nodes to a pool of the account's instance, "" for its oldest, and returns their names. The hosts have

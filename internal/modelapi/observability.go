@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -29,7 +30,7 @@ func (s ServiceConfig) observed() bool {
 func (s ServiceConfig) checkStrategy(at string, i int, scene string) error {
 	switch {
 	case s.Strategy != "" && s.Strategy != strategyByWeight && s.Strategy != strategyByObservability:
-		return ErrUnsupported.Withf("%s[%d].multiServiceRouteStrategy is %.40q, which is not served; %s and %s are.",
+		return fault.ErrUnsupported.Withf("%s[%d].multiServiceRouteStrategy is %.40q, which is not served; %s and %s are.",
 			at, i, s.Strategy, strategyByWeight, strategyByObservability)
 	case scene == ByObservability && s.Strategy == strategyByWeight:
 		return ErrDeployConfigs.Withf("%s[%d].multiServiceRouteStrategy is %s, and the services are chosen by what gateways observe. Leave it out, or leave out the observabilityRouteConfig of all of them.",

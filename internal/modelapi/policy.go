@@ -1,6 +1,10 @@
 package modelapi
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/engineshed/engineshed/internal/fault"
+)
 
 // checkedPolicies returns the policies in their one form. It refuses one that is on and not of a served type. Of one that
 // is off, and of no type that is served anywhere, only that it is there is kept.
@@ -13,7 +17,7 @@ func checkedPolicies(policies []PolicyConfig, served ...string) ([]PolicyConfig,
 		case slices.ContainsFunc(policies[:i], func(other PolicyConfig) bool { return other.Type == p.Type }):
 			return nil, ErrDeployConfigs.Withf("The policyConfigs name %.40s twice.", p.Type)
 		case p.Enable && !slices.Contains(served, p.Type):
-			return nil, ErrUnsupported.Withf("The policy %.40s is not served here. Leave it out, or send it with enable false.", p.Type)
+			return nil, fault.ErrUnsupported.Withf("The policy %.40s is not served here. Leave it out, or send it with enable false.", p.Type)
 		}
 		if err := p.checkStatistics(); err != nil {
 			return nil, err

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -35,7 +36,7 @@ var scenes = map[string]string{
 func (b Backend) checked(at string) (Backend, error) {
 	scene, known := scenes[b.Scene]
 	if !known {
-		return b, ErrUnsupported.Withf("The scene %.40q is not served; %s, %s, %s and %s are.", b.Scene, SingleService, ByRatio, ByModelName, ByObservability)
+		return b, fault.ErrUnsupported.Withf("The scene %.40q is not served; %s, %s, %s and %s are.", b.Scene, SingleService, ByRatio, ByModelName, ByObservability)
 	}
 	if scene == ByRatio && slices.ContainsFunc(b.Services, ServiceConfig.observed) {
 		scene = ByObservability

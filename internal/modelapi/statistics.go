@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/engineshed/engineshed/internal/audit"
+	"github.com/engineshed/engineshed/internal/fault"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -15,7 +16,7 @@ const PolicyAiStatistics = "AiStatistics"
 // checkStatistics refuses fields of one's own, which nobody would read.
 func (p *PolicyConfig) checkStatistics() error {
 	if p.Enable && p.AiStatistics != nil && p.AiStatistics.OwnFields {
-		return ErrUnsupported.Withf("The parameter aiStatisticsConfig.pathFieldConfigs is not served: the fields of the log are fixed. Leave it out.")
+		return fault.ErrUnsupported.Withf("The parameter aiStatisticsConfig.pathFieldConfigs is not served: the fields of the log are fixed. Leave it out.")
 	}
 	return nil
 }

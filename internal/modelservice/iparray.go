@@ -13,7 +13,8 @@ import (
 )
 
 // ErrStatus refuses a change of a service that is on its way out.
-var ErrStatus = fault.New(fault.Denied, "OperationDenied.ModelServiceStatus", "The model service is being deleted.")
+var ErrStatus = fault.New(fault.Denied, "OperationDenied.ModelServiceStatus",
+	"The model service is being deleted.", "Make a new one with CreateModelService.")
 
 // ModifyIPs changes an IP array of an instance and publishes the services that it decides for, in one transaction: when
 // the call returns, gateways have been told.

@@ -15,9 +15,9 @@ import (
 // The refusals of a question for a log.
 var (
 	ErrReplicaNotFound = fault.New(fault.NotFound, "InvalidReplica.NotFound",
-		"The model service has no such replica. Call DescribeModelService for the numbers of those it has.")
+		"The model service has no such replica.", "Call DescribeModelService for the numbers of those it has.")
 	errLogNotRead = fault.New(fault.Unavailable, "ServiceUnavailable",
-		"The replica's host has not read the log in time. Check that its worker runs and reaches the database.")
+		"The replica's host has not read the log in time.", "Check that its worker runs and reaches the database.")
 )
 
 const (

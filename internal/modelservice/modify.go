@@ -18,8 +18,8 @@ import (
 
 // ErrInterruption refuses a change that would leave the service without a replica for a while.
 var ErrInterruption = fault.New(fault.Conflict, "OperationDenied.ServiceInterruption",
-	"The service would not answer while its only replica is replaced. "+
-		"Name a further AI node in AiNodes, on which the successor starts first, or send AllowInterruption=true.")
+	"The service would not answer while its only replica is replaced.",
+	"Name a further AI node in AiNodes, on which the successor starts first, or send AllowInterruption=true.")
 
 // Change is what a caller asks Modify for. What is nil stays as it is.
 type Change struct {

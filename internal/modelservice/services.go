@@ -26,7 +26,7 @@ import (
 
 // ErrNotFound refuses a model service that the instance does not have.
 var ErrNotFound = fault.New(fault.NotFound, "InvalidModelServiceId.NotFound",
-	"The model service does not exist. Call ListModelServices for the ids of this DB instance.")
+	"The model service does not exist.", "Call ListModelServices for the ids of this DB instance.")
 
 const (
 	maxReplicas     = 1000

@@ -23,9 +23,9 @@ import (
 // The refusals of this package.
 var (
 	ErrNotFound = fault.New(fault.NotFound, "InvalidApiKeyId.NotFound",
-		"The ModelOperator key does not exist. Call ListModelOperatorApiKeys for the keys of this account.")
+		"The ModelOperator key does not exist.", "Call ListModelOperatorApiKeys for the keys of this account.")
 	ErrQuota = fault.New(fault.Denied, "QuotaExceeded.ModelOperatorApiKey",
-		"An account has at most 50 ModelOperator keys: delete one first.")
+		"An account has at most 50 ModelOperator keys.", "Delete one first with DeleteModelOperatorApiKey.")
 )
 
 const maxKeys = 50 // of an account

@@ -19,10 +19,10 @@ import (
 var (
 	// ErrType refuses the name of a kind that has no tags.
 	ErrType = fault.New(fault.Invalid, "InvalidParameter.UnsupportedTagResourceType",
-		"The parameter ResourceType is not valid.")
+		"The parameter ResourceType names no type of resource that has tags.", "Send one that the message names.")
 	// ErrBothEmpty refuses a question that names neither resources nor tags.
 	ErrBothEmpty = fault.New(fault.Invalid, "InvalidParameter.BothEmpty",
-		"One of the parameters ResourceId and Tag is required: name resources, tags, or both.")
+		"One of the parameters ResourceId and Tag is required.", "Name resources, tags, or both.")
 )
 
 // Kind is what the package that owns a kind of resource says of it. The rows of its table have an id and an account_id.

@@ -26,13 +26,18 @@ const maxGroups = 100
 // The refusals of this package.
 var (
 	// ErrNotFound refuses to put something into a group that the account does not have.
-	ErrNotFound  = fault.New(fault.NotFound, "InvalidResourceGroupId.NotFound", "The resource group does not exist.")
-	ErrMissing   = fault.New(fault.NotFound, "EntityNotExist.ResourceGroup", "The resource group does not exist.")
-	ErrExists    = fault.New(fault.Conflict, "EntityAlreadyExists.ResourceGroup", "The account has a resource group of this name.")
-	ErrLimit     = fault.New(fault.Conflict, "LimitExceeded.ResourceGroup", "The account has 100 resource groups: delete one first.")
+	ErrNotFound = fault.New(fault.NotFound, "InvalidResourceGroupId.NotFound",
+		"The resource group does not exist.", "Call ListResourceGroups for those of the account.")
+	ErrMissing = fault.New(fault.NotFound, "EntityNotExist.ResourceGroup",
+		"The resource group does not exist.", "Call ListResourceGroups for those of the account.")
+	ErrExists = fault.New(fault.Conflict, "EntityAlreadyExists.ResourceGroup",
+		"The account has a resource group of this name.", "Choose another name, or use the group that is there.")
+	ErrLimit = fault.New(fault.Conflict, "LimitExceeded.ResourceGroup",
+		"The account has 100 resource groups.", "Delete one first.")
 	ErrResources = fault.New(fault.Conflict, "DeleteConflict.ResourceGroup.Resource",
-		"The resource group has resources: ListResources shows them; move them with MoveResources first.")
-	ErrDefault = fault.New(fault.Denied, "OperationDenied.DefaultResourceGroup", "The default resource group stays as it is.")
+		"The resource group has resources.", "ListResources shows them; move them with MoveResources first.")
+	ErrDefault = fault.New(fault.Denied, "OperationDenied.DefaultResourceGroup",
+		"The default resource group stays as it is.", "Create a group of your own with CreateResourceGroup.")
 )
 
 // Group is a resource group.

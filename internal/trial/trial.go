@@ -20,7 +20,7 @@ import (
 
 // ErrNotDeployed refuses a trial of what gateways do not serve.
 var ErrNotDeployed = fault.New(fault.Conflict, "Conflict.HttpApiNotDeployed",
-	"The Model API is not deployed, or was deployed a moment ago. Call DeployHttpApi, then try again.")
+	"The Model API is not deployed, or was deployed a moment ago.", "Call DeployHttpApi, then try again.")
 
 // path is what a trial asks for, below the base path.
 const path = "/v1/chat/completions"
@@ -118,10 +118,10 @@ func (t *Trials) Start(ctx context.Context, accountID, id string, spec Spec) (*T
 	case api == nil:
 		return nil, ErrNotDeployed
 	case api.Category != "Text" || !slices.Contains(api.Protocols, "OpenAI/v1"):
-		return nil, modelapi.ErrUnsupported.Withf("Only Model APIs of the scenario Text that speak OpenAI/v1 can be debugged; %s is %s with %s.",
+		return nil, fault.ErrUnsupported.Withf("Only Model APIs of the scenario Text that speak OpenAI/v1 can be debugged; %s is %s with %s.",
 			api.Name, api.Category, strings.Join(api.Protocols, ", "))
 	case api.Auth && api.AuthType != snapshot.AuthByKey:
-		return nil, modelapi.ErrUnsupported.Withf("Only Model APIs whose callers have API keys, or prove nothing, can be debugged; those of %s prove "+
+		return nil, fault.ErrUnsupported.Withf("Only Model APIs whose callers have API keys, or prove nothing, can be debugged; those of %s prove "+
 			"who they are by %s.", api.Name, api.AuthType)
 	case api.Auth && spec.ConsumerID == "":
 		return nil, fault.MissingParameter("consumerId")

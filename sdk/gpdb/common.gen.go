@@ -89,9 +89,9 @@ type Error struct {
 	// Example: The DB instance was not found.
 	Message string `json:"Message"`
 
-	// Recommend What to do next; empty when the message says it all.
+	// Recommend What to do next; docs/errors.md has it for every code.
 	//
-	// Example:
+	// Example: Call DescribeDBInstances for the ids of this account.
 	Recommend string `json:"Recommend"`
 
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
@@ -120,9 +120,9 @@ type ErrorInBothSpellings struct {
 	// Example: The gateway was not found.
 	Message string `json:"Message"`
 
-	// Recommend What to do next; empty when the message says it all.
+	// Recommend What to do next; docs/errors.md has it for every code.
 	//
-	// Example:
+	// Example: Call ListGateways for the ids of this account.
 	Recommend string `json:"Recommend"`
 
 	// RequestId Names the call in logs and audit rows. Also sent as the header x-acs-request-id.
@@ -150,7 +150,7 @@ type ErrorInBothSpellings struct {
 
 	// LowerRecommend As Recommend.
 	//
-	// Example:
+	// Example: Call ListGateways for the ids of this account.
 	LowerRecommend string `json:"recommend"`
 
 	// LowerRequestId As RequestId.

@@ -18,7 +18,8 @@ const (
 )
 
 // ErrMalformed refuses a policy document; the message names the place in it.
-var ErrMalformed = fault.New(fault.Invalid, "MalformedPolicyDocument", "The policy document is not valid.")
+var ErrMalformed = fault.New(fault.Invalid, "MalformedPolicyDocument",
+	"The policy document is not valid.", "Correct the place that the message names; docs/access-control.md tells what a policy may say.")
 
 // An action is PRODUCT:OPERATION, with wildcards anywhere, or a single *.
 var actionPattern = regexp.MustCompile(`^(\*|[A-Za-z0-9_.*?-]+:[A-Za-z0-9_./*?-]+)$`)

@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
 // parser reads tokens rather than into structs, to see members that come twice.
-type parser struct{ tokens *json.Decoder }
+type parser struct{ tokens tokens }
 
 // read checks the text of a document and hands it to parse. What parse complains about becomes an ErrMalformed.
 func read(document string, maxCharacters int, parse func(parser) error) error {
-	p := parser{json.NewDecoder(strings.NewReader(document))}
+	p := parser{tokensOf(document)}
 	var err error
 	switch n := utf8.RuneCountInString(document); {
 	case n > maxCharacters:
@@ -91,7 +92,7 @@ func (p parser) oneOrMore(path string, element func(first json.Token, path strin
 		return element(token, path)
 	}
 	for i := 0; p.tokens.More(); i++ {
-		path := fmt.Sprintf("%s[%d]", path, i)
+		path := path + "[" + strconv.Itoa(i) + "]"
 		token, err := p.token(path)
 		if err != nil {
 			return err

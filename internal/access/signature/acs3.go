@@ -136,7 +136,7 @@ func (a acs3) sign(key secret.Secret) (stringToSign, signature string, err error
 	mac := hmac.New(sha256.New, []byte(key.Reveal()))
 	mac.Write([]byte(stringToSign))
 	if payload != a.header("x-acs-content-sha256") {
-		err = ErrMismatch.Withf("%s The header x-acs-content-sha256 is not the SHA-256 of the body.", ErrMismatch.Message)
+		err = ErrMismatch.Withf("%s The header x-acs-content-sha256 is not the SHA-256 of the body.", ErrMismatch.Cause)
 	}
 	return stringToSign, hex.EncodeToString(mac.Sum(nil)), err
 }

@@ -66,5 +66,5 @@ func (c claim) mismatch(stringToSign string) error {
 	if len(stringToSign) > enough || c.token != "" {
 		return ErrMismatch
 	}
-	return ErrMismatch.Withf("%s server string to sign is:%s", ErrMismatch.Message, stringToSign)
+	return ErrMismatch.Withf("%s server string to sign is:%s", ErrMismatch.Cause, stringToSign)
 }

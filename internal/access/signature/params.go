@@ -34,7 +34,7 @@ func parseParams(raw string, earlier map[string]string) (map[string]string, erro
 			return nil, fault.InvalidParameter(name, "it is both in the query and in the body.")
 		}
 		if len(params)+len(earlier) == maxParams {
-			return nil, ErrInvalidParameter.Withf("There are more than %d parameters.", maxParams)
+			return nil, fault.ErrInvalid.Withf("There are more than %d parameters.", maxParams)
 		}
 		params[name] = value
 	}
@@ -45,7 +45,7 @@ func parseParam(pair string) (name, value string, err error) {
 	rawName, rawValue, _ := strings.Cut(pair, "=")
 	name, err = url.QueryUnescape(rawName)
 	if err != nil || !validName(name) {
-		return "", "", ErrInvalidParameter.Withf("The name of a parameter must be 1 to %d of A-Z a-z 0-9 _ . -", maxParamName)
+		return "", "", fault.ErrInvalid.Withf("The name of a parameter must be 1 to %d of A-Z a-z 0-9 _ . -", maxParamName)
 	}
 	value, err = url.QueryUnescape(rawValue)
 	switch {

@@ -86,7 +86,7 @@ func (r roaV1) checkBody() error {
 	if sent := r.header("content-md5"); sent != "" {
 		sum := md5.Sum(r.body)
 		if sent != base64.StdEncoding.EncodeToString(sum[:]) {
-			return ErrMismatch.Withf("%s The header Content-MD5 is not the MD5 of the body.", ErrMismatch.Message)
+			return ErrMismatch.Withf("%s The header Content-MD5 is not the MD5 of the body.", ErrMismatch.Cause)
 		}
 		return nil
 	}

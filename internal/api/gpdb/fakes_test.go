@@ -29,8 +29,8 @@ const (
 )
 
 var (
-	errNoInstance = fault.New(fault.NotFound, "InvalidDBInstanceId.NotFound", "The DB instance does not exist.")
-	errBound      = fault.New(fault.Conflict, "OperationDenied.AiNodeBound", "The AI node is used.")
+	errNoInstance = fault.New(fault.NotFound, "InvalidDBInstanceId.NotFound", "The DB instance does not exist.", "Do something else.")
+	errBound      = fault.New(fault.Conflict, "OperationDenied.AiNodeBound", "The AI node is used.", "Do something else.")
 	created       = time.Date(2026, 3, 1, 17, 30, 0, 999, time.FixedZone("", 8*3600))
 )
 

@@ -146,7 +146,8 @@ func TestADomainRefusalReachesTheCaller(t *testing.T) {
 	s, d := serve(t)
 	d.err = errBound
 	a := s.JSON(apitest.RootKey, "CreateModelService", object{"DBInstanceId": instanceA, "ModelName": "m", "AiNodes": []string{"a"}})
-	require.Equal(t, []any{409, "OperationDenied.AiNodeBound", "The AI node is used."}, []any{a.Status, a.Code, a.Body["Message"]})
+	require.Equal(t, []any{409, "OperationDenied.AiNodeBound", "The AI node is used. Do something else.", "Do something else."},
+		[]any{a.Status, a.Code, a.Body["Message"], a.Body["Recommend"]})
 }
 
 func TestBadInputIsRefusedAtTheEdge(t *testing.T) {

@@ -17,7 +17,8 @@ type Authorizer interface {
 	OpenDiagnostic(accountID, message string) (access.Diagnostic, error)
 }
 
-var errPrincipal = fault.New(fault.Invalid, "InvalidParameter.AuthPrincipal", "The parameter AuthPrincipal is not valid.")
+var errPrincipal = fault.New(fault.Invalid, "InvalidParameter.AuthPrincipal",
+	"The parameter AuthPrincipal names nobody of this account.", "Send the ARN of the account, or of a user or role of it.")
 
 // DecodeDiagnosticMessage opens what a denial says to administrators.
 func (s *Server) DecodeDiagnosticMessage(

@@ -136,37 +136,3 @@ func TestEveryOperationIsDeniedToWhoMayDoNothing(t *testing.T) {
 		require.Equal(t, "ImplicitDeny", detail["NoPermissionType"])
 	})
 }
-
-// A key that is gone, one that is kept out, and a session that is over open nothing.
-func TestEveryOperationIsRefusedToADeadKey(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	admin := object{"UserName": "alice", "PolicyType": "System", "PolicyName": "AdministratorAccess"}
-	w.root(ramVersion, "AttachPolicyToUser", admin)
-	inactive := w.newKey("alice")
-	expired, orphan := w.assume(w.keyID, nil), ""
-	w.root(ramVersion, "CreateRole", object{"RoleName": "gone", "AssumeRolePolicyDocument": trustRoot})
-	orphan = w.assume(w.keyID, object{"RoleArn": strings.Replace(deployerARN, "deployer", "gone", 1)})
-	for _, alive := range []string{w.keyID, inactive, expired, orphan} {
-		w.done(alive, stsVersion, "GetCallerIdentity", object{})
-	}
-	w.root(ramVersion, "UpdateAccessKey", object{"UserName": "alice", "UserAccessKeyId": inactive, "Status": "Inactive"})
-	w.root(ramVersion, "DeleteRole", object{"RoleName": "gone"})
-	_, err := w.DB.Owner.Exec(t.Context(), `UPDATE sts_session SET expires_at = now() - interval '1 second' WHERE id = $1`, expired)
-	require.NoError(t, err)
-	w.root(ramVersion, "CreateUser", object{"UserName": "bob"})
-	deleted := w.newKey("bob")
-	w.done(deleted, stsVersion, "GetCallerIdentity", object{})
-	w.root(ramVersion, "DeleteAccessKey", object{"UserName": "bob", "UserAccessKeyId": deleted})
-	w.root(ramVersion, "DeleteUser", object{"UserName": "bob"})
-	each(t, func(t *testing.T, op described) {
-		for key, want := range map[string][]any{
-			inactive: {404, "InvalidAccessKeyId.Inactive"},
-			deleted:  {404, "InvalidAccessKeyId.NotFound"},
-			orphan:   {404, "InvalidAccessKeyId.NotFound"},
-			expired:  {400, "InvalidSecurityToken.Expired"},
-		} {
-			require.Equal(t, want, w.refused(key, op.version, op.OperationID, op.example))
-		}
-	})
-}

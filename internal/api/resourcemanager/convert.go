@@ -114,6 +114,7 @@ func fromAttached(accountID string, a directory.Attached) rmapi.PolicyAttachment
 	attachment := rmapi.PolicyAttachment{
 		PolicyType: a.Type, PolicyName: a.Name, Description: a.Description,
 		ResourceGroupId: cmp.Or(a.ResourceGroupID, accountID), AttachDate: fromTime(a.CreatedAt),
+		Source: rmapi.PolicyAttachmentSource(a.Source),
 	}
 	for _, t := range principalTypes {
 		if t.kind.Name == a.Kind {

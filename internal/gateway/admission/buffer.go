@@ -16,26 +16,32 @@ const (
 // buffers are kept by their size: a new one would have to be cleared, and the collector would run for it.
 var buffers [steps*(largestBits-smallestBits) + 1]sync.Pool
 
+// buffer is memory that is kept for later.
+type buffer struct{ bytes []byte }
+
 // takeBuffer returns an empty buffer with room for size bytes.
-func takeBuffer(size int64) []byte {
+func takeBuffer(size int64) *buffer {
 	class, room := classOf(size)
 	if size > largest {
-		return make([]byte, 0, size)
+		return &buffer{make([]byte, 0, size)}
 	}
-	if b, ok := buffers[class].Get().(*[]byte); ok {
-		return (*b)[:0]
+	if b, ok := buffers[class].Get().(*buffer); ok {
+		return b
 	}
-	return make([]byte, 0, room)
+	return &buffer{make([]byte, 0, room)}
 }
 
-// putBuffer keeps a buffer for later. Nobody may use it any more.
-func putBuffer(b []byte) {
-	size := int64(cap(b))
+// put keeps the buffer, which nil is too, for later. Nobody may use it any more.
+func (b *buffer) put() {
+	if b == nil {
+		return
+	}
+	size := int64(cap(b.bytes))
 	if size < smallest || size > largest {
 		return
 	}
 	if class, room := classOf(size); room == size {
-		buffers[class].Put(&b)
+		buffers[class].Put(b)
 	}
 }
 

@@ -38,15 +38,13 @@ func (m *Memory) Refused() uint64 { return m.refused.Load() }
 type Body struct {
 	Bytes   []byte
 	memory  *Memory
-	counted int64 // of memory
+	buffer  *buffer // where Bytes are
+	counted int64   // of memory
 	users   atomic.Int32
 }
 
-// Lend returns the body to one more who has to release it.
-func (b *Body) Lend() *Body {
-	b.users.Add(1)
-	return b
-}
+// Lend lends the body to one more, who has to release it.
+func (b *Body) Lend() { b.users.Add(1) }
 
 // Release lets go of the body, which nil is, too. Each who has it does so once.
 func (b *Body) Release() {
@@ -54,7 +52,7 @@ func (b *Body) Release() {
 		return
 	}
 	b.memory.held.Add(-b.counted)
-	putBuffer(b.Bytes)
+	b.buffer.put()
 }
 
 // Read takes in a body of the announced length, or all of it when that is negative. It fails with ErrMemory: before it
@@ -108,8 +106,9 @@ func (b *Body) grow(announced int64) bool {
 		b.memory.held.Add(-more)
 		return false
 	}
-	small := b.Bytes
-	b.counted, b.Bytes = size, append(takeBuffer(size), small...)
-	putBuffer(small)
+	small := b.buffer
+	b.counted, b.buffer = size, takeBuffer(size)
+	b.Bytes = append(b.buffer.bytes[:0], b.Bytes...)
+	small.put()
 	return true
 }

@@ -124,13 +124,52 @@ func (o Outcome) String() string {
 // Of is the outcome of an answer with this status that was delivered in full.
 func Of(status int) Outcome { return min(max(Outcome(status/100-1), Informational), ServerError) }
 
-// Traffic counts the requests of one service.
+// Traffic counts the requests of one service or Model API. For one that nobody asks, as most are where there are very many,
+// it is next to nothing.
 type Traffic struct {
-	InFlight  atomic.Int64
-	Fallbacks atomic.Uint64 // to other services, of a Model API
-	ended     [outcomes]atomic.Uint64
-	gate      atomic.Pointer[admission.Gate]
+	counts atomic.Pointer[counts] // nil: nobody has asked
+	gate   atomic.Pointer[admission.Gate]
 }
+
+type counts struct {
+	inFlight  atomic.Int64
+	fallbacks atomic.Uint64
+	ended     [outcomes]atomic.Uint64
+}
+
+var none counts
+
+// seen are the counts to read.
+func (t *Traffic) seen() *counts {
+	if c := t.counts.Load(); c != nil {
+		return c
+	}
+	return &none
+}
+
+// count are the counts to change.
+func (t *Traffic) count() *counts {
+	if c := t.counts.Load(); c != nil {
+		return c
+	}
+	t.counts.CompareAndSwap(nil, new(counts))
+	return t.counts.Load()
+}
+
+// Begin counts a request in, until End counts it out.
+func (t *Traffic) Begin() { t.count().inFlight.Add(1) }
+
+// End counts a request out.
+func (t *Traffic) End() { t.count().inFlight.Add(-1) }
+
+// InFlight is how many requests are under way.
+func (t *Traffic) InFlight() int64 { return t.seen().inFlight.Load() }
+
+// FellBack counts a request of a Model API that turned to another service.
+func (t *Traffic) FellBack() { t.count().fallbacks.Add(1) }
+
+// Fallbacks is how many did.
+func (t *Traffic) Fallbacks() uint64 { return t.seen().fallbacks.Load() }
 
 // Gate is what the requests of a Model API pass; nil: they have never been limited.
 func (t *Traffic) Gate() *admission.Gate { return t.gate.Load() }
@@ -152,12 +191,13 @@ func (t *Traffic) limit(l *snapshot.Limits) {
 }
 
 // Ended counts a request that ended so.
-func (t *Traffic) Ended(o Outcome) { t.ended[o].Add(1) }
+func (t *Traffic) Ended(o Outcome) { t.count().ended[o].Add(1) }
 
 // Each calls f with every outcome that has occurred.
 func (t *Traffic) Each(f func(o Outcome, count uint64)) {
+	c := t.seen()
 	for o := range outcomes {
-		if n := t.ended[o].Load(); n > 0 {
+		if n := c.ended[o].Load(); n > 0 {
 			f(o, n)
 		}
 	}

@@ -47,6 +47,7 @@ type Store struct {
 
 	current   atomic.Pointer[Config]
 	confirmed atomic.Int64 // when the database last confirmed the configuration, Unix nanoseconds
+	pulse     pulse
 	hints     chan struct{}
 	unsaved   chan struct{}
 
@@ -83,7 +84,7 @@ func Open(s Settings, log *slog.Logger) (*Store, error) {
 	return store, nil
 }
 
-// Current is the configuration to serve now; nil before the first one.
+// Current is the newest configuration that is known; nil before the first one. Requests are served with Serving.
 func (s *Store) Current() *Config { return s.current.Load() }
 
 // ProcessID names this process among all gateways.
@@ -103,6 +104,10 @@ func (s *Store) Run(ctx context.Context) error {
 	group.Go(func() error { return s.sync(ctx) })
 	group.Go(func() error { return s.listen(ctx) })
 	group.Go(func() error { return s.save(ctx) })
+	group.Go(func() error {
+		s.pulse.run(ctx)
+		return nil
+	})
 	return group.Wait()
 }
 
@@ -143,7 +148,14 @@ func (s *Store) sync(ctx context.Context) error {
 func (s *Store) round(ctx context.Context, timeout time.Duration) error {
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	lag := s.pulse.lag.Load()
 	err := s.update(bounded)
+	if err == nil || lag != nil && time.Since(lag.since) > catchUpTimeout {
+		s.pulse.caughtUp(lag)
+	} else if lag != nil { // the connections may have broken meanwhile
+		pause(ctx, catchUpPause)
+		wake(s.hints)
+	}
 	switch {
 	case errors.Is(err, ErrRights):
 		return err

@@ -177,7 +177,7 @@ func (c *conn) begin(h *head) *exchange {
 // answer has a request answered and reports whether another may follow.
 func (c *conn) answer(ex *exchange) bool {
 	w := &ex.response
-	c.server.Handler.ServeHTTP(w, ex.request)
+	c.server.Handler.ServeHTTP(w, &ex.request)
 	if c.taken.Load() {
 		return false
 	}

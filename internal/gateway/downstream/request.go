@@ -17,7 +17,7 @@ import (
 // exchange is a request and its answer.
 type exchange struct {
 	scope
-	request  *http.Request
+	request  http.Request
 	url      url.URL
 	body     body
 	response response
@@ -54,8 +54,9 @@ var blank http.Request
 // read makes the request that a head describes, or says with which status it is refused.
 func (ex *exchange) read(h *head, bytes []byte) (status int, err error) {
 	text := string(bytes)
-	r := blank.WithContext(&ex.scope)
-	ex.request, ex.response.ex, ex.body.ex = r, ex, ex
+	ex.request = *blank.WithContext(&ex.scope)
+	r := &ex.request
+	ex.response.ex, ex.body.ex = ex, ex
 	r.Method, r.RequestURI = text[:h.methodEnd], text[h.methodEnd+1:h.targetEnd]
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
 	if h.oldest {
@@ -77,7 +78,7 @@ func (ex *exchange) read(h *head, bytes []byte) (status int, err error) {
 
 // frame says how the body comes and what happens to the connection.
 func (ex *exchange) frame(h *head) (status int, err error) {
-	r := ex.request
+	r := &ex.request
 	connection := r.Header["Connection"]
 	r.Close = wire.HasOption(connection, "close") || h.oldest && !wire.HasOption(connection, "keep-alive")
 	ex.response.closes = r.Close || mentionsClose(connection)

@@ -3,6 +3,7 @@ package downstream
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,11 +16,16 @@ type scope struct {
 	mu    sync.Mutex
 	err   error
 	done  chan struct{} // nil: nobody has asked for it
-	after []*afterwards
+	after []afterwards
+	few   [2]afterwards // memory for after
+	last  int
 }
 
 // afterwards is what is done at the end of a scope.
-type afterwards struct{ do func() }
+type afterwards struct {
+	number int
+	do     func()
+}
 
 var over = func() chan struct{} {
 	c := make(chan struct{})
@@ -65,24 +71,28 @@ func (s *scope) Value(key any) any {
 // AfterFunc has f called in a goroutine of its own when the scope ends, unless stop is called before. It is what
 // package context looks for, and cheaper than context.AfterFunc.
 func (s *scope) AfterFunc(f func()) (stop func() bool) {
-	a := &afterwards{f}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		go f()
 		return func() bool { return false }
 	}
-	s.after = append(s.after, a)
-	return func() bool { return s.forget(a) }
+	if s.after == nil {
+		s.after = s.few[:0]
+	}
+	s.last++
+	number := s.last
+	s.after = append(s.after, afterwards{number, f})
+	return func() bool { return s.forget(number) }
 }
 
 // forget reports whether what was to be done at the end has not been begun.
-func (s *scope) forget(a *afterwards) bool {
+func (s *scope) forget(number int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, one := range s.after {
-		if one == a {
-			s.after = append(s.after[:i], s.after[i+1:]...)
+		if one.number == number {
+			s.after = slices.Delete(s.after, i, i+1)
 			return true
 		}
 	}

@@ -25,6 +25,7 @@ type fields struct {
 	name     [maxName]byte
 	named    int    // length of name, more than maxName when it is too long
 	value    []byte // of the field that is read, when it is wanted
+	room     [usualValues]byte
 	wanted   *[]byte
 }
 
@@ -131,7 +132,7 @@ func (f *fields) endValue() {
 func (f *fields) keep(text []byte) {
 	if f.wanted != nil && len(f.value) <= maxValue {
 		if f.value == nil {
-			f.value = make([]byte, 0, usualValues)
+			f.value = f.room[:0]
 		}
 		f.value = append(f.value, text[:min(len(text), maxValue+1-len(f.value))]...)
 	}

@@ -44,7 +44,14 @@ type Record struct {
 
 	Line *Line // what the log gets; nil: nothing
 
+	line Line // memory for Line
 	next *Record
+}
+
+// Log has the log say this, beside the record.
+func (r *Record) Log(l Line) {
+	r.line = l
+	r.Line = &r.line
 }
 
 // Line is what the log says of a request beside its record.

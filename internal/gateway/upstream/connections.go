@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -76,6 +77,9 @@ func (c *connections) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if r.Header["User-Agent"] == nil {
 		r.Header["User-Agent"] = []string{""} // or net/http's own is sent
+	}
+	if whole, ok := r.Body.(*http1.Bytes); ok {
+		r.GetBody = func() (io.ReadCloser, error) { return whole.Again(), nil }
 	}
 	return c.transport().RoundTrip(r)
 }

@@ -61,18 +61,13 @@ func checkedBy(guard Guard) func(context.Context, string, string, syscall.RawCon
 // ID is where the endpoint is: host and port.
 func (e *Endpoint) ID() string { return e.host }
 
-// URL is the address of a path, as it was escaped, at the endpoint. of is Escaped of it.
-func (e *Endpoint) URL(path string, of *url.URL) *url.URL {
-	u := *of
+// Send sends out to the endpoint. out's URL is Escaped of path, and is completed: out is sent to nobody else. Redirects are
+// not followed, and the environment names no proxy.
+func (e *Endpoint) Send(path string, out *http.Request) (*http.Response, error) {
 	if e.path != "" {
-		u = *Escaped(e.path+path, of.RawQuery)
+		*out.URL = Escaped(e.path+path, out.URL.RawQuery)
 	}
-	u.Scheme, u.Host = e.scheme, e.host
-	return &u
-}
-
-// Send sends out, whose URL is of this endpoint. Redirects are not followed, and the environment names no proxy.
-func (e *Endpoint) Send(out *http.Request) (*http.Response, error) {
+	out.URL.Scheme, out.URL.Host = e.scheme, e.host
 	return e.connections.RoundTrip(out)
 }
 

@@ -49,12 +49,10 @@ func (r *Replica) closeIdle() { r.connections.closeIdle() }
 // ID is the replica's id.
 func (r *Replica) ID() string { return r.id }
 
-// Send sends out to the replica, with the replica's own key. out's URL needs a path and a query only; its header map
-// must belong to the caller, because the key is written into it. Redirects are not followed.
+// Send sends out to the replica, with the replica's own key. out's URL needs a path and a query only, and is completed; the
+// key is written into its header map: out is sent to nobody else. Redirects are not followed.
 func (r *Replica) Send(out *http.Request) (*http.Response, error) {
-	target := *out.URL
-	target.Scheme, target.Host = "http", r.addr
-	out.URL, out.Host = &target, ""
+	out.URL.Scheme, out.URL.Host, out.Host = "http", r.addr, ""
 	out.Header["Authorization"] = r.authorization
 	return r.connections.RoundTrip(out)
 }
@@ -65,16 +63,11 @@ func Undelivered(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// Path returns a URL of a path as it was written and a query, for Send to complete.
-func Path(decoded, raw, query string) *url.URL {
-	return &url.URL{Path: decoded, RawPath: raw, RawQuery: query}
-}
-
-// Escaped is Path of a canonical path.
-func Escaped(path, query string) *url.URL {
+// Escaped is the URL of a canonical path and a query, for Send to complete.
+func Escaped(path, query string) url.URL {
 	decoded, err := url.PathUnescape(path)
 	if err != nil {
 		decoded = path
 	}
-	return Path(decoded, path, query)
+	return url.URL{Path: decoded, RawPath: path, RawQuery: query}
 }

@@ -26,6 +26,7 @@ type Reader struct {
 	conn net.Conn
 	raw  syscall.RawConn       // nil: not a socket of the system
 	try  func(fd uintptr) bool // reads from raw
+	ask  func(fd uintptr) bool // is called before that, once; nil: nothing is
 	buf  []byte                // nil: nothing is held
 	r, w int                   // what has come and was not read is between them
 	got  int                   // by try
@@ -133,11 +134,25 @@ func (b *Reader) makeRoom() {
 	}
 }
 
+// FillAnswer is Fill of what comes after ask, which asks for it on a socket where nothing else comes, and reports whether
+// that is to be waited for. What cannot be there yet is not looked for. Without a socket of the system it is Fill alone.
+func (b *Reader) FillAnswer(ask func(fd uintptr) bool) error {
+	b.ask = ask
+	defer func() { b.ask = nil }()
+	return b.Fill()
+}
+
+// ErrNotAsked is that FillAnswer does not wait.
+var ErrNotAsked = errors.New("nothing was asked for")
+
 // fillLater takes memory only for the moment in which there is something to read.
 func (b *Reader) fillLater() error {
 	b.Release()
 	if err := b.raw.Read(b.try); err != nil {
 		return err
+	}
+	if b.err == ErrNotAsked { //nolint:errorlint // it is nobody else's
+		return b.err
 	}
 	if b.got > 0 {
 		b.w = b.got
@@ -150,8 +165,17 @@ func (b *Reader) fillLater() error {
 	return &net.OpError{Op: "read", Net: "tcp", Addr: b.conn.RemoteAddr(), Err: b.err}
 }
 
-// tryRead reads what is there and reports whether that was something, or an end.
+// tryRead reads what is there and reports whether that was something, or an end. The system tells of what comes from the
+// first call on, so that an answer to what that asks is not missed.
 func (b *Reader) tryRead(fd uintptr) bool {
+	if ask := b.ask; ask != nil {
+		b.ask, b.got, b.err = nil, 0, nil
+		if ask(fd) {
+			return false
+		}
+		b.err = ErrNotAsked
+		return true
+	}
 	b.makeRoom()
 	for {
 		b.got, b.err = syscall.Read(int(fd), b.buf) //nolint:gosec // descriptors are small

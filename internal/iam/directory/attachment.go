@@ -193,6 +193,7 @@ type Attached struct {
 	Kind            string // User, Group or Role
 	Principal       string
 	ResourceGroupID string
+	Source          string // FromAPI or FromFile
 	CreatedAt       time.Time
 }
 
@@ -222,7 +223,7 @@ func (d *Directory) Attachments(ctx context.Context, f AttachedFilter) (page []A
 		return nil, 0, fmt.Errorf("count the attachments: %w", err)
 	}
 	rows, _ := d.db.Query(ctx, `
-		SELECT x.type, p.name, p.description, x.kind, x.principal, a.resource_group_id, a.created_at`+matching+`
+		SELECT x.type, p.name, p.description, x.kind, x.principal, a.resource_group_id, a.source, a.created_at`+matching+`
 		ORDER BY p.account_id IS NOT NULL, p.name, x.kind, x.principal, a.resource_group_id LIMIT $8 OFFSET $9`,
 		append(which, f.PageSize, (f.PageNumber-1)*f.PageSize)...)
 	page, err = pgx.CollectRows(rows, pgx.RowToStructByName[Attached])

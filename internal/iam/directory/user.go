@@ -38,12 +38,13 @@ func (d *Directory) CreateUser(ctx context.Context, accountID string, user User)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, 'api')
 			RETURNING `+userColumns+`, NULL::timestamptz AS since`,
 			newID(userID), accountID, user.Name, user.DisplayName, user.MobilePhone, user.Email, user.Comments)
+		name := user.Name
 		var err error
 		user, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[User])
 		if postgres.IsUniqueViolation(err, "ram_user_account_id_name_key") {
-			return "", ErrUserExists.Withf("The account has a user %s.", user.Name)
+			return "", ErrUserExists.Withf("The account has a user %s.", name)
 		}
-		return user.Name, err
+		return name, err
 	})
 	if err != nil {
 		return User{}, fmt.Errorf("make the user: %w", err)

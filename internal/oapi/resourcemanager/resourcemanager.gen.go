@@ -172,6 +172,24 @@ func (e MoveResponseStatus) Valid() bool {
 	}
 }
 
+// Defines values for PolicyAttachmentSource.
+const (
+	AttachedByAPI  PolicyAttachmentSource = "api"
+	AttachedByFile PolicyAttachmentSource = "file"
+)
+
+// Valid indicates whether the value is a known member of the PolicyAttachmentSource enum.
+func (e PolicyAttachmentSource) Valid() bool {
+	switch e {
+	case AttachedByAPI:
+		return true
+	case AttachedByFile:
+		return true
+	default:
+		return false
+	}
+}
+
 // AttachPolicyRequest defines model for AttachPolicyRequest.
 type AttachPolicyRequest struct {
 	// PolicyName The name of the policy.
@@ -640,7 +658,13 @@ type PolicyAttachment struct {
 
 	// ResourceGroupId Where it counts; the account is the whole account.
 	ResourceGroupId string `json:"ResourceGroupId"`
+
+	// Source api, or file: the attachment comes from the policy files and is ended there.
+	Source PolicyAttachmentSource `json:"Source"`
 }
+
+// PolicyAttachmentSource api, or file: the attachment comes from the policy files and is ended there.
+type PolicyAttachmentSource string
 
 // RegionStatus defines model for RegionStatus.
 type RegionStatus struct {

@@ -9,9 +9,10 @@ import (
 	"github.com/engineshed/engineshed/internal/gateway/wire"
 )
 
-// newBody returns the body of an answer, which gives the connection back at its end.
-func newBody(u *use, response *http.Response) io.ReadCloser {
-	b := &body{use: u, request: response.Request}
+// bodyOf returns the body of an answer, which gives the connection back at its end.
+func (u *use) bodyOf(response *http.Response) io.ReadCloser {
+	b := &u.body
+	b.use, b.request = u, response.Request
 	switch {
 	case bodiless(response) || response.ContentLength == 0:
 		u.finish()

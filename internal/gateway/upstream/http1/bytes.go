@@ -17,12 +17,24 @@ type Bytes struct {
 	offset int // in it
 }
 
-// Owner is who lends the memory of a body.
-type Owner interface{ Release() }
+// Owner is whose memory a body is. It is lent once more for each body that is sent once more.
+type Owner interface {
+	Lend()
+	Release()
+}
 
-// Lent returns a body that consists of pieces and releases them when it is closed: then nobody reads them any more. Pieces
-// without an owner (nil) are the caller's.
+// Lent returns a body that consists of pieces, which have been lent for it, and releases them when it is closed: then nobody
+// reads them any more. Pieces without an owner (nil) are the caller's.
 func Lent(owner Owner, pieces ...[]byte) *Bytes { return &Bytes{pieces: pieces, owner: owner} }
+
+// Again returns the body once more, from its beginning. Somebody must still hold its memory.
+func (b *Bytes) Again() *Bytes {
+	again := &Bytes{pieces: b.pieces, owner: b.owner}
+	if b.owner != nil {
+		b.owner.Lend()
+	}
+	return again
+}
 
 // Len is how many bytes the body has.
 func (b *Bytes) Len() int64 { return int64(lengthOf(b.pieces)) }

@@ -46,20 +46,28 @@ func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("the request cannot be sent: %w", err)
 	}
 	for {
-		cn, reused, err := c.connection(r.Context())
+		cn, err := c.connection(r.Context())
 		if err != nil {
 			closeBody(r.Body)
 			return nil, err
 		}
 		response, err := cn.roundTrip(r)
-		if err == nil {
+		switch {
+		case err == nil:
 			return response, nil
+		case errors.Is(err, errStale) && r.Context().Err() == nil:
+			continue
+		case errors.Is(err, errStale):
+			closeBody(r.Body)
+		case cn.reused && errors.Is(err, errNoAnswer) && r.Context().Err() == nil && rewind(r):
+			continue
 		}
-		if !reused || !errors.Is(err, errNoAnswer) || r.Context().Err() != nil || !rewind(r) {
-			return nil, orCause(r.Context(), err)
-		}
+		return nil, orCause(r.Context(), err)
 	}
 }
+
+// errStale is that a connection cannot be used again. Nothing was sent.
+var errStale = errors.New("the server has closed the connection, or said something unasked")
 
 // errNoAnswer is that a connection ended before the first byte of an answer.
 var errNoAnswer = errors.New("the connection ended before an answer came")
@@ -69,6 +77,10 @@ func rewind(r *http.Request) bool {
 	idempotent := slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete}, r.Method)
 	if !idempotent || r.Body == nil || r.Body == http.NoBody {
 		return idempotent
+	}
+	if whole, ok := r.Body.(*Bytes); ok {
+		r.Body = whole.Again()
+		return true
 	}
 	if r.GetBody == nil {
 		return false
@@ -89,23 +101,24 @@ func orCause(ctx context.Context, err error) error {
 	return err
 }
 
-// connection returns a connection that the server has not closed, or a new one.
-func (c *Client) connection(ctx context.Context) (cn *conn, reused bool, err error) {
+// connection returns a connection that has not been idle for too long, or a new one.
+func (c *Client) connection(ctx context.Context) (*conn, error) {
 	for {
 		cn := c.idle.take()
 		if cn == nil {
 			break
 		}
-		if cn.usable(c.config.IdleTimeout) {
-			return cn, true, nil
+		if time.Since(cn.idleSince) <= c.config.IdleTimeout && len(cn.read.Buffered()) == 0 {
+			cn.reused = true
+			return cn, nil
 		}
 		_ = cn.Close()
 	}
 	socket, err := c.config.Dial(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	return newConn(c, socket), false, nil
+	return newConn(c, socket), nil
 }
 
 // CloseIdle closes the connections that no request uses.

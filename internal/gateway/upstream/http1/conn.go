@@ -24,9 +24,10 @@ type conn struct {
 	raw       syscall.RawConn // nil: not a socket of the system
 	read      *wire.Reader
 	idleSince time.Time
+	reused    bool                  // for another request than its first
 	end       func()                // closes it
-	look      func(fd uintptr) bool // sets quiet
-	quiet     bool                  // nothing had come when it was looked at
+	begin     func(fd uintptr) bool // begins current
+	current   *use
 }
 
 func newConn(c *Client, socket net.Conn) *conn {
@@ -34,41 +35,38 @@ func newConn(c *Client, socket net.Conn) *conn {
 	if s, ok := socket.(syscall.Conn); ok {
 		cn.raw, _ = s.SyscallConn()
 	}
-	cn.end, cn.look = func() { _ = cn.Close() }, cn.isQuiet
+	cn.end, cn.begin = func() { _ = cn.Close() }, cn.ask
 	return cn
 }
 
-// usable reports whether a connection that was idle may be used again: it was not for too long, the server has not
-// closed it, and nothing has come that nobody asked for.
-func (cn *conn) usable(idleTimeout time.Duration) bool {
-	if time.Since(cn.idleSince) > idleTimeout || len(cn.read.Buffered()) > 0 {
+// ask sends the current request as far as the system takes it, unless that would be no answer to it that comes.
+func (cn *conn) ask(fd uintptr) bool {
+	if cn.reused && !isQuiet(fd) {
 		return false
 	}
-	if cn.raw == nil {
-		return true
-	}
-	return cn.raw.Read(cn.look) == nil && cn.quiet
+	cn.current.sending.begin(cn, fd)
+	return true
 }
 
-func (cn *conn) isQuiet(fd uintptr) bool {
-	var one [1]byte
-	_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	cn.quiet = err == unix.EAGAIN
-	return true
+// isQuiet reports whether nothing has come, not even an end.
+func isQuiet(fd uintptr) bool {
+	here := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}} //nolint:gosec // descriptors are small
+	n, err := unix.Poll(here[:], 0)
+	return n == 0 && err == nil
 }
 
 // roundTrip sends a request and reads the head of its answer. On an error the connection is closed.
 func (cn *conn) roundTrip(r *http.Request) (*http.Response, error) {
 	// The end of the context ends the connection, which wakes whoever waits for it. No goroutine waits for that.
 	u := &use{conn: cn, stop: AfterFunc(r.Context(), cn.end)}
-	u.sending.send(cn, r)
+	u.sending.prepare(r)
 	response, err := u.readHead(r)
 	if err != nil {
 		u.abandon()
 		return nil, err
 	}
 	u.reusable = !response.Close
-	response.Body = newBody(u, response)
+	response.Body = u.bodyOf(response)
 	return response, nil
 }
 
@@ -85,18 +83,17 @@ type use struct {
 	*conn
 	stop     func() bool // ends the watch over the context; false: that has ended, and the connection with it
 	sending  sending
+	body     body
 	reusable bool
 }
 
-// readHead reads the head of the final answer. A server that refuses a request before it has read all of it answers and
-// closes, so that an answer may have come though the sending failed.
+// readHead sends the request and reads the head of the final answer. A server that refuses a request before it has read all
+// of it answers and closes, so that an answer may have come though the sending failed.
 func (u *use) readHead(r *http.Request) (*http.Response, error) {
-	failed := u.sending.failed()
-	if failed != nil {
-		_ = u.SetReadDeadline(time.Now().Add(lastWords))
-	}
-	err := u.read.Fill()
+	failed, err := u.await()
 	switch {
+	case errors.Is(err, errStale):
+		return nil, err
 	case err == nil:
 		response, err := readResponse(u.read, r)
 		if failed != nil {
@@ -111,6 +108,44 @@ func (u *use) readHead(r *http.Request) (*http.Response, error) {
 		return nil, errNoAnswer
 	}
 	return nil, err
+}
+
+// await sends the request and waits for the first byte of an answer. failed is why not all of it could be sent, if that is
+// known before.
+func (u *use) await() (failed, err error) {
+	if u.raw != nil && u.sending.known {
+		return nil, u.askAndAwait()
+	}
+	if u.reused && u.raw != nil && !u.looksQuiet() {
+		u.sending.drop()
+		return nil, errStale
+	}
+	u.sending.goOn(u.conn)
+	if failed = u.sending.failed(); failed != nil {
+		_ = u.SetReadDeadline(time.Now().Add(lastWords))
+	}
+	return failed, u.read.Fill()
+}
+
+// askAndAwait sends as much as the system takes at once when it is told to tell of the answer: otherwise that would have to
+// be looked for in vain first.
+func (u *use) askAndAwait() error {
+	u.current = u
+	err := u.read.FillAnswer(u.begin)
+	u.current = nil
+	if !u.sending.drop() {
+		return err
+	}
+	if errors.Is(err, wire.ErrNotAsked) {
+		return errStale
+	}
+	closeBody(u.sending.of.Body)
+	return err
+}
+
+func (cn *conn) looksQuiet() (quiet bool) {
+	err := cn.raw.Control(func(fd uintptr) { quiet = isQuiet(fd) })
+	return err == nil && quiet
 }
 
 // finish gives the connection back, or closes it when it cannot be used again.

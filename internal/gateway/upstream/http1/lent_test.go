@@ -21,6 +21,8 @@ type spoiled struct {
 	released atomic.Int64
 }
 
+func (s *spoiled) Lend() {}
+
 func (s *spoiled) Release() {
 	clear(s.bytes)
 	s.released.Add(1)

@@ -20,9 +20,12 @@ const copyBuffer = 32 << 10
 
 // sending is how far the sending of one request is.
 type sending struct {
-	done chan struct{} // nil: it is over
-	err  error         // of the connection, once done
-	body error         // of the request's body, once done: it could not be read
+	of      *http.Request
+	known   bool          // its body is there as bytes
+	message *message      // nil: it has been begun
+	done    chan struct{} // nil: it is over
+	err     error         // of the connection, once done
+	body    error         // of the request's body, once done: it could not be read
 }
 
 // complete reports whether the whole request has been sent.
@@ -61,36 +64,52 @@ type message struct {
 	head  []byte
 	parts net.Buffers // what is sent in one go
 	left  net.Buffers // of it: sending eats it
-	write func(fd uintptr) bool
 }
 
-var messages = sync.Pool{New: func() any {
-	m := new(message)
-	m.write = m.writeTo
-	return m
-}}
+var messages = sync.Pool{New: func() any { return new(message) }}
 
-// send sends a request: head and body in one system call where the body is bytes and the system takes all of it. What it
-// does not take might fill the buffers of a server that has stopped reading to answer, and both would wait for ever: a
-// goroutine sends that.
-func (s *sending) send(cn *conn, r *http.Request) {
-	m, body := messages.Get().(*message), r.Body
+// prepare makes the message of a request.
+func (s *sending) prepare(r *http.Request) {
+	m := messages.Get().(*message)
 	whole, known := bytesOf(r)
 	m.head = appendHead(m.head[:0], r, whole, known)
 	m.parts = append(append(m.parts[:0], m.head), whole...)
 	m.left = m.parts
-	if known && m.writeNow(cn) {
-		m.release()
-		closeBody(body)
+	s.of, s.known, s.message = r, known, m
+}
+
+// drop reports whether nothing was sent, and never will be then.
+func (s *sending) drop() bool {
+	if s.message == nil {
+		return false
+	}
+	s.message.release()
+	s.message = nil
+	return true
+}
+
+// begin sends head and body in one system call where the system takes all of it. What it does not take might fill the
+// buffers of a server that has stopped reading to answer, and both would wait for ever: a goroutine sends that.
+func (s *sending) begin(cn *conn, fd uintptr) {
+	s.message.writeTo(fd)
+	if len(s.message.left) > 0 {
+		s.goOn(cn)
 		return
 	}
-	length := r.ContentLength
+	s.drop()
+	closeBody(s.of.Body)
+}
+
+// goOn sends what is left in a goroutine.
+func (s *sending) goOn(cn *conn) {
+	m := s.message
+	s.message = nil
 	s.inBackground(cn, func() {
-		if _, s.err = m.left.WriteTo(cn.Conn); s.err == nil && !known {
-			s.body, s.err = upload(cn, body, length)
+		if _, s.err = m.left.WriteTo(cn.Conn); s.err == nil && !s.known {
+			s.body, s.err = upload(cn, s.of.Body, s.of.ContentLength)
 		}
 		m.release()
-		closeBody(body)
+		closeBody(s.of.Body)
 	})
 }
 
@@ -107,16 +126,8 @@ func (s *sending) inBackground(cn *conn, do func()) {
 	}()
 }
 
-// writeNow sends what the system takes without waiting and reports whether that is all. Errors are left for who goes on.
-func (m *message) writeNow(cn *conn) bool {
-	if cn.raw == nil {
-		return false
-	}
-	_ = cn.raw.Write(m.write)
-	return len(m.left) == 0
-}
-
-func (m *message) writeTo(fd uintptr) bool {
+// writeTo sends what the system takes without waiting. Errors are left for who goes on.
+func (m *message) writeTo(fd uintptr) {
 	for len(m.left) > 0 {
 		n, err := unix.Writev(int(fd), m.left)
 		if err != nil && err != unix.EINTR {
@@ -124,7 +135,6 @@ func (m *message) writeTo(fd uintptr) bool {
 		}
 		m.sent(n)
 	}
-	return true
 }
 
 // sent takes what was sent off what is left.

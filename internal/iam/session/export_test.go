@@ -1,0 +1,7 @@
+package session
+
+// What tests fill up.
+const (
+	MaxSessions = maxSessions
+	MakeRoom    = makeRoom
+)
