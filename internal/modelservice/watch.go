@@ -20,8 +20,7 @@ const (
 	lookStarting = 50 * time.Millisecond
 	lookRunning  = 500 * time.Millisecond
 	lookDraining = 250 * time.Millisecond
-	askAgain     = time.Second     // how long an inserted step may take before it is asked for again
-	askAtLast    = 4 * time.Second // likewise, when the ones before have not been heard
+	askAgain     = time.Second // how long an inserted step may take before it is asked for again
 )
 
 // Host is what the steps and the watcher of one host need.
@@ -92,14 +91,14 @@ func (w *Watcher) Run(ctx context.Context) error {
 func (w *Watcher) read(ctx context.Context, looking *sync.WaitGroup) error {
 	rows, err := w.Services.db.Query(ctx, `
 		SELECT id, model_service_id, status, status_reason, engine_addr, engine_generation, coalesce(restart_at, now()), now(),
-			lease_until > now(), generation, engine_key_sealed, (SELECT model_name FROM model_service s WHERE s.id = model_service_id)
+			lease_until > now(), engine_key_sealed, (SELECT model_name FROM model_service s WHERE s.id = model_service_id)
 		FROM replica WHERE host = $1`, w.Name)
 	if err != nil {
 		return err
 	}
 	current, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r replicaState, err error) {
 		return r, row.Scan(&r.ID, &r.ServiceID, &r.Status, &r.Reason, &r.EngineAddr, &r.EngineGeneration, &r.RestartAt, &r.Now,
-			&r.Leased, &r.Generation, &r.sealedKey, &r.modelName)
+			&r.Leased, &r.sealedKey, &r.modelName)
 	})
 	if err != nil {
 		return err
@@ -142,14 +141,14 @@ func (r *watchedReplica) get() replicaState {
 // look observes one engine again and again.
 func (w *Watcher) look(ctx context.Context, r *watchedReplica) {
 	defer r.end()
-	var last request
+	var asked time.Time
 	looked := time.Now()
 	for {
 		row, now := r.get(), time.Now()
 		interval, pause := intervals(row.Status, r.waits)
-		if w.differs(ctx, r, row, now.Sub(looked)) && !row.Leased && last.over(row.Generation, now, pause) {
+		if w.differs(ctx, r, row, now.Sub(looked)) && !row.Leased && now.Sub(asked) > pause {
 			if err := w.ask(ctx, row.ID); err == nil {
-				last = last.next(row.Generation, now)
+				asked = now
 			}
 		}
 		looked = now
@@ -159,30 +158,6 @@ func (w *Watcher) look(ctx context.Context, r *watchedReplica) {
 		case <-time.After(interval):
 		}
 	}
-}
-
-// request is a step that was asked for.
-type request struct {
-	at         time.Time
-	generation int64 // of the row then: the next step changes it
-	unheard    int   // requests before it that no step has followed
-}
-
-// over reports whether another step may be asked for after pause. While none has followed the last one, the pause
-// doubles: where steps wait for their turn, more of them do not come sooner.
-func (r request) over(generation int64, now time.Time, pause time.Duration) bool {
-	if generation == r.generation {
-		pause = min(pause<<r.unheard, max(pause, askAtLast))
-	}
-	return now.Sub(r.at) > pause
-}
-
-// next is the request that is made now.
-func (r request) next(generation int64, now time.Time) request {
-	if generation != r.generation {
-		return request{at: now, generation: generation}
-	}
-	return request{at: now, generation: generation, unheard: min(r.unheard+1, 8)}
 }
 
 // intervals are the times between two looks, and between two steps that are asked for.
