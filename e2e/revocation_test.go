@@ -165,36 +165,20 @@ func (s *shed) revision() (revision int64) {
 }
 
 // What is revoked opens nothing at a gateway within five seconds, although no NOTIFY arrives: at one that runs, at one
-// that stood still while it was revoked, and at one that was killed and starts with the snapshot file of before.
+// that stood still while it was revoked, and at one that was killed and starts with the snapshot file of before. Nor does that need a worker.
 func TestWhatIsRevokedOpensNothingAtAnyGateway(t *testing.T) {
 	t.Parallel()
 	upstream := pathEcho(t)
 	s := newShed(t, pgtest.New(t))
 	s.upstreams = []string{upstream.Listener.Addr().String()}
 	s.silenceNotify()
-	control := s.controlPlane("both")
+	control, worker := s.controlPlane("api"), s.controlPlane("worker")
 	admin := freeAddr(t)
 	gateway := s.launchGateway(s.gateway, admin, "gateway")
 	s.waitReady("http://"+admin, gateway)
 	l := newLender(t, s, control.addr, upstream.Listener.Addr().String())
 
-	t.Run("that runs", func(t *testing.T) {
-		var waiting sync.WaitGroup
-		for _, r := range l.keys() {
-			r.revoke()
-			revoked := time.Now()
-			waiting.Go(func() {
-				for time.Since(revoked) < 5*time.Second {
-					if got, err := r.ask(t.Context()); err == nil && got == r.want {
-						t.Logf("%s is refused after %s", r.name, time.Since(revoked).Round(time.Millisecond))
-						return
-					}
-				}
-				t.Errorf("%s is not refused within 5s", r.name)
-			})
-		}
-		waiting.Wait()
-	})
+	t.Run("that runs", func(t *testing.T) { refusedSoon(t, l.keys()) })
 	t.Run("that stood still", func(t *testing.T) {
 		keys := l.keys()
 		require.NoError(t, gateway.cmd.Process.Signal(syscall.SIGSTOP))
@@ -243,6 +227,31 @@ func TestWhatIsRevokedOpensNothingAtAnyGateway(t *testing.T) {
 		}
 		waiting.Wait()
 	})
+	t.Run("while no worker runs", func(t *testing.T) {
+		keys := l.keys()
+		worker.kill()
+		refusedSoon(t, keys)
+	})
+}
+
+// refusedSoon revokes keys, and holds if each of them is refused within five seconds.
+func refusedSoon(t *testing.T, keys []revocable) {
+	t.Helper()
+	var waiting sync.WaitGroup
+	for _, r := range keys {
+		r.revoke()
+		revoked := time.Now()
+		waiting.Go(func() {
+			for time.Since(revoked) < 5*time.Second {
+				if got, err := r.ask(t.Context()); err == nil && got == r.want {
+					t.Logf("%s is refused after %s", r.name, time.Since(revoked).Round(time.Millisecond))
+					return
+				}
+			}
+			t.Errorf("%s is not refused within 5s", r.name)
+		})
+	}
+	waiting.Wait()
 }
 
 // revokeAll revokes keys and waits until that is published.

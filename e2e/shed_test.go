@@ -43,6 +43,7 @@ type shed struct {
 	installation string
 	upstreams    []string // ip:port that are not public and may be reached
 	flags        []string // further ones of control planes
+	env          []string // further variables of control planes and gateways
 }
 
 // newShed prepares keys, a database and addresses; it starts nothing.
@@ -107,7 +108,7 @@ func (s *shed) controlPlaneOn(host, role string) endpoint {
 	s.t.Helper()
 	e := endpoint{addr: freeAddr(s.t), admin: "http://" + freeAddr(s.t)}
 	args := append(s.controlPlaneFlags(role, host, strings.TrimPrefix(e.admin, "http://")), "--addr", e.addr)
-	e.process = start(s.t, []string{"DATABASE_URL=" + s.db.ControlURL, "VLLM_COMMAND=" + s.vllm}, "controlplane", args...)
+	e.process = start(s.t, append([]string{"DATABASE_URL=" + s.db.ControlURL, "VLLM_COMMAND=" + s.vllm}, s.env...), "controlplane", args...)
 	s.waitReady(e.admin, e.process)
 	return e
 }
@@ -148,7 +149,7 @@ func (s *shed) launchGateway(url, admin, dir string, more ...string) *process {
 	for _, addr := range s.upstreams {
 		args = append(args, "--allow-upstream", addr)
 	}
-	return start(s.t, []string{"GATEWAY_DATABASE_URL=" + s.db.GatewayURL}, "gateway", args...)
+	return start(s.t, append([]string{"GATEWAY_DATABASE_URL=" + s.db.GatewayURL}, s.env...), "gateway", args...)
 }
 
 func (s *shed) waitReady(admin string, p *process) {

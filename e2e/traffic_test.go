@@ -146,7 +146,7 @@ func (s *shed) awaitSnapshot() {
 	require.NoError(s.t, err)
 	var published int64
 	require.NoError(s.t, s.db.Owner.QueryRow(s.t.Context(), `SELECT revision FROM publication`).Scan(&published))
-	eventually(s.t, 10*time.Second, "the snapshot file is up to date", func() bool {
+	eventually(s.t, 30*time.Second, "the snapshot file is up to date", func() bool {
 		sealed, err := os.ReadFile(s.path("gateway/snapshot"))
 		if err != nil {
 			return false

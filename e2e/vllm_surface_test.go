@@ -139,7 +139,7 @@ func TestRealVLLMKnowsEveryFlagOfOurs(t *testing.T) {
 	watch.step("every flag of the control plane and of vllm-sim is one of vLLM's")
 }
 
-var typed = regexp.MustCompile(`(?m)^# TYPE (vllm:\S+) (\S+)$`)
+var typeLine = regexp.MustCompile(`(?m)^# TYPE (vllm:\S+) (\S+)$`)
 
 // compareSurface holds the stand-in's routes and metrics, and the names our own code reads, against those of the engine.
 func (d *realService) compareSurface(simFlags ...string) {
@@ -176,10 +176,10 @@ func (d *realService) compareSurface(simFlags ...string) {
 	}
 	kinds := map[string]string{}
 	metrics := read(real + vllm.MetricsPath)
-	for _, m := range typed.FindAllStringSubmatch(metrics, -1) {
+	for _, m := range typeLine.FindAllStringSubmatch(metrics, -1) {
 		kinds[m[1]] = m[2]
 	}
-	stand := typed.FindAllStringSubmatch(read(sim+vllm.MetricsPath), -1)
+	stand := typeLine.FindAllStringSubmatch(read(sim+vllm.MetricsPath), -1)
 	require.Greater(d.t, len(stand), 10)
 	for _, m := range stand {
 		require.Equal(d.t, kinds[m[1]], m[2], "the kind of %s", m[1])

@@ -255,7 +255,7 @@ func group(d declaration, promised []string) string {
 	switch {
 	case slices.Contains(promised, "") && ofSignature.MatchString(d.code):
 		return "signature"
-	case d.place == "internal/access" && d.kind == "Denied":
+	case d.code == "NoPermission" || d.code == "Forbidden.RAM":
 		return "access"
 	case slices.Contains(promised, ""):
 		return "request"

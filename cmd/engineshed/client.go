@@ -148,7 +148,10 @@ func explain(err error, credentials up.Credentials) error {
 			return fmt.Errorf("the endpoint %s does not accept the access key %s: check the key and its secret (%s, request %s)",
 				credentials.Endpoint, credentials.AccessKeyID, refused.Code, refused.RequestID)
 		}
-		return err
+		if strings.Contains(err.Error(), "\n") || strings.Contains(refused.Message, refused.Recommend) {
+			return err // what to do next is said
+		}
+		return fmt.Errorf("%w. %s", err, refused.Recommend)
 	}
 	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return fmt.Errorf("nothing answers at %s; is `engineshed up` running? (%w)", credentials.Endpoint, err)

@@ -12,8 +12,8 @@ import (
 var (
 	changeSigns = map[string]string{iam.Created: "+", iam.Changed: "~", iam.Deleted: "-"}
 	kindNames   = map[string]string{
-		iam.KindAccount: "account", iam.KindPolicy: "policy", iam.KindUser: "user", iam.KindAccessKey: "access key",
-		iam.KindAttachment: "attachment", iam.KindMembership: "membership of the group",
+		iam.KindAccount: "account", iam.KindPolicy: "policy", iam.KindUser: "user", iam.KindGroup: "group", iam.KindRole: "role", iam.KindAccessKey: "access key",
+		iam.KindAttachment: "attachment", iam.KindMembership: "membership in the group",
 	}
 )
 
@@ -22,14 +22,14 @@ func printDifference(out io.Writer, d iam.Difference) {
 	line := "  " + changeSigns[d.Change] + " " + kindNames[d.Kind] + " " + d.Name
 	switch {
 	case d.Kind == iam.KindAttachment:
-		line += " to user " + d.User
-	case d.User != "":
-		line += " of user " + d.User
+		line += " to " + d.Of
+	case d.Of != "":
+		line += " of " + d.Of
 	}
 	var facts, document []string
 	for _, f := range d.Facts {
 		switch {
-		case f.Name == "document":
+		case f.Name == "document", f.Name == "trustPolicy":
 			document = textDiff(f.Before, f.After)
 		case f.Name == "secret":
 			facts = append(facts, "another secret")

@@ -68,7 +68,7 @@ func listGroups(ctx context.Context, cmd *cobra.Command, c *client, _ []string) 
 }
 
 func groupTable(groups []ram.Group) [][]string {
-	return table(groups, func(g ram.Group) []string { return []string{g.GroupName, g.GroupId, g.Comments} }, "GROUP", "ID", "COMMENTS")
+	return table(groups, func(g ram.Group) []string { return []string{g.GroupName, g.GroupId, string(g.Source), g.Comments} }, "GROUP", "ID", "FROM", "COMMENTS")
 }
 
 // members returns the users of a group.
@@ -94,7 +94,7 @@ func showGroup(ctx context.Context, cmd *cobra.Command, c *client, args []string
 	g := found.Group
 	members := table(has.users, func(u ram.User) []string { return []string{u.UserName, u.DisplayName, *u.JoinDate} }, "USER", "DISPLAY NAME", "SINCE")
 	return c.show(cmd, map[string]any{"Group": g, "Users": has.users, "PolicyAttachments": has.grants}, [][]string{
-		{"Group", g.GroupName}, {"Id", g.GroupId}, {"Comments", g.Comments}, {"Created", g.CreateDate},
+		{"Group", g.GroupName}, {"Id", g.GroupId}, {"Comments", g.Comments}, {"From", string(g.Source)}, {"Created", g.CreateDate},
 	}, members, policiesTable(has.grants))
 }
 

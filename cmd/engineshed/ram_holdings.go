@@ -23,7 +23,7 @@ type attachment struct {
 // end is the command that ends the attachment.
 func (a attachment) end() string {
 	if a.Source == string(resourcemanager.AttachedByFile) {
-		return "policy apply DIR, when the attachment of " + a.PolicyName + " to the " + a.PrincipalType + " " + a.PrincipalName + " is taken out of the policy files"
+		return "policy apply DIR    # when " + a.PolicyName + " of the " + a.PrincipalType + " " + a.PrincipalName + " is taken out of its files"
 	}
 	command := "ram policy detach " + strings.ToLower(a.PolicyType) + "/" + a.PolicyName + " --" + a.PrincipalType + " " + a.PrincipalName
 	if a.ResourceGroupID != "" {

@@ -148,8 +148,8 @@ func listRoles(ctx context.Context, cmd *cobra.Command, c *client, _ []string) e
 		return err
 	}
 	return c.show(cmd, map[string]any{"Roles": roles}, table(roles, func(r ram.Role) []string {
-		return []string{r.RoleName, r.Arn, sessionTime(r), r.Description}
-	}, "ROLE", "ARN", "SESSIONS UP TO", "DESCRIPTION"))
+		return []string{r.RoleName, r.Arn, sessionTime(r), string(r.Source), r.Description}
+	}, "ROLE", "ARN", "SESSIONS UP TO", "FROM", "DESCRIPTION"))
 }
 
 func sessionTime(r ram.Role) string { return strconv.FormatInt(r.MaxSessionDuration, 10) + " s" }
@@ -170,6 +170,7 @@ func showRole(ctx context.Context, cmd *cobra.Command, c *client, args []string)
 		{"Arn", r.Arn},
 		{"Description", r.Description},
 		{"Sessions up to", sessionTime(r)},
+		{"From", string(r.Source)},
 		{"Created", r.CreateDate},
 	}, policiesTable(has.grants))
 	if err != nil || c.output == "json" {

@@ -70,12 +70,13 @@ func TestTheVerbsOfAccessControl(t *testing.T) {
 	require.Contains(t, m.run("ram user update alice --display-name Alice"), "The user alice is changed.")
 	require.Regexp(t, `alice +\d+ +api +Alice +builds the search`, m.run("ram user list"))
 
+	require.Contains(t, m.refused("ram user create bob"), "). Choose another name", "the next step is told")
 	m.run("ram group create search")
 	m.run("ram group add-user search alice bob")
 	m.run("ram group update search --name ranking")
 	require.Regexp(t, `(?s)Group +ranking.*alice.*bob`, m.run("ram group show ranking"))
 	require.Contains(t, m.run("ram group remove-user ranking bob"), "not in the group ranking any more")
-	require.Regexp(t, `ranking +\d+`, m.run("ram group list"))
+	require.Regexp(t, `ranking +\d+ +api`, m.run("ram group list"))
 
 	m.run("ram policy create One --document " + document + " --description first")
 	require.Contains(t, m.run("ram policy update custom/One --description another"), "is changed")
@@ -112,7 +113,7 @@ func TestTheVerbsOfAccessControl(t *testing.T) {
 	m.run("ram role update deployer --trust bob --max-session-seconds 7200 --description lent")
 	m.run("ram policy attach ReadOnlyAccess --role deployer")
 	require.Regexp(t, `(?s)ReadOnlyAccess +System.*acs:ram::\d+:user/bob`, m.run("ram role show deployer"))
-	require.Regexp(t, `deployer +acs:ram::\d+:role/deployer +7200 s +lent`, m.run("ram role list"))
+	require.Regexp(t, `deployer +acs:ram::\d+:role/deployer +7200 s +api +lent`, m.run("ram role list"))
 
 	keyID := regexp.MustCompile(`ESAK\w+`).FindString(m.run("ram access-key list alice"))
 	require.Contains(t, m.refused("ram access-key deactivate "+keyID), "--user")

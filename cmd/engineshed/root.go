@@ -23,7 +23,9 @@ func newRoot(getenv func(string) string, stdout io.Writer) *cobra.Command {
 		Short: "Run models on your own machines behind the cloud API your developers know",
 		Long: `Engineshed puts inference engines on AI nodes and publishes model services.
 
-Every flag --x-y may also be given as the variable ENGINESHED_X_Y.`,
+Every flag --x-y may also be given as the variable ENGINESHED_X_Y.
+
+What is refused names a code: docs/errors.md has the cause and the next step of each.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {

@@ -264,7 +264,7 @@ func (c *Consumers) Delete(ctx context.Context, accountID, id string) error {
 		if err := resource.DeleteTags(ctx, tx, id); err != nil {
 			return err
 		}
-		if err := publish.Enqueue(ctx, tx, c.jobs, snapshot.KindConsumer, id); err != nil {
+		if err := c.publish(ctx, tx, []string{id}); err != nil {
 			return err
 		}
 		return record(ctx, tx, id)
@@ -304,11 +304,18 @@ func allFound(found, wanted []string, missing func(id string) error) error {
 	return nil
 }
 
-// touch makes the locked consumers be published as they are once the transaction has committed.
+// atOnce is how many consumers are published in the transaction that changes them.
+const atOnce = 100
+
+// touch publishes the locked consumers as they are, so that what was taken from them opens nothing although no worker
+// runs. Where they are many that is left to jobs: nobody else can publish meanwhile.
 func (c *Consumers) touch(ctx context.Context, tx pgx.Tx, consumerIDs []string) error {
 	if _, err := tx.Exec(ctx, `
 		UPDATE consumer SET version = version + 1, updated_at = now() WHERE id = ANY ($1)`, consumerIDs); err != nil {
 		return fmt.Errorf("touch the consumers: %w", err)
+	}
+	if len(consumerIDs) <= atOnce {
+		return c.publish(ctx, tx, consumerIDs)
 	}
 	for _, id := range consumerIDs {
 		if err := publish.Enqueue(ctx, tx, c.jobs, snapshot.KindConsumer, id); err != nil {
@@ -316,4 +323,16 @@ func (c *Consumers) touch(ctx context.Context, tx pgx.Tx, consumerIDs []string) 
 		}
 	}
 	return nil
+}
+
+// publish publishes the locked consumers, or that they are gone, in the caller's transaction.
+func (c *Consumers) publish(ctx context.Context, tx pgx.Tx, consumerIDs []string) error {
+	items := make([]publish.Item, len(consumerIDs))
+	for n, id := range consumerIDs {
+		var err error
+		if items[n], _, err = c.Compile(ctx, tx, id); err != nil {
+			return err
+		}
+	}
+	return publish.Put(ctx, tx, items...)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/audit"
@@ -37,7 +38,8 @@ type world struct {
 	publisher *publish.Publisher
 	published *secret.Box // under the snapshot key
 	apis      []string
-	strangers string // Model API
+	strangers string   // Model API
+	before    []string // what was published when it last worked
 }
 
 func newWorld(t *testing.T) *world {
@@ -86,24 +88,32 @@ func (w *world) create(t *testing.T, name string, keys ...consumer.Key) consumer
 	return made
 }
 
-// work publishes what was asked for and returns the ids, each once, in order.
+// work publishes what jobs ask for. It returns whom they asked for, and who was published since the last time, each
+// once, in order.
 func (w *world) work(t *testing.T) []string {
 	t.Helper()
-	rows, err := w.Owner.Query(t.Context(), `DELETE FROM river_job WHERE kind = 'publish_item' RETURNING args->>'id'`)
-	require.NoError(t, err)
-	asked := []string{}
-	var id string
-	for rows.Next() {
-		require.NoError(t, rows.Scan(&id))
-		asked = append(asked, id)
-	}
-	require.NoError(t, rows.Err())
-	slices.Sort(asked)
-	asked = slices.Compact(asked)
+	asked := w.ids(t, `DELETE FROM river_job WHERE kind = 'publish_item' RETURNING args->>'id'`)
 	for _, id := range asked {
 		require.NoError(t, w.publisher.Publish(t.Context(), snapshot.KindConsumer, id))
 	}
-	return asked
+	now := w.ids(t, `SELECT concat_ws(' ', id, source_version, revision) FROM published_item`)
+	for _, item := range now {
+		if id, _, _ := strings.Cut(item, " "); !slices.Contains(w.before, item) {
+			asked = append(asked, id)
+		}
+	}
+	w.before = now
+	slices.Sort(asked)
+	return slices.Compact(asked)
+}
+
+func (w *world) ids(t *testing.T, statement string, args ...any) []string {
+	t.Helper()
+	rows, err := w.Owner.Query(t.Context(), statement, args...)
+	require.NoError(t, err)
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return found
 }
 
 // shown is what a gateway sees of the consumer; nil is a tombstone.

@@ -328,3 +328,29 @@ func (w *world) allowQuietly(t *testing.T, spec consumer.RuleSpec) {
 		require.ErrorIs(t, err, consumer.ErrRuleExists)
 	}
 }
+
+// What is taken from a few is published with it, although no worker runs; what is taken from many is left to workers.
+func TestWhatIsTakenIsPublishedAtOnceUnlessItIsOfMany(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	team, err := w.consumers.CreateGroup(t.Context(), account, "team", "")
+	require.NoError(t, err)
+	w.exec(t, `INSERT INTO consumer (id, account_id, name) SELECT 'cs-' || n, $1, 'consumer-' || n FROM generate_series(1, 100) n`, account)
+	w.exec(t, `INSERT INTO consumer_group_member (group_id, consumer_id) SELECT $1, id FROM consumer`, team.ID)
+	jobs := func() int {
+		t.Helper()
+		return len(w.ids(t, `DELETE FROM river_job RETURNING args->>'id'`))
+	}
+	rules := w.allow(t, ofGroup(team.ID, w.apis[0]))
+	require.Equal(t, w.apis[:1], w.shown(t, "cs-100").Allowed)
+	require.NoError(t, w.consumers.DeleteRules(t.Context(), account, rules))
+	require.Empty(t, w.shown(t, "cs-100").Allowed)
+	require.Zero(t, jobs())
+
+	last := w.create(t, "last")
+	require.NoError(t, w.consumers.AddMembers(t.Context(), account, team.ID, []string{last.ID}))
+	jobs()
+	w.allow(t, ofGroup(team.ID, w.apis[0]))
+	require.Empty(t, w.shown(t, "cs-100").Allowed)
+	require.Equal(t, 101, jobs())
+}

@@ -142,16 +142,18 @@ func (w *witness) denies(t *testing.T, op operation, params object) {
 	require.Empty(t, written)
 }
 
-// doesNothingUnaudited holds if the call does nothing while its row cannot be written, or is written and not committed.
+// doesNothingUnaudited holds if the call does nothing, and is not even denied, while its row cannot be written or committed.
 func (w *witness) doesNothingUnaudited(t *testing.T, op operation, params object) {
 	t.Helper()
 	key, _ := w.caller(op)
 	for _, when := range []string{"BEFORE", "AFTER"} {
 		w.exec(`INSERT INTO audit_broken VALUES ($1)`, when)
-		got, written := w.leaves(t, func() answer { return w.call(key, op, params) })
+		for _, caller := range []signer{key, w.nobody} { // what is done, and what is denied
+			got, written := w.leaves(t, func() answer { return w.call(caller, op, params) })
+			require.Equal(t, refusal{503, "ServiceUnavailable"}, got.refusal(), got.text)
+			require.Empty(t, written)
+		}
 		w.exec(`DELETE FROM audit_broken`)
-		require.Equal(t, refusal{503, "ServiceUnavailable"}, got.refusal(), got.text)
-		require.Empty(t, written)
 	}
 }
 

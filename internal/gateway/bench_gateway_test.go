@@ -80,7 +80,9 @@ type benchRig struct {
 
 func newBenchRig(b *testing.B) *benchRig {
 	b.Helper()
-	r := &benchRig{rig: prepareRig(b, newDB(b)), b: b, window: benchWindow}
+	db := newDB(b)
+	keepAway(b, db)
+	r := &benchRig{rig: prepareRig(b, db), b: b, window: benchWindow}
 	if text := os.Getenv("ENGINESHED_BENCH_WINDOW"); text != "" {
 		var err error
 		r.window, err = time.ParseDuration(text)

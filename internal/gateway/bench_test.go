@@ -30,6 +30,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/gateway"
+	"github.com/engineshed/engineshed/internal/postgres/pgtest"
 )
 
 // The benchmarks measure processes, not functions: this test binary starts itself again in one of these roles.
@@ -259,6 +260,25 @@ func pinned(b *testing.B, cores int, cmd *exec.Cmd) *exec.Cmd {
 	on := exec.Command(taskset, append([]string{"-c", list, cmd.Path}, cmd.Args[1:]...)...)
 	on.Env = cmd.Env
 	return on
+}
+
+// keepAway moves this process and Postgres, which stores what the gateway records, to the cores that are not the target's.
+func keepAway(b *testing.B, db *pgtest.DB) {
+	b.Helper()
+	taskset, err := exec.LookPath("taskset")
+	if err != nil || runtime.NumCPU() < 2 {
+		return
+	}
+	processes := []string{strconv.Itoa(os.Getpid())}
+	for _, pid := range asAdmin(b, db, "SELECT pid FROM pg_stat_activity") {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		require.NoError(b, err)
+		_, rest, _ := strings.Cut(string(status), ") ")
+		processes = append(processes, strconv.Itoa(int(pid)), strings.Fields(rest)[1]) // whoever connects later is a child of that
+	}
+	for _, pid := range processes {
+		_ = exec.Command(taskset, "-a", "-c", "-p", fmt.Sprintf("1-%d", runtime.NumCPU()-1), pid).Run() // who has ended is away
+	}
 }
 
 // BenchmarkContention prints the locks that requests waited for: under load on four replicas there is none that all

@@ -24,7 +24,7 @@ import (
 func newDB(t testing.TB) *pgtest.DB { t.Helper(); return pgtest.New(t) }
 
 // asAdmin runs a statement as superuser and returns its one column.
-func asAdmin(t *testing.T, db *pgtest.DB, sql string) []int32 {
+func asAdmin(t testing.TB, db *pgtest.DB, sql string) []int32 {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), db.AdminURL)
 	require.NoError(t, err)

@@ -32,7 +32,7 @@ func (c *change) storedKeys(ctx context.Context, ids []string) (map[string]store
 }
 
 // keys puts the access keys of the files and removes those that are in none any more.
-func (c *change) keys(ctx context.Context, files Files, userIDs map[userName]string) error {
+func (c *change) keys(ctx context.Context, files Files, ids map[holder]string) error {
 	owners, wanted := map[string]owner{}, []key{}
 	for _, a := range files.accounts {
 		wanted = append(wanted, a.keys...)
@@ -42,15 +42,15 @@ func (c *change) keys(ctx context.Context, files Files, userIDs map[userName]str
 		for _, u := range a.users {
 			wanted = append(wanted, u.keys...)
 			for _, k := range u.keys {
-				owners[k.id] = owner{a.id, userIDs[userName{a.id, u.name}], u.name}
+				owners[k.id] = owner{a.id, ids[holder{a.id, userKind.name, u.name}], u.name}
 			}
 		}
 	}
-	ids := make([]string, 0, len(wanted))
+	keyIDs := make([]string, 0, len(wanted))
 	for _, k := range wanted {
-		ids = append(ids, k.id)
+		keyIDs = append(keyIDs, k.id)
 	}
-	stored, err := c.storedKeys(ctx, ids)
+	stored, err := c.storedKeys(ctx, keyIDs)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (c *change) keys(ctx context.Context, files Files, userIDs map[userName]str
 	}
 	err = c.write(ctx, Deleted, KindAccessKey, `
 		DELETE FROM access_key k WHERE source = 'file' AND id <> ALL ($1)
-		RETURNING account_id, id, coalesce((SELECT name FROM ram_user u WHERE u.id = k.user_id), '')`, ids)
+		RETURNING account_id, id, coalesce((SELECT 'user ' || name FROM ram_user u WHERE u.id = k.user_id), '')`, keyIDs)
 	if err != nil {
 		return fmt.Errorf("remove access keys: %w", err)
 	}
@@ -83,7 +83,10 @@ func (c *change) key(ctx context.Context, of owner, source string, k key, have s
 	if err != nil {
 		return fmt.Errorf("seal the secret of %s: %w", k.id, err)
 	}
-	d := Difference{Change: Changed, Kind: KindAccessKey, AccountID: of.accountID, Name: k.id, User: of.userName}
+	d := Difference{Change: Changed, Kind: KindAccessKey, AccountID: of.accountID, Name: k.id}
+	if of.userName != "" {
+		d.Of = "user " + of.userName
+	}
 	if have.ID == "" {
 		d.Change, d.Facts = Created, facts(Fact{"status", "", k.status})
 		err = c.execute(ctx, d, `

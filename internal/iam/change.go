@@ -22,7 +22,7 @@ const everyone = ""
 type change struct {
 	tx          pgx.Tx
 	box         *secret.Box
-	newUserID   func() string
+	newID       func(digit string) string
 	touched     map[string]bool
 	differences []Difference
 	complaints  []error
@@ -38,7 +38,7 @@ func (s *Store) change(ctx context.Context, keep bool, do func(*change) error) (
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, changeLock); err != nil {
 			return fmt.Errorf("wait for other changes: %w", err)
 		}
-		c := &change{tx: tx, box: s.box, newUserID: s.newUserID, touched: map[string]bool{}}
+		c := &change{tx: tx, box: s.box, newID: s.newID, touched: map[string]bool{}}
 		if err := do(c); err != nil {
 			return err
 		}
@@ -68,12 +68,12 @@ func (c *change) complain(place, format string, args ...any) {
 	c.complaints = append(c.complaints, fmt.Errorf("%s: %s", place, fmt.Sprintf(format, args...)))
 }
 
-// write runs a statement that returns the account, name and user of every row that it has written, or takes along: there
-// what becomes of them has no facts to tell.
+// write runs a statement that returns the account and name of every row that it has written, and whose it is. It
+// has no facts to tell.
 func (c *change) write(ctx context.Context, what, kind, sql string, args ...any) error {
 	rows, _ := c.tx.Query(ctx, sql, args...)
 	d := Difference{Change: what, Kind: kind}
-	_, err := pgx.ForEachRow(rows, []any{&d.AccountID, &d.Name, &d.User}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&d.AccountID, &d.Name, &d.Of}, func() error {
 		c.differs(d)
 		return nil
 	})

@@ -21,11 +21,17 @@ const (
 	maxCustomPolicies = 10
 	maxDescription    = 1024
 	maxDisplayName    = 128
+	maxComments       = 128 // of a group
+	maxGroupsOfUser   = 10
+	minSessionSeconds = 3600
+	maxSessionSeconds = 43200
 )
 
 var (
 	accountIDPattern  = regexp.MustCompile(`^[0-9]{16}$`)
 	userNamePattern   = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	groupNamePattern  = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+	roleNamePattern   = regexp.MustCompile(`^[A-Za-z0-9.-]{1,64}$`)
 	policyNamePattern = regexp.MustCompile(`^[A-Za-z0-9-]{1,128}$`)
 	secretPattern     = regexp.MustCompile(`^[!-~]{16,128}$`)
 )
@@ -33,6 +39,8 @@ var (
 const (
 	accountIDRule  = "must be 16 digits"
 	userNameRule   = "must be 1 to 64 letters, digits, dots, underscores and hyphens"
+	groupNameRule  = "must be 1 to 64 letters, digits and hyphens"
+	roleNameRule   = "must be 1 to 64 letters, digits, dots and hyphens"
 	policyNameRule = "must be 1 to 128 letters, digits and hyphens"
 	keyIDRule      = "must be 8 to 128 letters and digits"
 	secretRule     = "must be 16 to 128 visible ASCII characters" //nolint:gosec // a rule, not a secret
@@ -84,13 +92,20 @@ func (c *checker) account(a accountYAML) account {
 	c.present(a.Name, a.ID.line, "name of the account")
 	c.atMost(a.Name, maxDisplayName, "name of the account")
 	checked := account{id: a.ID.value, name: a.Name.value, keys: c.accessKeys(a.AccessKeys, a.ID.line, "the account")}
-	names, users := seen{}, seen{}
+	policies, users, groups, roles := seen{}, seen{}, seen{}, seen{}
 	for _, p := range a.Policies {
-		checked.policies = append(checked.policies, c.policy(p, a.ID.line, names))
+		checked.policies = append(checked.policies, c.policy(p, a.ID.line, policies))
 	}
 	for _, u := range a.Users {
-		checked.users = append(checked.users, c.user(u, a.ID.line, users, names))
+		checked.users = append(checked.users, c.user(u, a.ID.line, users, policies))
 	}
+	for _, g := range a.Groups {
+		checked.groups = append(checked.groups, c.group(g, a.ID.line, groups, users, policies))
+	}
+	for _, r := range a.Roles {
+		checked.roles = append(checked.roles, c.role(r, a.ID.line, roles, policies))
+	}
+	c.memberships(checked.groups)
 	return checked
 }
 
@@ -99,39 +114,101 @@ func (c *checker) policy(p policyYAML, line int, names seen) policy {
 	c.once(names, p.Name, "policy "+p.Name.value)
 	c.atMost(p.Description, maxDescription, "description")
 	checked := policy{name: p.Name.value, description: p.Description.value, place: c.place(p.Name.line)}
-	if !c.present(p.Document, max(line, p.Name.line), "document of a policy") {
-		return checked
-	}
-	document, _, err := c.read(p.Document.value)
-	if err != nil {
-		c.complain(p.Document.line, "%w", err)
-		return checked
-	}
-	checked.document = string(document)
-	if _, err := ram.Parse(checked.document); err != nil {
-		c.complain(p.Document.line, "%s: %s", p.Document.value, message(err))
-	}
+	checked.document = c.document(p.Document, max(line, p.Name.line), "document of a policy", func(text string) error {
+		_, err := ram.Parse(text)
+		return err
+	})
 	return checked
 }
 
-func (c *checker) user(u userYAML, line int, names, custom seen) user {
+// document reads the document that a file names, and checks it with parse.
+func (c *checker) document(path text, line int, what string, parse func(string) error) string {
+	if !c.present(path, line, what) {
+		return ""
+	}
+	content, _, err := c.read(path.value)
+	if err != nil {
+		c.complain(path.line, "%w", err)
+		return ""
+	}
+	if err := parse(string(content)); err != nil {
+		c.complain(path.line, "%s: %s", path.value, message(err))
+	}
+	return string(content)
+}
+
+func (c *checker) user(u userYAML, line int, names, custom seen) principal {
 	c.required(u.Name, max(line, u.DisplayName.line), "name of a user", userNamePattern, userNameRule)
 	c.once(names, u.Name, "user "+u.Name.value)
 	c.atMost(u.DisplayName, maxDisplayName, "displayName")
 	who := "user " + u.Name.value
-	return user{
-		name: u.Name.value, displayName: u.DisplayName.value, place: c.place(u.Name.line),
+	return principal{
+		name: u.Name.value, texts: []string{u.DisplayName.value}, place: c.place(u.Name.line),
 		keys:     c.accessKeys(u.AccessKeys, u.Name.line, who),
 		policies: c.policyRefs(u.Policies, u.Name.line, who, custom),
 	}
 }
 
+func (c *checker) group(g groupYAML, line int, names, users, custom seen) principal {
+	c.required(g.Name, max(line, g.Comments.line), "name of a group", groupNamePattern, groupNameRule)
+	c.once(names, g.Name, "group "+g.Name.value)
+	c.atMost(g.Comments, maxComments, "comments")
+	who := "group " + g.Name.value
+	checked := principal{
+		name: g.Name.value, texts: []string{g.Comments.value}, place: c.place(g.Name.line),
+		policies: c.policyRefs(g.Policies, g.Name.line, who, custom),
+	}
+	members := seen{}
+	for _, user := range g.Users {
+		if _, declared := users[user.value]; !declared {
+			c.complain(user.line, "there is no user %q under users of this account", user.value)
+		}
+		c.once(members, user, "user "+user.value+" of "+who)
+		checked.users = append(checked.users, user.value)
+	}
+	return checked
+}
+
+// memberships refuses a user who is in more groups than users may be.
+func (c *checker) memberships(groups []principal) {
+	count := map[string]int{}
+	for _, g := range groups {
+		for _, user := range g.users {
+			if count[user]++; count[user] == maxGroupsOfUser+1 {
+				c.complaints = append(c.complaints, fmt.Errorf("%s: the user %s is in more than %d groups", g.place, user, maxGroupsOfUser))
+			}
+		}
+	}
+}
+
+func (c *checker) role(r roleYAML, line int, names, custom seen) principal {
+	line = max(line, r.Description.line, r.TrustPolicy.line)
+	c.required(r.Name, line, "name of a role", roleNamePattern, roleNameRule)
+	c.once(names, r.Name, "role "+r.Name.value)
+	c.atMost(r.Description, maxDescription, "description")
+	seconds := r.MaxSessionSeconds.value
+	if seconds == "" {
+		seconds = strconv.Itoa(minSessionSeconds)
+	}
+	if n, err := strconv.Atoi(seconds); err != nil || n < minSessionSeconds || n > maxSessionSeconds || seconds != strconv.Itoa(n) {
+		c.complain(r.MaxSessionSeconds.line, "maxSessionSeconds must be a number from %d to %d, not %q", minSessionSeconds, maxSessionSeconds, seconds)
+	}
+	trust := c.document(r.TrustPolicy, max(line, r.Name.line), "trustPolicy of a role", func(text string) error {
+		_, err := ram.ParseTrust(text)
+		return err
+	})
+	return principal{
+		name: r.Name.value, texts: []string{r.Description.value, trust, seconds}, place: c.place(r.Name.line),
+		policies: c.policyRefs(r.Policies, r.Name.line, "role "+r.Name.value, custom),
+	}
+}
+
 func (c *checker) policyRefs(written []policyRefYAML, line int, who string, custom seen) []policyRef {
 	var refs []policyRef
-	attached, count := seen{}, map[bool]int{}
+	attached, count := seen{}, map[policyRef]int{}
 	for _, r := range written {
 		at := max(line, r.Type.line, r.Name.line)
-		ref := policyRef{system: r.Type.value == "System", name: r.Name.value}
+		ref := policyRef{r.Type.value == "System", r.Name.value, r.ResourceGroup.value, c.place(max(at, r.ResourceGroup.line))}
 		switch _, declared := custom[r.Name.value]; {
 		case r.Type.value != "System" && r.Type.value != "Custom":
 			c.complain(at, "the type of an attached policy must be System or Custom")
@@ -140,12 +217,16 @@ func (c *checker) policyRefs(written []policyRefYAML, line int, who string, cust
 		case !ref.system && !declared:
 			c.complain(at, "there is no custom policy %q under policies of this account", ref.name)
 		}
-		c.once(attached, text{r.Type.value + " " + r.Name.value, at}, "policy "+r.Name.value+" of "+who)
-		count[ref.system]++
+		c.once(attached, text{r.Type.value + " " + r.Name.value + " " + ref.resourceGroup, at}, "policy "+r.Name.value+" of "+who)
 		refs = append(refs, ref)
-	}
-	if count[true] > maxSystemPolicies || count[false] > maxCustomPolicies {
-		c.complain(line, "%s has more than %d system or %d custom policies", who, maxSystemPolicies, maxCustomPolicies)
+
+		kind, limit := policyRef{system: ref.system, resourceGroup: ref.resourceGroup}, maxCustomPolicies
+		if ref.system {
+			limit = maxSystemPolicies
+		}
+		if count[kind]++; count[kind] == limit+1 {
+			c.complain(line, "%s has more than %d system or %d custom policies", who, maxSystemPolicies, maxCustomPolicies)
+		}
 	}
 	return refs
 }

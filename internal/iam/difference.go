@@ -17,13 +17,15 @@ const (
 	KindAccount    = "Account"
 	KindPolicy     = "Policy"
 	KindUser       = "User"
+	KindGroup      = "Group"
+	KindRole       = "Role"
 	KindAccessKey  = "AccessKey"
 	KindAttachment = "Attachment"
 	KindMembership = "GroupMembership"
 )
 
 // kinds are the kinds in the order they are told of.
-var kinds = []string{KindAccount, KindPolicy, KindUser, KindAccessKey, KindAttachment, KindMembership}
+var kinds = []string{KindAccount, KindPolicy, KindUser, KindGroup, KindRole, KindAccessKey, KindMembership, KindAttachment}
 
 // Difference is one thing that policy files change. The secret of an access key is never part of it.
 type Difference struct {
@@ -31,7 +33,7 @@ type Difference struct {
 	Kind      string
 	AccountID string `json:"AccountId,omitempty"` // none: a system policy
 	Name      string
-	User      string `json:",omitempty"` // whose key, attachment or membership it is; none: the account's own key
+	Of        string `json:",omitempty"` // whose key, membership or attachment it is, as user NAME; none: the account's own key
 	Facts     []Fact `json:",omitempty"`
 }
 
@@ -43,7 +45,7 @@ func (d Difference) compare(other Difference) int {
 	return cmp.Or(
 		cmp.Compare(d.AccountID, other.AccountID),
 		cmp.Compare(slices.Index(kinds, d.Kind), slices.Index(kinds, other.Kind)),
-		cmp.Compare(d.User, other.User), cmp.Compare(d.Name, other.Name), cmp.Compare(d.Change, other.Change),
+		cmp.Compare(d.Of, other.Of), cmp.Compare(d.Name, other.Name), cmp.Compare(d.Change, other.Change),
 	)
 }
 

@@ -21,13 +21,17 @@ type (
 		id, name string
 		keys     []key
 		policies []policy
-		users    []user
+
+		users, groups, roles []principal
 	}
-	user struct {
-		name, displayName string
-		keys              []key
-		policies          []policyRef
-		place             string
+	// principal is a user, a group or a role.
+	principal struct {
+		name     string
+		texts    []string // what its row holds beside the name, in the order of the columns of its kind
+		keys     []key    // of a user
+		users    []string // in a group
+		policies []policyRef
+		place    string
 	}
 	key struct {
 		id     string
@@ -40,8 +44,10 @@ type (
 		place                       string
 	}
 	policyRef struct {
-		system bool
-		name   string
+		system        bool
+		name          string
+		resourceGroup string // its name or id; "": the whole account
+		place         string
 	}
 )
 

@@ -1,6 +1,7 @@
 package iam_test
 
 import (
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -49,19 +50,23 @@ func TestTheExampleDirectoryDoesWhatItsCommentsSay(t *testing.T) {
 	authorizer := access.NewAuthorizer(store, newBox(t), slog.New(slog.DiscardHandler))
 
 	const one, another = "acs:gpdb::1000000000000001:dbinstance/gp-00000000000000000001", "acs:gpdb::1000000000000001:dbinstance/gp-00000000000000000002"
-	for _, test := range []struct{ key, action, resource, denial string }{
-		{"ESAKexampleAlice00000001", "gpdb:DescribeModelService", another, ""},
-		{"ESAKexampleAlice00000001", "gpdb:CreateModelService", one, access.ImplicitDeny},
-		{"ESAKexampleBob0000000001", "gpdb:CreateModelService", one, ""},
-		{"ESAKexampleBob0000000001", "gpdb:CreateModelService", another, access.ImplicitDeny},
-		{"ESAKexampleBob0000000001", "gpdb:ListSupportModels", "*", ""},
-		{"ESAKexampleCarol00000001", "gpdb:CreateModelService", another, ""},
-		{"ESAKexampleCarol00000001", "gpdb:DeleteModelService", another, access.ExplicitDeny},
-		{"ESAKexampleNeighbour0001", "ram:CreateUser", "*", ""},
+	for _, test := range []struct{ key, action, resource, group, denial string }{
+		{"ESAKexampleAlice00000001", "gpdb:DescribeModelService", another, "", ""},
+		{"ESAKexampleAlice00000001", "gpdb:CreateModelService", one, "", access.ImplicitDeny},
+		{"ESAKexampleBob0000000001", "gpdb:CreateModelService", one, "", ""},
+		{"ESAKexampleBob0000000001", "gpdb:CreateModelService", another, "", access.ImplicitDeny},
+		{"ESAKexampleBob0000000001", "gpdb:ListSupportModels", "*", "", ""},
+		{"ESAKexampleCarol00000001", "gpdb:CreateModelService", another, "", ""},
+		{"ESAKexampleCarol00000001", "gpdb:DeleteModelService", another, "", access.ExplicitDeny},
+		{"ESAKexampleNeighbour0001", "ram:CreateUser", "*", "", ""},
+		{"ESAKexampleBob0000000001", "apig:DeleteHttpApi", "acs:apig::1000000000000001:httpapi/api-1", "rg-default", ""},
+		{"ESAKexampleBob0000000001", "apig:DeleteHttpApi", "acs:apig::1000000000000001:httpapi/api-1", "rg-00000000000000000001", access.ImplicitDeny},
+		{"ESAKexampleAlice00000001", "sts:AssumeRole", "acs:ram::1000000000000001:role/auditor", "", ""},
+		{"ESAKexampleAlice00000001", "apig:DeleteHttpApi", "acs:apig::1000000000000001:httpapi/api-1", "rg-default", access.ImplicitDeny},
 	} {
 		key, err := store.Find(t.Context(), test.key)
 		require.NoError(t, err)
-		decision, err := authorizer.Authorize(t.Context(), key.Caller, access.Request{Action: test.action, Resources: []string{test.resource}})
+		decision, err := authorizer.Authorize(t.Context(), key.Caller, access.Request{Action: test.action, Resources: []string{test.resource}, ResourceGroupID: test.group})
 		require.NoError(t, err)
 		require.Equal(t, test.denial, decision.NoPermissionType, "%v", test)
 	}
@@ -70,6 +75,14 @@ func TestTheExampleDirectoryDoesWhatItsCommentsSay(t *testing.T) {
 // in puts an account's settings into a whole file.
 func in(settings string) string {
 	return "accounts:\n- id: 1000000000000001\n  name: acme\n" + settings
+}
+
+// each fills a format with the numbers to n.
+func each(n int, format string) (all []string) {
+	for i := range n {
+		all = append(all, fmt.Sprintf(format, i))
+	}
+	return all
 }
 
 func TestABadFileIsRefusedWithItsPlace(t *testing.T) {
@@ -123,11 +136,28 @@ func TestABadFileIsRefusedWithItsPlace(t *testing.T) {
 		"unknown custom policy":     {user("    policies: [{type: Custom, name: Nothing}]"), `a.yaml:6: there is no custom policy "Nothing"`},
 		"policy of another account": {"accounts:\n- {id: 1000000000000002, name: b, policies: [{name: P, document: ok.json}]}\n- {id: 1000000000000001, name: a, users: [{name: u, policies: [{type: Custom, name: P}]}]}\n", `a.yaml:3: there is no custom policy "P"`},
 		"policy attached twice":     {user("    policies: [{type: System, name: ReadOnlyAccess}, {type: System, name: ReadOnlyAccess}]"), `a.yaml:6: policy ReadOnlyAccess of user alice is there already`},
+		"bad group name":            {in("  groups: [{name: a_b}]\n"), "a.yaml:4: the name of a group must be 1 to 64"},
+		"group twice":               {in("  groups: [{name: a}, {name: a}]\n"), "a.yaml:4: group a is there already"},
+		"long comments":             {in("  groups: [{name: a, comments: " + strings.Repeat("x", 129) + "}]\n"), "a.yaml:4: the comments has more than 128"},
+		"unknown member":            {user("") + "  groups:\n  - name: g\n    users: [alice, bob]\n", `a.yaml:8: there is no user "bob" under users`},
+		"member twice":              {user("") + "  groups: [{name: g, users: [alice, alice]}]\n", "a.yaml:6: user alice of group g is there already"},
+		"eleven groups": {
+			user("") + "  groups: [" + strings.Join(each(11, "{name: g%d, users: [alice]}"), ", ") + "]\n",
+			"a.yaml:6: the user alice is in more than 10 groups",
+		},
+		"bad role name":       {in("  roles: [{name: a_b, trustPolicy: trust.json}]\n"), "a.yaml:4: the name of a role must be 1 to 64"},
+		"role twice":          {in("  roles: [{name: a, trustPolicy: trust.json}, {name: a, trustPolicy: trust.json}]\n"), "a.yaml:4: role a is there already"},
+		"role without trust":  {in("  roles: [{name: a}]\n"), "a.yaml:4: the trustPolicy of a role is missing"},
+		"trust in a policy":   {in("  roles: [{name: a, trustPolicy: ok.json}]\n"), "a.yaml:4: ok.json: The policy document is not valid"},
+		"short sessions":      {in("  roles: [{name: a, trustPolicy: trust.json, maxSessionSeconds: 60}]\n"), "a.yaml:4: maxSessionSeconds must be a number from 3600 to 43200"},
+		"unequal seconds":     {in("  roles: [{name: a, trustPolicy: trust.json, maxSessionSeconds: 03600}]\n"), "a.yaml:4: maxSessionSeconds must be"},
+		"policy of a group":   {in("  groups: [{name: g, policies: [{type: Custom, name: P}]}]\n"), `a.yaml:4: there is no custom policy "P"`},
+		"policy twice in one": {user("    policies: [{type: System, name: ReadOnlyAccess, resourceGroup: g}, {type: System, name: ReadOnlyAccess, resourceGroup: g}]"), "a.yaml:6: policy ReadOnlyAccess of user alice is there already"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			files := dir(map[string]string{
-				"a.yaml": test.file, "ok.json": readAll,
+				"a.yaml": test.file, "ok.json": readAll, "trust.json": trustPolicy,
 				"condition.json": strings.Replace(readAll, `"Resource"`, `"Condition": {"Like": {}}, "Resource"`, 1),
 			})
 			files["open.secret"] = &fstest.MapFile{Data: []byte(canary), Mode: 0o644}

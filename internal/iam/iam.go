@@ -17,13 +17,13 @@ type Store struct {
 	db        *pgxpool.Pool
 	box       *secret.Box
 	system    fs.FS
-	newUserID func() string
+	newID     func(digit string) string
 	spendings *postgres.Together[spending, outcome]
 }
 
 // New returns a Store on db, a pool of the control role. box seals and opens the secrets of access keys.
 func New(db *pgxpool.Pool, box *secret.Box) *Store {
-	s := &Store{db: db, box: box, system: policies.System(), newUserID: newUserID}
+	s := &Store{db: db, box: box, system: policies.System(), newID: newID}
 	s.spendings = postgres.NewTogether(s.spend)
 	return s
 }

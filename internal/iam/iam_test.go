@@ -110,7 +110,10 @@ func written(t testing.TB, db *pgxpool.Pool) []string {
 		UNION ALL SELECT format('access_key %s %s %s', id, xmin, ctid) FROM access_key
 		UNION ALL SELECT format('policy %s %s %s', id, xmin, ctid) FROM policy
 		UNION ALL SELECT format('policy_version %s %s %s', policy_id, xmin, ctid) FROM policy_version
-		UNION ALL SELECT format('policy_attachment %s %s %s %s', policy_id, user_id, xmin, ctid) FROM policy_attachment
+		UNION ALL SELECT format('ram_group %s %s %s', id, xmin, ctid) FROM ram_group
+		UNION ALL SELECT format('ram_group_member %s %s %s %s', user_id, group_id, xmin, ctid) FROM ram_group_member
+		UNION ALL SELECT format('ram_role %s %s %s', id, xmin, ctid) FROM ram_role
+		UNION ALL SELECT format('policy_attachment %s %s %s %s', policy_id, principal_id, xmin, ctid) FROM policy_attachment
 		ORDER BY 1`)
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)

@@ -39,7 +39,8 @@ func NewSessionKey() (key AccessKey, token secret.Secret) {
 // NewAccountID makes an account id: 16 digits.
 func NewAccountID() string { return "1" + random(15, digits) }
 
-func newUserID() string { return "2" + random(17, digits) }
+// newID makes an id of 18 digits that begins with the digit of its kind.
+func newID(digit string) string { return digit + random(17, digits) }
 
 // random returns n characters of the alphabet, each as likely as the others.
 func random(n int, alphabet string) string {

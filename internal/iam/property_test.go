@@ -56,6 +56,8 @@ type generator struct {
 	lines []string
 }
 
+const trustPolicy = `{"Version":"1","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"RAM":["acs:ram::9000000000000009:root"]}}]}`
+
 var documents = map[string]string{"x": readAll, "y": strings.Replace(readAll, "Describe", "List", 1)}
 
 func (g *generator) files() map[string]string {
@@ -65,17 +67,24 @@ func (g *generator) files() map[string]string {
 		for _, name := range names {
 			policies = append(policies, g.policy(id, name))
 		}
-		users := []any{}
-		for _, name := range g.some("users", "a", "b", "c") {
+		users, userNames := []any{}, g.some("users", "a", "b", "c")
+		for _, name := range userNames {
 			users = append(users, g.user(id, name, names))
 		}
+		groups, roles := []any{}, []any{}
+		for _, name := range g.some("groups", "g", "h") {
+			groups = append(groups, g.group(id, name, userNames, names))
+		}
+		for _, name := range g.some("roles", "r", "s") {
+			roles = append(roles, g.role(id, name, names))
+		}
 		accounts = append(accounts, map[string]any{
-			"id": id, "name": "n", "accessKeys": g.accessKeys(id + "/"), "policies": policies, "users": users,
+			"id": id, "name": "n", "accessKeys": g.accessKeys(id + "/"), "policies": policies, "users": users, "groups": groups, "roles": roles,
 		})
 	}
 	content, err := yaml.Marshal(map[string]any{"accounts": accounts})
 	require.NoError(g.t, err)
-	return map[string]string{"a.yaml": string(content), "x.json": documents["x"], "y.json": documents["y"]}
+	return map[string]string{"a.yaml": string(content), "x.json": documents["x"], "y.json": documents["y"], "trust.json": trustPolicy}
 }
 
 func (g *generator) policy(accountID, name string) any {
@@ -85,19 +94,47 @@ func (g *generator) policy(accountID, name string) any {
 }
 
 func (g *generator) user(accountID, name string, custom []string) any {
-	displayName, attached := g.one("x", "y"), []any{}
+	displayName := g.one("x", "y")
 	g.line("user %s/%s %s", accountID, name, displayName)
-	for _, policy := range g.some("system policies", "ReadOnlyAccess", "AdministratorAccess") {
-		g.line("attachment %s/%s /%s", accountID, name, policy)
-		attached = append(attached, map[string]string{"type": "System", "name": policy})
-	}
-	for _, policy := range g.some("custom policies", custom...) {
-		g.line("attachment %s/%s %s/%s", accountID, name, accountID, policy)
-		attached = append(attached, map[string]string{"type": "Custom", "name": policy})
-	}
 	return map[string]any{
-		"name": name, "displayName": displayName, "accessKeys": g.accessKeys(accountID + "/" + name), "policies": attached,
+		"name": name, "displayName": displayName, "accessKeys": g.accessKeys(accountID + "/" + name),
+		"policies": g.attached(accountID, "user "+name, custom),
 	}
+}
+
+func (g *generator) group(accountID, name string, users, custom []string) any {
+	comments, members := g.one("x", "y"), g.some("members", users...)
+	g.line("group %s/%s %s", accountID, name, comments)
+	for _, user := range members {
+		g.line("member %s/%s %s", accountID, name, user)
+	}
+	return map[string]any{"name": name, "comments": comments, "users": members, "policies": g.attached(accountID, "group "+name, custom)}
+}
+
+func (g *generator) role(accountID, name string, custom []string) any {
+	description, seconds := g.one("x", "y"), g.one("3600", "43200")
+	g.line("role %s/%s %s %s %s", accountID, name, description, seconds, trustPolicy)
+	return map[string]any{
+		"name": name, "description": description, "maxSessionSeconds": seconds, "trustPolicy": "trust.json",
+		"policies": g.attached(accountID, "role "+name, custom),
+	}
+}
+
+// attached is what somebody has, in no, one or both of the places that policies count in.
+func (g *generator) attached(accountID, who string, custom []string) any {
+	attached := []any{}
+	for _, scope := range g.some("scopes", "", "default") {
+		where := map[string]string{"default": "rg-default"}[scope]
+		for _, policy := range g.some("system policies", "ReadOnlyAccess", "AdministratorAccess") {
+			g.line("attachment %s/%s /%s %s", accountID, who, policy, where)
+			attached = append(attached, map[string]string{"type": "System", "name": policy, "resourceGroup": scope})
+		}
+		for _, policy := range g.some("custom policies", custom...) {
+			g.line("attachment %s/%s %s/%s %s", accountID, who, accountID, policy, where)
+			attached = append(attached, map[string]string{"type": "Custom", "name": policy, "resourceGroup": scope})
+		}
+	}
+	return attached
 }
 
 func (g *generator) accessKeys(owner string) any {
@@ -137,8 +174,14 @@ func held(t *testing.T, store *iam.Store, db *pgxpool.Pool) []string {
 		UNION ALL SELECT format('policy %s/%s %s %s', account_id, name, description, document)
 		          FROM policy p JOIN policy_version v ON v.policy_id = p.id AND v.version = p.default_version
 		          WHERE source <> 'system'
-		UNION ALL SELECT format('attachment %s/%s %s/%s', u.account_id, u.name, p.account_id, p.name)
-		          FROM policy_attachment a JOIN ram_user u ON u.id = a.user_id JOIN policy p ON p.id = a.policy_id`)
+		UNION ALL SELECT format('group %s/%s %s', account_id, name, comments) FROM ram_group
+		UNION ALL SELECT format('member %s/%s %s', g.account_id, g.name, u.name)
+		          FROM ram_group_member m JOIN ram_user u ON u.id = m.user_id JOIN ram_group g ON g.id = m.group_id
+		UNION ALL SELECT format('role %s/%s %s %s %s', account_id, name, description, max_session_seconds, trust_policy) FROM ram_role
+		UNION ALL SELECT format('attachment %s/%s %s/%s %s', coalesce(u.account_id, g.account_id, r.account_id),
+		                        coalesce('user ' || u.name, 'group ' || g.name, 'role ' || r.name), p.account_id, p.name, resource_group_id)
+		          FROM policy_attachment a JOIN policy p ON p.id = a.policy_id
+		          LEFT JOIN ram_user u ON u.id = a.user_id LEFT JOIN ram_group g ON g.id = a.group_id LEFT JOIN ram_role r ON r.id = a.role_id`)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
 	for i, line := range lines {

@@ -20,12 +20,27 @@ type (
 		AccessKeys []keyYAML    `yaml:"accessKeys"`
 		Policies   []policyYAML `yaml:"policies"`
 		Users      []userYAML   `yaml:"users"`
+		Groups     []groupYAML  `yaml:"groups"`
+		Roles      []roleYAML   `yaml:"roles"`
 	}
 	userYAML struct {
 		Name        text            `yaml:"name"`
 		DisplayName text            `yaml:"displayName"`
 		AccessKeys  []keyYAML       `yaml:"accessKeys"`
 		Policies    []policyRefYAML `yaml:"policies"`
+	}
+	groupYAML struct {
+		Name     text            `yaml:"name"`
+		Comments text            `yaml:"comments"`
+		Users    []text          `yaml:"users"`
+		Policies []policyRefYAML `yaml:"policies"`
+	}
+	roleYAML struct {
+		Name              text            `yaml:"name"`
+		Description       text            `yaml:"description"`
+		TrustPolicy       text            `yaml:"trustPolicy"`
+		MaxSessionSeconds text            `yaml:"maxSessionSeconds"`
+		Policies          []policyRefYAML `yaml:"policies"`
 	}
 	keyYAML struct {
 		ID         text `yaml:"id"`
@@ -40,8 +55,9 @@ type (
 		Document    text `yaml:"document"`
 	}
 	policyRefYAML struct {
-		Type text `yaml:"type"`
-		Name text `yaml:"name"`
+		Type          text `yaml:"type"`
+		Name          text `yaml:"name"`
+		ResourceGroup text `yaml:"resourceGroup"`
 	}
 )
 

@@ -70,6 +70,14 @@ func (w *world) behind(t *testing.T) (services []string) {
 	return services
 }
 
+// expose makes a service public, which is to be published.
+func (w *largeWorld) expose(t *testing.T, id string) {
+	t.Helper()
+	_, err := w.Owner.Exec(t.Context(), `UPDATE model_service SET public = true, version = version + 1 WHERE id = $1`, id)
+	require.NoError(t, err)
+	w.ask(t, id)
+}
+
 func TestAPublicationBringsAlongTheOthersThatWait(t *testing.T) {
 	t.Parallel()
 	w := newLargeWorld(t, publishedTogether+20)
@@ -97,7 +105,7 @@ func TestAPublicationBringsAlongTheOthersThatWait(t *testing.T) {
 	require.Equal(t, before, w.versions(t), "a publication that has nothing to do writes nothing")
 	asked.take()
 
-	require.NoError(t, w.services.RotateKey(t.Context(), idempotency.Key{}, account, w.instance, ids[0]))
+	w.expose(t, ids[0])
 	_, err := w.Owner.Exec(t.Context(), `DELETE FROM river_job`)
 	require.NoError(t, err)
 	require.NoError(t, services.Publish(t.Context(), ids[0]))
@@ -115,7 +123,7 @@ func TestAServiceThatCannotBePublishedStopsNoOther(t *testing.T) {
 	require.Equal(t, []string{ids[3]}, w.behind(t))
 	require.Equal(t, []string{ids[3]}, w.waiting(t), "its job is its own")
 
-	require.NoError(t, w.services.RotateKey(t.Context(), idempotency.Key{}, account, w.instance, ids[5]))
+	w.expose(t, ids[5])
 	require.ErrorContains(t, w.services.Publish(t.Context(), ids[3]), "publish "+ids[3])
 	require.Equal(t, []string{ids[3]}, w.behind(t), "others are published all the same")
 	require.Error(t, w.services.ModifyIPs(t.Context(), instance.IPChange{

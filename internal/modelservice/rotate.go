@@ -1,12 +1,14 @@
 package modelservice
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/engineshed/engineshed/internal/audit"
 	"github.com/engineshed/engineshed/internal/idempotency"
+	"github.com/engineshed/engineshed/internal/publish"
 )
 
 // RotateKey gives the service another ApiKey and publishes it: the old one opens nothing once gateways have fetched that.
@@ -49,5 +51,9 @@ func (s *Services) replaceKey(ctx context.Context, tx pgx.Tx, id string, sealed 
 	if err := record(ctx, tx, id, EventChange, "Its key was replaced by %s.", audit.From(ctx).Principal); err != nil {
 		return err
 	}
-	return s.enqueuePublish(ctx, tx, id)
+	items, broken, err := s.compile(ctx, tx, []string{id})
+	if err := cmp.Or(err, whole(broken)); err != nil {
+		return err
+	}
+	return publish.Put(ctx, tx, items...) // at once: the old key must open nothing although no worker runs
 }

@@ -36,6 +36,8 @@ var (
 		"The account has 100 resource groups.", "Delete one first.")
 	ErrResources = fault.New(fault.Conflict, "DeleteConflict.ResourceGroup.Resource",
 		"The resource group has resources.", "ListResources shows them; move them with MoveResources first.")
+	ErrAttached = fault.New(fault.Conflict, "OperationDenied.ManagedByFile",
+		"The policy files attach a policy for the resource group.", "Take that out of the files and apply them.")
 	ErrDefault = fault.New(fault.Denied, "OperationDenied.DefaultResourceGroup",
 		"The default resource group stays as it is.", "Create a group of your own with CreateResourceGroup.")
 )
@@ -169,6 +171,15 @@ func (g *Groups) Delete(ctx context.Context, accountID, id string) (Group, error
 			case used:
 				return ErrResources
 			}
+		}
+		var attached bool
+		err := tx.QueryRow(ctx, `
+			SELECT EXISTS (SELECT FROM policy_attachment WHERE resource_group_id = $1 AND source = 'file')`, id).Scan(&attached)
+		switch {
+		case err != nil:
+			return fmt.Errorf("look for attachments: %w", err)
+		case attached:
+			return ErrAttached
 		}
 		batch := &pgx.Batch{}
 		batch.Queue(`DELETE FROM policy_attachment WHERE resource_group_id = $1`, id)

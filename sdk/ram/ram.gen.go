@@ -186,6 +186,24 @@ func (e GetPolicyVersionRequestPolicyType) Valid() bool {
 	}
 }
 
+// Defines values for GroupSource.
+const (
+	GroupSourceApi  GroupSource = "api"
+	GroupSourceFile GroupSource = "file"
+)
+
+// Valid indicates whether the value is a known member of the GroupSource enum.
+func (e GroupSource) Valid() bool {
+	switch e {
+	case GroupSourceApi:
+		return true
+	case GroupSourceFile:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ListEntitiesForPolicyRequestPolicyType.
 const (
 	ListEntitiesForPolicyRequestPolicyTypeCustom ListEntitiesForPolicyRequestPolicyType = "Custom"
@@ -255,6 +273,24 @@ func (e PolicySource) Valid() bool {
 	case PolicySourceFile:
 		return true
 	case PolicySourceSystem:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RoleSource.
+const (
+	RoleSourceApi  RoleSource = "api"
+	RoleSourceFile RoleSource = "file"
+)
+
+// Valid indicates whether the value is a known member of the RoleSource enum.
+func (e RoleSource) Valid() bool {
+	switch e {
+	case RoleSourceApi:
+		return true
+	case RoleSourceFile:
 		return true
 	default:
 		return false
@@ -1167,9 +1203,15 @@ type Group struct {
 	// JoinDate When the user came into the group, in UTC.
 	JoinDate *string `json:"JoinDate,omitempty"`
 
+	// Source api, or file: the group comes from the policy files and is changed there.
+	Source GroupSource `json:"Source"`
+
 	// UpdateDate When the group was last changed, in UTC.
 	UpdateDate string `json:"UpdateDate"`
 }
+
+// GroupSource api, or file: the group comes from the policy files and is changed there.
+type GroupSource string
 
 // Groups defines model for Groups.
 type Groups struct {
@@ -1588,9 +1630,15 @@ type Role struct {
 	// RoleName The name.
 	RoleName string `json:"RoleName"`
 
+	// Source api, or file: the role comes from the policy files and is changed there.
+	Source RoleSource `json:"Source"`
+
 	// UpdateDate When the role was last changed, in UTC.
 	UpdateDate string `json:"UpdateDate"`
 }
+
+// RoleSource api, or file: the role comes from the policy files and is changed there.
+type RoleSource string
 
 // Roles defines model for Roles.
 type Roles struct {

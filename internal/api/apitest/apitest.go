@@ -131,10 +131,16 @@ func assemble(t testing.TB, config Config, of func(Parts) []api.Product) *Server
 }
 
 // Users makes the users of Account exactly these, by name, each with one custom policy document and the key KeyOf.
-func (s *Server) Users(documents map[string]string) {
+func (s *Server) Users(documents map[string]string) { s.UsersAnd(documents, "", nil) }
+
+// UsersAnd is Users with more in the policy files: lines of Account, and the documents that they name, by file.
+func (s *Server) UsersAnd(documents map[string]string, more string, named map[string]string) {
 	s.t.Helper()
 	files := fstest.MapFS{}
 	write := func(name, content string) { files[name] = &fstest.MapFile{Data: []byte(content), Mode: 0o600} }
+	for name, content := range named {
+		write(name, content)
+	}
 	var users, policies strings.Builder
 	for name, document := range documents {
 		write(name+".json", document)
@@ -146,7 +152,7 @@ func (s *Server) Users(documents map[string]string) {
 		return "  - id: \"" + id + "\"\n    name: test\n    accessKeys: [{id: " + key + ", secret: " + KeySecret + "}]\n"
 	}
 	write("accounts.yaml", "accounts:\n"+root(Neighbour, NeighbourKey)+root(Account, RootKey)+
-		"    policies:\n"+policies.String()+"    users:\n"+users.String())
+		"    policies:\n"+policies.String()+"    users:\n"+users.String()+more)
 	loaded, err := iam.LoadDir(files, func(string) string { return "" })
 	require.NoError(s.t, err)
 	_, err = s.store.Apply(context.Background(), loaded)

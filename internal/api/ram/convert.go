@@ -92,6 +92,7 @@ func fromGroup(g directory.Group) ramapi.Group {
 		Comments:   g.Comments,
 		CreateDate: fromTime(g.CreatedAt),
 		UpdateDate: fromTime(g.UpdatedAt),
+		Source:     ramapi.GroupSource(g.Source),
 	}
 }
 
@@ -145,6 +146,7 @@ func fromRole(ctx context.Context, r directory.Role) ramapi.Role {
 		MaxSessionDuration:       int64(r.MaxSessionSeconds),
 		CreateDate:               fromTime(r.CreatedAt),
 		UpdateDate:               fromTime(r.UpdatedAt),
+		Source:                   ramapi.RoleSource(r.Source),
 		AttachDate:               fromOptionalTime(r.Since),
 	}
 }

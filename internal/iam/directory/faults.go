@@ -107,9 +107,9 @@ var ErrManagedByFile = fault.New(fault.Conflict, "OperationDenied.ManagedByFile"
 func fromFile(source, what string) error {
 	switch source {
 	case FromFile:
-		return ErrManagedByFile.Withf("The %s comes from the policy files: change it there and apply them.", what)
+		return ErrManagedByFile.Withf("The %s comes from the policy files.", what)
 	case FromRoot:
-		return ErrManagedByFile.Withf("The %s comes from the root key file that the installation was started with: change it there and start again.", what)
+		return ErrManagedByFile.Withf("The %s comes from the root key file that the installation was started with.", what)
 	}
 	return nil
 }

@@ -14,11 +14,12 @@ import (
 // Group is users who share policies.
 type Group struct {
 	ID, Name, Comments   string
+	Source               string // FromAPI or FromFile
 	CreatedAt, UpdatedAt time.Time
 	Since                *time.Time // in lists: when the user came in, or the group was given the policy
 }
 
-const groupColumns = `g.id, g.name, g.comments, g.created_at, g.updated_at`
+const groupColumns = `g.id, g.name, g.comments, g.source, g.created_at, g.updated_at`
 
 // CreateGroup makes a group of the account.
 func (d *Directory) CreateGroup(ctx context.Context, accountID, name, comments string) (Group, error) {
@@ -66,6 +67,9 @@ func (d *Directory) UpdateGroup(ctx context.Context, accountID, name string, new
 	var group Group
 	err := d.change(ctx, accountID, func(tx pgx.Tx) (string, error) {
 		have, err := findGroup(ctx, tx, accountID, name)
+		if err == nil {
+			err = fromFile(have.Source, "group "+name)
+		}
 		if err != nil {
 			return "", err
 		}
@@ -88,6 +92,9 @@ func (d *Directory) UpdateGroup(ctx context.Context, accountID, name string, new
 func (d *Directory) DeleteGroup(ctx context.Context, accountID, name string) error {
 	err := d.change(ctx, accountID, func(tx pgx.Tx) (string, error) {
 		group, err := findGroup(ctx, tx, accountID, name)
+		if err == nil {
+			err = fromFile(group.Source, "group "+name)
+		}
 		if err != nil {
 			return "", err
 		}
@@ -134,10 +141,18 @@ func (d *Directory) AddToGroup(ctx context.Context, accountID, userName, groupNa
 // RemoveFromGroup takes a user out of a group.
 func (d *Directory) RemoveFromGroup(ctx context.Context, accountID, userName, groupName string) error {
 	err := d.inGroup(ctx, accountID, userName, groupName, func(tx pgx.Tx, user User, group Group) error {
-		done, err := tx.Exec(ctx, `DELETE FROM ram_group_member WHERE user_id = $1 AND group_id = $2`, user.ID, group.ID)
-		if err == nil && done.RowsAffected() == 0 {
+		var source string
+		err := tx.QueryRow(ctx, `SELECT source FROM ram_group_member WHERE user_id = $1 AND group_id = $2`, user.ID, group.ID).Scan(&source)
+		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrNotInGroup.Withf("The user %s is not in the group %s.", userName, groupName)
 		}
+		if err == nil {
+			err = fromFile(source, "membership of "+userName+" in "+groupName)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `DELETE FROM ram_group_member WHERE user_id = $1 AND group_id = $2`, user.ID, group.ID)
 		return err
 	})
 	if err != nil {

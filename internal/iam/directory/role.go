@@ -17,6 +17,7 @@ type Role struct {
 	ID, Name, Description string
 	TrustPolicy           string // RAM JSON
 	MaxSessionSeconds     int
+	Source                string // FromAPI or FromFile
 	CreatedAt, UpdatedAt  time.Time
 	Since                 *time.Time // in lists: when the role was given the policy
 }
@@ -27,7 +28,7 @@ type RoleChange struct {
 	MaxSessionSeconds        *int
 }
 
-const roleColumns = `r.id, r.name, r.description, r.trust_policy, r.max_session_seconds, r.created_at, r.updated_at`
+const roleColumns = `r.id, r.name, r.description, r.trust_policy, r.max_session_seconds, r.source, r.created_at, r.updated_at`
 
 // CreateRole makes a role of the account.
 func (d *Directory) CreateRole(ctx context.Context, accountID string, role Role) (Role, error) {
@@ -84,6 +85,9 @@ func (d *Directory) UpdateRole(ctx context.Context, accountID, name string, c Ro
 	var role Role
 	err := d.change(ctx, accountID, func(tx pgx.Tx) (string, error) {
 		have, err := findRole(ctx, tx, accountID, name)
+		if err == nil {
+			err = fromFile(have.Source, "role "+name)
+		}
 		if err != nil {
 			return "", err
 		}
@@ -105,6 +109,9 @@ func (d *Directory) UpdateRole(ctx context.Context, accountID, name string, c Ro
 func (d *Directory) DeleteRole(ctx context.Context, accountID, name string) error {
 	err := d.change(ctx, accountID, func(tx pgx.Tx) (string, error) {
 		role, err := findRole(ctx, tx, accountID, name)
+		if err == nil {
+			err = fromFile(role.Source, "role "+name)
+		}
 		if err != nil {
 			return "", err
 		}

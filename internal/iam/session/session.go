@@ -42,6 +42,11 @@ var (
 		"Use a session until it ends, ask for shorter ones with DurationSeconds, or call again when the first of them has ended; deleting a role ends its sessions.")
 )
 
+// errAccount is a denial that no policy takes away.
+var errAccount = fault.New(fault.Denied, "NoPermission",
+	"You are not authorized to do this action. The account itself assumes no roles.",
+	"Call as a user that the role trusts and that has the policy AliyunSTSAssumeRoleAccess.")
+
 // The lengths of sessions in seconds.
 const (
 	minSeconds     = 900
@@ -100,7 +105,7 @@ var (
 // Assume begins a session of a role whose trust policy names the caller. The account itself assumes no roles.
 func (s *Sessions) Assume(ctx context.Context, spec Spec) (Lent, error) {
 	if spec.Caller.IsRoot() {
-		return Lent{}, access.ErrNoPermission.Withf("%s The account itself assumes no roles: call as a user.", access.ErrNoPermission.Cause)
+		return Lent{}, errAccount
 	}
 	arn := roleARNPattern.FindStringSubmatch(spec.RoleARN)
 	if arn == nil {

@@ -274,9 +274,13 @@ func TestWhatFailsOnAUsedConnectionIsRepeatedOnlyIfHarmless(t *testing.T) {
 		repeatable bool // the body, by GetBody
 		again      bool
 	}{
-		{"GET", nil, false, true}, {"POST", nil, false, false},
-		{"PUT", http1.Lent(nil, []byte("x")), false, true}, {"POST", http1.Lent(nil, []byte("x")), false, false},
-		{"PUT", strings.NewReader("x"), true, true}, {"PUT", strings.NewReader("x"), false, false}, {"POST", strings.NewReader("x"), true, false},
+		{"GET", nil, false, true},
+		{"POST", nil, false, false},
+		{"PUT", http1.Lent(nil, []byte("x")), false, true},
+		{"POST", http1.Lent(nil, []byte("x")), false, false},
+		{"PUT", strings.NewReader("x"), true, true},
+		{"PUT", strings.NewReader("x"), false, false},
+		{"POST", strings.NewReader("x"), true, false},
 	} {
 		var asked atomic.Int64
 		c, _ := scripted(t, func(conn net.Conn, n int64) {
