@@ -111,8 +111,8 @@ func (a *answer) Read(p []byte) (int, error) {
 	}
 }
 
-// isRead reports whether all that will be read has been.
-func (a *answer) isRead() bool { return a.end != nil && a.whole == 0 }
+// isWhole reports whether all of it has been read, and nothing is missing.
+func (a *answer) isWhole() bool { return a.end == io.EOF && a.err == nil && a.whole == 0 } //nolint:errorlint // it is set so
 
 // Close ends the answer.
 func (a *answer) Close() error {

@@ -63,12 +63,7 @@ func (a *attempt) standing() *config.Standing {
 
 // end lets go of what the attempt holds. Its answer has been closed.
 func (a *attempt) end(how balance.Ending) {
-	var took time.Duration
-	if !a.sent.IsZero() {
-		took = time.Since(a.sent)
-	}
-	a.turn.End(took, how)
-	a.letGo()
+	a.letGo(how)
 	if a.alarm != nil {
 		a.alarm.Stop()
 		a.giveUp(nil)
@@ -76,10 +71,18 @@ func (a *attempt) end(how balance.Ending) {
 	a.answer.stop()
 }
 
-// letGo counts the request out of whoever was sent it. Once more it does nothing.
-func (a *attempt) letGo() {
-	if a.peer != nil && !a.left {
-		a.left = true
+// letGo counts the request out of the service and of whoever was sent it. Once more it does nothing.
+func (a *attempt) letGo(how balance.Ending) {
+	if a.left {
+		return
+	}
+	a.left = true
+	var took time.Duration
+	if !a.sent.IsZero() {
+		took = time.Since(a.sent)
+	}
+	a.turn.End(took, how)
+	if a.peer != nil {
 		a.peer.End()
 	}
 }

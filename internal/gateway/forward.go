@@ -144,7 +144,7 @@ func optionsOf(connection []string) iter.Seq[string] {
 // makeWay gives back what others wait for, before the client hears the end of its answer: it may ask again at once.
 func (c *call) makeWay() {
 	c.leave()
-	c.letGo()
+	c.letGo(endingOf(c.status))
 }
 
 // copyAnswer sends what n bytes and err of a first Read have left in the buffer, and then the rest through it. Of a stream,
@@ -154,7 +154,7 @@ func (c *call) copyAnswer(w http.ResponseWriter, resp *http.Response, buffer *bu
 	atOnce := resp.ContentLength < 0
 	controller := http.NewResponseController(w)
 	for {
-		if c.answer.isRead() {
+		if c.answer.isWhole() {
 			c.makeWay()
 		}
 		if n > 0 {
