@@ -187,7 +187,9 @@ type process struct {
 // launch starts a child that ends with the benchmark.
 func launch(b testing.TB, cmd *exec.Cmd) *process {
 	b.Helper()
-	cmd.Stderr = os.Stderr
+	if cmd.Stderr == nil {
+		cmd.Stderr = os.Stderr
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // Pdeathsig fires when the thread that started the child ends
 	require.NoError(b, cmd.Start())
