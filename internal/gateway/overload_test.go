@@ -280,6 +280,7 @@ func TestWhoHasHeardTheWholeAnswerMayAskAgainAtOnce(t *testing.T) {
 		require.NoError(t, err)
 		_, err = io.ReadAll(resp.Body)
 		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
 		require.Equal(t, http.StatusOK, resp.StatusCode)
 		require.NoError(t, conn.Close())
 	}
