@@ -285,10 +285,7 @@ func (w *response) writePending() error {
 // write writes a piece of the body behind what is buffered.
 func (w *response) write(p []byte) (int, error) {
 	if !w.chunked {
-		if err := w.put(p); err != nil || w.written < w.length || w.length < 0 {
-			return len(p), err
-		}
-		return len(p), w.flush() // the client need not wait for what the handler does afterwards
+		return len(p), w.put(p)
 	}
 	o := &w.ex.conn.out
 	o.take()
