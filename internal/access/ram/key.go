@@ -3,7 +3,6 @@ package ram
 import (
 	"iter"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -60,13 +59,19 @@ var commonKeys = map[string]*kind{
 const commonKeyNames = "acs:CurrentTime, acs:SecureTransport, acs:SourceIp, acs:MFAPresent, acs:PrincipalARN, acs:SourceVpc, " +
 	"acs:PrincipalRDId, acs:PrincipalRDPath, acs:Service, acs:ResourceTag/KEY and acs:RequestTag/KEY"
 
-var keyPattern = regexp.MustCompile(`^[a-z0-9-]+:[a-z0-9_.-]+(/.+)?$`)
+// isKey reports whether key is SERVICE:NAME in lower case, perhaps with /TAG behind.
+func isKey(key string) bool {
+	service, rest, both := strings.Cut(key, ":")
+	name, tag, tagged := strings.Cut(rest, "/")
+	return both && isMadeOf(service, "-") && isMadeOf(name, "_.-") && strings.ToLower(service+name) == service+name &&
+		tagged == (tag != "") && !strings.Contains(tag, "\n")
+}
 
 // checkKey refuses a key that no request can have, and one that an operator of this kind can never find equal. What
 // such a condition was meant to restrict would not be restricted.
 func checkKey(written string, operator *kind, path string) error {
 	key := contextKey(written)
-	if !keyPattern.MatchString(key) {
+	if !isKey(key) {
 		return malformed(path, "%q is not PRODUCT:KEY, such as acs:SourceIp", written)
 	}
 	if !strings.HasPrefix(key, "acs:") || strings.HasPrefix(key, resourceTag) || strings.HasPrefix(key, "acs:requesttag/") {
