@@ -1,6 +1,7 @@
 package http1_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -309,6 +310,34 @@ func TestWhatFailsOnAUsedConnectionIsRepeatedOnlyIfHarmless(t *testing.T) {
 			require.EqualValues(t, 2, asked.Load(), "it may have been done")
 		}
 	}
+}
+
+func TestBodyThatIsSentAgainIsNotTheOneBefore(t *testing.T) {
+	t.Parallel()
+	const size = 16 << 20
+	whole := make(chan int64, 1)
+	c, _ := scripted(t, func(conn net.Conn, n int64) {
+		in := bufio.NewReader(conn)
+		for i := 0; ; i++ {
+			if n == 0 && i == 1 { // it dies of the second request, with most of it unsent
+				return
+			}
+			r, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			read, _ := io.Copy(io.Discard, r.Body)
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			if read > 0 {
+				whole <- read
+			}
+		}
+	})
+	send(t, c, request(t, "GET", "/", nil))
+	r := request(t, "PUT", "/", http1.Lent(nil, make([]byte, size)))
+	r.ContentLength = size
+	send(t, c, r)
+	require.EqualValues(t, size, <-whole)
 }
 
 func TestTheEndOfTheContextEndsARequest(t *testing.T) {

@@ -102,14 +102,14 @@ func (s *sending) begin(cn *conn, fd uintptr) {
 
 // goOn sends what is left in a goroutine.
 func (s *sending) goOn(cn *conn) {
-	m := s.message
+	m, body, length := s.message, s.of.Body, s.of.ContentLength // the request may have another body before this one is sent
 	s.message = nil
 	s.inBackground(cn, func() {
 		if _, s.err = m.left.WriteTo(cn.Conn); s.err == nil && !s.known {
-			s.body, s.err = upload(cn, s.of.Body, s.of.ContentLength)
+			s.body, s.err = upload(cn, body, length)
 		}
 		m.release()
-		closeBody(s.of.Body)
+		closeBody(body)
 	})
 }
 
