@@ -15,7 +15,9 @@ import (
 
 // watch has the answer read while it passes.
 func (c *call) watch(resp *http.Response) {
-	c.answer.awaitPieces(c.idleLimit())
+	if c.alarm == nil {
+		c.answer.awaitPieces(c.idleLimit())
+	}
 	if c.chosen || c.alarm != nil {
 		c.answer.begun = c.contentBegan
 	}

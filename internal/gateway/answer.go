@@ -54,7 +54,7 @@ type answer struct {
 	end   error     // what Read returns behind all that is waiting
 
 	idle    *time.Timer
-	limit   time.Duration // how long nothing may come
+	limit   time.Duration // how long nothing may come; 0: as long as it takes
 	reading atomic.Bool   // the service is waited for, and not the client
 	expired atomic.Bool   // nothing came for so long
 }
@@ -71,7 +71,7 @@ func (a *answer) awaitPieces(limit time.Duration) {
 
 // watch has the answer closed when nothing comes for so long. What is here already is not waited for.
 func (a *answer) watch() {
-	if here, ok := a.from.(interface{ Ready() bool }); ok && here.Ready() {
+	if here, ok := a.from.(interface{ Ready() bool }); a.limit == 0 || ok && here.Ready() {
 		return
 	}
 	if a.idle == nil {

@@ -109,8 +109,9 @@ func (c *call) ask() (*http.Response, *refusal) {
 		return nil, why
 	}
 	c.noteHealth(resp.StatusCode < http.StatusInternalServerError)
-	if c.alarm != nil {
+	if c.alarm != nil { // until here it alone has limited the wait
 		c.alarm.Stop()
+		c.answer.awaitPieces(c.idleLimit())
 	}
 	if resp.StatusCode >= http.StatusBadRequest || c.answer.reader.Failed && !c.answer.reader.Content {
 		return resp, errAnswered

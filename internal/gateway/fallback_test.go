@@ -88,7 +88,7 @@ func TestStreamWithoutContentInTimeIsGivenUp(t *testing.T) {
 	one, two := g.outside(slow.URL), g.outside(fast.URL)
 	alone, helped := apiOf(one.ID, chatRoute), fallsTo(apiOf(one.ID, chatRoute), snapshot.Target{ServiceID: two.ID})
 	alone.BasePath, alone.RemoveBasePath = "/alone", true
-	alone.Limits, helped.Limits = &snapshot.Limits{FirstContent: 100}, &snapshot.Limits{FirstContent: 100}
+	alone.Limits, helped.Limits = &snapshot.Limits{FirstContent: 100, Idle: 10}, &snapshot.Limits{FirstContent: 100}
 	g.serveAll(one, two, alone, helped)
 
 	began := time.Now()

@@ -3668,7 +3668,7 @@ type TrafficConfig struct {
 	// Example: 3000
 	ConnectTimeout *int32 `json:"connectTimeout,omitempty"`
 
-	// IdleTimeout Milliseconds between two pieces of an answer once it has begun; 0 is the gateway's default.
+	// IdleTimeout Milliseconds between two pieces of an answer once it has begun, or where firstByteTimeout applies once its content has; 0 is the gateway's default.
 	//
 	// Example: 60000
 	IdleTimeout *int32 `json:"idleTimeout,omitempty"`
