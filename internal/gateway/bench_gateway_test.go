@@ -423,6 +423,8 @@ func (r *benchRig) benchmarkScale() {
 		before := cost(few, fewAPIs, fewAPIs)
 		ratios = append(ratios, cost(many, asked, manyAPIs)/before)
 	}
+	r.awaitRecords(few)
+	r.awaitRecords(many)
 	each := (r.heap(many) - r.heap(few)) / (manyAPIs - fewAPIs)
 	fmt.Printf("%d → %d Model APIs: CPU per request × %s (at most %.1f); %d bytes for each (at most %d)\n",
 		fewAPIs, manyAPIs, spread("%.2f", ratios), mostCPU, each, mostMemory)
@@ -469,17 +471,16 @@ func (r *benchRig) withAPIs(n int) *target {
 	return t
 }
 
-// heap is how much memory a gateway holds: what the last collections of its garbage have left, the least of them, because one
-// may come while it makes something that it soon forgets. Few usage records wait to be written meanwhile.
+// heap is how much memory a gateway holds that has nothing to do: what is left by the collection of garbage that Go forces
+// after two quiet minutes. One under load counts as held what is made while it runs.
 func (r *benchRig) heap(t *target) int {
-	r.awaitRecords(t)
-	before := len(left(r.b, t.collections))
-	for len(left(r.b, t.collections)) < before+3 {
-		l := r.load(t, 1<<10, 64)
-		l.Warm, l.For = 50*time.Millisecond, 200*time.Millisecond
-		put(r.b, t.process, l)
-	}
-	return slices.Min(left(r.b, t.collections)[before:]) << 20
+	r.b.Helper()
+	var left []int
+	require.Eventually(r.b, func() bool {
+		left = leftWhenForced(r.b, t.collections)
+		return len(left) > 0
+	}, 3*time.Minute, time.Second)
+	return left[len(left)-1] << 20
 }
 
 // awaitRecords waits until all usage records are written, of which none may have been dropped.
@@ -491,13 +492,13 @@ func (r *benchRig) awaitRecords(t *target) {
 	require.Contains(r.b, get(r.b, "http://"+t.admin+"/metrics").body, "engineshed_gateway_usage_dropped_total{reason=\"full\"} 0\n")
 }
 
-// lefts finds how many MiB a collection has left, in a line of GODEBUG=gctrace=1.
-var lefts = regexp.MustCompile(`->(\d+) MB,`)
+// whenForced finds how many MiB a forced collection has left, in what GODEBUG=gctrace=1 writes.
+var whenForced = regexp.MustCompile(`GC forced\n(?:.*\n)*?gc .*->(\d+) MB,`)
 
-func left(b *testing.B, file string) (sizes []int) {
+func leftWhenForced(b *testing.B, file string) (sizes []int) {
 	text, err := os.ReadFile(file)
 	require.NoError(b, err)
-	for _, m := range lefts.FindAllSubmatch(text, -1) {
+	for _, m := range whenForced.FindAllSubmatch(text, -1) {
 		size, err := strconv.Atoi(string(m[1]))
 		require.NoError(b, err)
 		sizes = append(sizes, size)

@@ -292,8 +292,6 @@ func (c *call) failed(err error) *refusal {
 	switch {
 	case errors.As(err, &said):
 		return said
-	case unread == errTooLarge || unread == errStalled: // net/http ends the context of who stalls
-		return unread
 	case c.ending.Err() != nil:
 		return errShutdown
 	case c.in.Context().Err() != nil:

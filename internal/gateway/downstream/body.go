@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 
 	"github.com/engineshed/engineshed/internal/gateway/wire"
@@ -73,9 +74,10 @@ func (b *body) readFixed(p []byte) (int, error) {
 	return n, wire.Ended(err)
 }
 
-// failed says what is wrong with a body. A client that breaks off, or breaks the rules, has no use for an answer.
+// failed says what is wrong with a body. A client that breaks off, or breaks the rules, has no use for an answer. One that
+// did not send it before a handler's deadline has.
 func (b *body) failed(err error) error {
-	if err == io.EOF { //nolint:errorlint // as io.Reader says
+	if err == io.EOF || errors.Is(err, os.ErrDeadlineExceeded) { //nolint:errorlint // as io.Reader says
 		return err
 	}
 	if wire.IsMalformed(err) || errors.Is(err, errTrailerName) {

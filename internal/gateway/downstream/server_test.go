@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -626,4 +627,17 @@ func TestDeadlineOfOneRequestIsNotTheNextOnes(t *testing.T) {
 	require.Equal(t, 200, status)
 	_, body := ask(t, c, in, "llo")
 	require.Equal(t, `POST /a "hello" <nil>`, body)
+}
+
+func TestBodyThatMissesADeadlineDoesNotEndItsRequest(t *testing.T) {
+	t.Parallel()
+	s := serve(t, false, func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Millisecond))
+		_, err := io.ReadAll(r.Body)
+		_, _ = fmt.Fprint(w, errors.Is(err, os.ErrDeadlineExceeded), r.Context().Err())
+	})
+	c, in := dial(t, s.addr)
+	status, body := ask(t, c, in, post+"Content-Length: 5\r\n\r\nhe")
+	require.Equal(t, 200, status)
+	require.Equal(t, "true <nil>", body)
 }
