@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	benchRounds = 5
-	benchWindow = 2 * time.Second
+	benchRounds = 11
+	benchWindow = time.Second
 	benchWarm   = 300 * time.Millisecond
 )
 
@@ -220,6 +220,7 @@ func (r *benchRig) trials() []trial {
 		{name: "latency", measure: r.added, lines: []*line{
 			{what: "added latency at one client, p50, µs", format: "%.0f", scale: 1e3, less: true, floor: 0.7, aim: 2},
 			{what: "added latency at one client, p99, µs", format: "%.0f", scale: 1e3, less: true, floor: 0.75, aim: 2},
+			{what: "times a thread begins to run for such a request", format: "%.1f", scale: 1, less: true},
 		}},
 		{name: "idle", fresh: true, measure: r.idle, lines: []*line{
 			{what: "memory of an idle stream, KiB", format: "%.1f", scale: 1 << 10, less: true, floor: 0.65, aim: 1.5},
@@ -256,11 +257,11 @@ func (r *benchRig) chunks(t *target) []float64 {
 	return []float64{float64(s.Answers) / s.CPU.Seconds()}
 }
 
-// added measures what a request takes longer than without a target in between.
+// added measures what a request takes longer than without a target in between, and how often a thread of that wakes up.
 func (r *benchRig) added(t *target) []float64 {
 	direct := put(r.b, r.upstream, r.load(r.proxy, 1<<10, 1))
 	s := put(r.b, t.process, r.load(t, 1<<10, 1))
-	return []float64{float64(s.P50 - direct.P50), float64(s.P99 - direct.P99)}
+	return []float64{float64(s.P50 - direct.P50), float64(s.P99 - direct.P99), float64(s.Switches) / float64(s.Answers)}
 }
 
 // idle measures what a stream takes, and whether streams end when their clients leave.
@@ -355,7 +356,7 @@ func (l *line) bound(value float64) string {
 // verdict says whether the aim is reached.
 func (l *line) verdict() string {
 	switch {
-	case len(l.nginx) == 0:
+	case len(l.nginx) == 0 || l.aim == 0:
 		return ""
 	case l.reaches(l.against(l.nginx), l.aim):
 		return ", reached"

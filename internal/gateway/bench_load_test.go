@@ -42,6 +42,7 @@ type seen struct {
 	Answers  int // or events
 	CPU      time.Duration
 	Work     time.Duration // the same, exactly
+	Switches int           // how often a thread of the target began to run
 	RSS      int           // bytes that streams added
 	Peak     int           // bytes
 	P50, P99 time.Duration
@@ -78,9 +79,12 @@ func (l load) requests() (s seen, err error) {
 	if err := resetPeak(l.Pid); err != nil {
 		return s, err
 	}
-	before, cpu, work := answers.Load(), cpuOf(l.Pid), workOf(l.Pid)
+	before, cpu := answers.Load(), cpuOf(l.Pid)
+	work, switches := workOf(l.Pid)
 	time.Sleep(l.For)
-	s.Answers, s.CPU, s.Work = int(answers.Load()-before), cpuOf(l.Pid)-cpu, workOf(l.Pid)-work
+	s.Answers, s.CPU = int(answers.Load()-before), cpuOf(l.Pid)-cpu
+	s.Work, s.Switches = workOf(l.Pid)
+	s.Work, s.Switches = s.Work-work, s.Switches-switches
 	s.Peak = memoryOf(l.Pid, "VmHWM")
 	ended.Store(true)
 	all.Wait()

@@ -5,8 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 )
@@ -76,14 +74,15 @@ func (r *benchRig) dearWork() (dear []string) {
 // cheapest is what the cheapest tenth costs at most.
 func cheapest(costs []float64) float64 { return slices.Sorted(slices.Values(costs))[len(costs)/10] }
 
-// workOf is the processor time of a process's threads, in nanoseconds. Threads that have ended are not in it.
-func workOf(pid int) (all time.Duration) {
+// workOf is the processor time of a process's threads, in nanoseconds, and how often one began to run. Threads that have
+// ended are not in it.
+func workOf(pid int) (all time.Duration, switches int) {
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	for _, file := range files {
 		text, _ := os.ReadFile(file)
-		nanoseconds, _, _ := strings.Cut(string(text), " ")
-		n, _ := strconv.ParseInt(nanoseconds, 10, 64)
-		all += time.Duration(n)
+		var ran, waited, times int
+		_, _ = fmt.Sscan(string(text), &ran, &waited, &times)
+		all, switches = all+time.Duration(ran), switches+times
 	}
-	return all
+	return all, switches
 }

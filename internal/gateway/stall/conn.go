@@ -4,9 +4,12 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/engineshed/engineshed/internal/gateway/socket"
 )
 
 // Listen returns a listener whose connections are cut when their client has not read for too long, whatever is written to
@@ -28,7 +31,11 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: nc, clients: l.clients, accepted: time.Now()}, nil
+	c := &conn{Conn: nc, clients: l.clients, accepted: time.Now()}
+	if raw, err := c.SyscallConn(); err == nil {
+		c.raw, c.try = raw, c.tryWrite
+	}
+	return c, nil
 }
 
 // conn has a deadline for writing at any time that something is written. It has expired now and then while nothing was.
@@ -38,15 +45,54 @@ type conn struct {
 	accepted time.Time
 	until    atomic.Int64 // how long after accepted the deadline need not be moved; 0: there is none
 	theirs   atomic.Bool  // the deadline is somebody else's, who knows better
+
+	raw  syscall.RawConn // nil: not a socket of the system
+	mu   sync.Mutex
+	left []byte                // to be written to raw
+	err  error                 // of that
+	try  func(fd uintptr) bool // does it
 }
 
 func (c *conn) Write(p []byte) (int, error) {
 	c.moveDeadline()
-	n, err := c.Conn.Write(p)
+	n, err := c.write(p)
 	if err != nil && !c.theirs.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
 		c.clients.answers.Add(1)
 	}
 	return n, err
+}
+
+func (c *conn) write(p []byte) (int, error) {
+	if c.raw == nil || len(p) > socket.Small {
+		return c.Conn.Write(p)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left, c.err = p, nil
+	err := c.raw.Write(c.try)
+	n := len(p) - len(c.left)
+	c.left = nil
+	if err == nil && c.err != nil {
+		err = &net.OpError{Op: "write", Net: "tcp", Addr: c.RemoteAddr(), Err: c.err}
+	}
+	return n, err
+}
+
+// tryWrite writes what there is room for and reports whether that was all, or failed.
+func (c *conn) tryWrite(fd uintptr) bool {
+	for len(c.left) > 0 {
+		n, err := socket.Write(fd, c.left)
+		switch {
+		case err == nil:
+			c.left = c.left[n:]
+		case errors.Is(err, syscall.EAGAIN):
+			return false
+		case !errors.Is(err, syscall.EINTR):
+			c.err = err
+			return true
+		}
+	}
+	return true
 }
 
 // moveDeadline leaves a write the time that a client has, or a little more: a deadline costs as much as ten looks at it.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"syscall"
+
+	"github.com/engineshed/engineshed/internal/gateway/socket"
 )
 
 // bufferSize holds most heads, and the chunks of a stream. Long bodies are read past it.
@@ -178,8 +180,8 @@ func (b *Reader) tryRead(fd uintptr) bool {
 	}
 	b.makeRoom()
 	for {
-		b.got, b.err = syscall.Read(int(fd), b.buf) //nolint:gosec // descriptors are small
-		if b.err != syscall.EINTR {                 //nolint:errorlint // it comes from the system
+		b.got, b.err = socket.Read(fd, b.buf)
+		if b.err != syscall.EINTR { //nolint:errorlint // it comes from the system
 			break
 		}
 	}

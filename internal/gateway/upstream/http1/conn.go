@@ -9,8 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/engineshed/engineshed/internal/gateway/socket"
 	"github.com/engineshed/engineshed/internal/gateway/wire"
 )
 
@@ -41,18 +40,11 @@ func newConn(c *Client, socket net.Conn) *conn {
 
 // ask sends the current request as far as the system takes it, unless that would be no answer to it that comes.
 func (cn *conn) ask(fd uintptr) bool {
-	if cn.reused && !isQuiet(fd) {
+	if cn.reused && !socket.IsQuiet(fd) {
 		return false
 	}
 	cn.current.sending.begin(cn, fd)
 	return true
-}
-
-// isQuiet reports whether nothing has come, not even an end.
-func isQuiet(fd uintptr) bool {
-	here := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}} //nolint:gosec // descriptors are small
-	n, err := unix.Poll(here[:], 0)
-	return n == 0 && err == nil
 }
 
 // roundTrip sends a request and reads the head of its answer. On an error the connection is closed.
@@ -144,7 +136,7 @@ func (u *use) askAndAwait() error {
 }
 
 func (cn *conn) looksQuiet() (quiet bool) {
-	err := cn.raw.Control(func(fd uintptr) { quiet = isQuiet(fd) })
+	err := cn.raw.Control(func(fd uintptr) { quiet = socket.IsQuiet(fd) })
 	return err == nil && quiet
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/sys/unix"
 
+	"github.com/engineshed/engineshed/internal/gateway/socket"
 	"github.com/engineshed/engineshed/internal/gateway/wire"
 )
 
@@ -129,7 +130,7 @@ func (s *sending) inBackground(cn *conn, do func()) {
 // writeTo sends what the system takes without waiting. Errors are left for who goes on.
 func (m *message) writeTo(fd uintptr) {
 	for len(m.left) > 0 {
-		n, err := unix.Writev(int(fd), m.left)
+		n, err := socket.Writev(fd, m.left)
 		if err != nil && err != unix.EINTR {
 			break
 		}
