@@ -69,11 +69,11 @@ generate-check: generate
 		git status --short -- internal/oapi sdk; echo "generated code differs: run make generate and commit"; exit 1; }
 
 .PHONY: bench
-bench: ## measure what docs/performance.md promises and judge its floors; takes about ten minutes
+bench: ## measure what docs/performance.md promises and judge its floors; takes about twenty minutes
 	cd e2e && go test -run '^$$' -bench ControlPlane -benchtime 1x -timeout 20m .
 	go test -run '^$$' -bench '^BenchmarkScale$$' -benchtime 1x -timeout 20m ./internal/modelservice
 	go test -run '^$$' -bench '^BenchmarkDecision$$' -benchtime 1x -timeout 20m ./internal/iam
-	go test -run '^$$' -bench '^BenchmarkGateway$$|Contention' -benchtime 1x -timeout 20m ./internal/gateway
+	go test -run '^$$' -bench '^BenchmarkGateway$$|Contention' -benchtime 1x -timeout 40m ./internal/gateway
 
 .PHONY: bench-gate
 bench-gate: ## the part of the benchmarks that every change must pass: work per CPU-second; takes a minute
