@@ -131,7 +131,7 @@ func (s *sending) inBackground(cn *conn, do func()) {
 func (m *message) writeTo(fd uintptr) {
 	for len(m.left) > 0 {
 		n, err := socket.Writev(fd, m.left)
-		if err != nil && err != unix.EINTR {
+		if err != nil && !errors.Is(err, unix.EINTR) {
 			break
 		}
 		m.sent(n)
