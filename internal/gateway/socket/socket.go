@@ -5,6 +5,7 @@
 package socket
 
 import (
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,10 +20,7 @@ func Read(fd uintptr, p []byte) (int, error) {
 		return unix.Read(int(fd), p) //nolint:gosec // descriptors are small
 	}
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(n), nil
+	return result(n, errno)
 }
 
 // Write is unix.Write.
@@ -31,10 +29,7 @@ func Write(fd uintptr, p []byte) (int, error) {
 		return unix.Write(int(fd), p) //nolint:gosec // descriptors are small
 	}
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(n), nil
+	return result(n, errno)
 }
 
 // Writev is unix.Writev. Few pieces are written without being copied to the heap.
@@ -57,11 +52,16 @@ func Writev(fd uintptr, pieces [][]byte) (int, error) {
 	if n == 0 {
 		return 0, nil
 	}
-	r, _, errno := unix.RawSyscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&few[0])), uintptr(n))
+	written, _, errno := unix.RawSyscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&few[0])), uintptr(n))
+	return result(written, errno)
+}
+
+// result is what a call returns, as package unix puts it.
+func result(n uintptr, errno syscall.Errno) (int, error) {
 	if errno != 0 {
 		return -1, errno
 	}
-	return int(r), nil
+	return int(n), nil //nolint:gosec // at most Small
 }
 
 // IsQuiet reports whether nothing has come, not even an end.
