@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/engineshed/engineshed/internal/gateway/protocol"
 )
@@ -124,6 +127,44 @@ func TestRowIsEscaped(t *testing.T) {
 	require.True(t, strings.HasSuffix(string(appendRow(nil, "p", &Record{OperatorKey: 7})), "\t0\t7\n"))
 }
 
+func TestRowsAreReadAsTheyWereWritten(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		texts := rapid.SliceOfN(rapid.StringMatching(`[\\\t\n\rN"a-c\x{fffd}]{0,6}`), 1, 40).Draw(t, "routes")
+		var b batch
+		for i, text := range texts {
+			b.add("gateway", &Record{RequestID: strconv.Itoa(i), Route: text, Usage: protocol.Usage{Known: i%2 == 0, Input: int64(i)}})
+		}
+		for parts := []batch{b}; len(parts) < len(texts); { // down to single rows, and back
+			var halved []batch
+			for _, part := range parts {
+				if part.count == 1 {
+					halved = append(halved, part)
+					continue
+				}
+				one, other := part.halves()
+				halved = append(halved, one, other)
+			}
+			parts = halved
+			for _, part := range parts {
+				require.Equal(t, part.count, bytes.Count(part.rows, []byte("\n")))
+			}
+			require.Equal(t, []batch{b}, keep(nil, slices.Clone(parts)...))
+		}
+		values := b.values()
+		require.Len(t, values, len(columns))
+		for i, text := range texts {
+			require.Equal(t, strconv.Itoa(i), *values[requestIDColumn].([]*string)[i])
+			require.Equal(t, text, *values[6].([]*string)[i])
+			if input := values[16].([]*string)[i]; i%2 == 0 {
+				require.Equal(t, strconv.Itoa(i), *input)
+			} else {
+				require.Nil(t, input)
+			}
+		}
+	})
+}
+
 func TestLineIsJSONWhateverIsInIt(t *testing.T) {
 	t.Parallel()
 	r := &Record{
@@ -131,7 +172,9 @@ func TestLineIsJSONWhateverIsInIt(t *testing.T) {
 		Line: &Line{Path: "/\x00", TraceID: "t", Content: []Content{{"question", "\u2028 \"q\""}, {"answer", ""}}},
 	}
 	var out bytes.Buffer
-	(&requestLog{to: &out}).write([]*Record{r, {}, r})
+	lines := &requestLog{to: &out}
+	lines.write([]*Record{r, {}, r})
+	lines.flush()
 	require.Equal(t, 2, strings.Count(out.String(), "\n"), "a record without a line has none")
 	for text := range strings.Lines(out.String()) {
 		var read struct {

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,10 +19,11 @@ const (
 	writeInterval = 500 * time.Millisecond
 	writeTimeout  = 10 * time.Second
 	maxBatch      = 1000
+	manyBatches   = 4 // are written without waiting for more
 	maxBackOff    = 5 * time.Second
 )
 
-// store writes records to Postgres, in batches, and keeps those that it could not write.
+// store writes rows to Postgres, in batches, and keeps those that it could not write.
 type store struct {
 	pool    *pgxpool.Pool
 	log     *slog.Logger
@@ -31,18 +32,13 @@ type store struct {
 	total   atomic.Uint64
 	wake    chan struct{}
 
-	added atomic.Pointer[chunk] // the newest
+	mu    sync.Mutex
+	added []batch  // the last has room left
+	spare [][]byte // memory of batches that were written
 
 	// These belong to the goroutine of run.
-	pending []*Record
+	pending []batch
 	away    bool
-	rows    []byte
-}
-
-// chunk is what was added at once.
-type chunk struct {
-	records []*Record
-	before  *chunk
 }
 
 func (s *store) open(url string) error {
@@ -57,20 +53,44 @@ func (s *store) open(url string) error {
 	return err
 }
 
-// add takes records without waiting for those that are being written. One goroutine adds.
+// add takes records, which it does not keep, without waiting for those that are being written.
 func (s *store) add(records []*Record) {
-	c := &chunk{records: records}
-	for {
-		c.before = s.added.Load()
-		if s.added.CompareAndSwap(c.before, c) {
-			break
+	s.mu.Lock()
+	for _, rec := range records {
+		last := len(s.added) - 1
+		if last < 0 || s.added[last].count == maxBatch {
+			s.added = append(s.added, batch{rows: s.memory()})
+			last++
 		}
+		s.added[last].add(s.process, rec)
 	}
-	if len(records) >= maxBatch {
+	many := len(s.added) > manyBatches
+	s.mu.Unlock()
+	if many {
 		select {
 		case s.wake <- struct{}{}:
 		default:
 		}
+	}
+}
+
+// memory is what rows were in that are written. The lock is held.
+func (s *store) memory() []byte {
+	if len(s.spare) == 0 {
+		return nil
+	}
+	last := len(s.spare) - 1
+	rows := s.spare[last]
+	s.spare = s.spare[:last]
+	return rows
+}
+
+// release takes the memory of a batch that has been written.
+func (s *store) release(b batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.spare) <= manyBatches {
+		s.spare = append(s.spare, b.rows[:0])
 	}
 }
 
@@ -117,42 +137,46 @@ func (s *store) rest(ctx context.Context, wait time.Duration) {
 // finish writes what is left and returns how much of it could not be written.
 func (s *store) finish(ctx context.Context) (lost int) {
 	_ = s.writeAll(ctx) // what is lost says enough
-	return len(s.pending)
+	for _, b := range s.pending {
+		lost += b.count
+	}
+	return lost
 }
 
-// writeAll writes what there is at the moment.
+// writeAll writes what there is at the moment: what is left of earlier writes, and what was added since.
 func (s *store) writeAll(ctx context.Context) error {
-	records := s.take()
-	var kept []*Record
+	s.mu.Lock()
+	batches := append(s.pending, s.added...)
+	s.added = nil
+	s.mu.Unlock()
+	var kept []batch
 	var failed error
-	for batch := range slices.Chunk(records, maxBatch) {
+	for _, b := range batches {
 		if failed != nil {
-			kept = append(kept, batch...)
+			kept = keep(kept, b)
 			continue
 		}
-		if s.copy(ctx, batch) == nil {
+		if s.copy(ctx, b) == nil {
+			s.done(b)
+			s.release(b)
 			continue
 		}
-		var left []*Record // nobody knows whether a copy that failed was committed
-		left, failed = s.write(ctx, batch)
-		kept = append(kept, left...)
+		var left []batch // nobody knows whether a copy that failed was committed
+		left, failed = s.write(ctx, b)
+		kept = keep(kept, left...)
 	}
 	s.pending = kept
 	return failed
 }
 
-// take returns what is left of earlier writes and what was added since, in its order.
-func (s *store) take() []*Record {
-	var chunks [][]*Record
-	for c := s.added.Swap(nil); c != nil; c = c.before {
-		chunks = append(chunks, c.records)
-	}
-	slices.Reverse(chunks)
-	return slices.Concat(append([][]*Record{s.pending}, chunks...)...)
+// done counts a batch that Postgres has.
+func (s *store) done(b batch) {
+	s.total.Add(uint64(b.count)) //nolint:gosec // at most maxBatch
+	s.written(written, b.count)
 }
 
 // copy writes a batch in the cheapest way, which can only be taken once: it does not leave out what is there already.
-func (s *store) copy(ctx context.Context, batch []*Record) error {
+func (s *store) copy(ctx context.Context, b batch) error {
 	bounded, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	conn, err := s.pool.Acquire(bounded)
@@ -160,48 +184,36 @@ func (s *store) copy(ctx context.Context, batch []*Record) error {
 		return err
 	}
 	defer conn.Release()
-	s.rows = s.rows[:0]
-	for _, rec := range batch {
-		s.rows = appendRow(s.rows, s.process, rec)
-	}
-	if _, err := conn.Conn().PgConn().CopyFrom(bounded, bytes.NewReader(s.rows), copyRecords); err != nil {
-		return err
-	}
-	s.total.Add(uint64(len(batch)))
-	s.written(written, len(batch))
-	release(batch)
-	return nil
+	_, err = conn.Conn().PgConn().CopyFrom(bounded, bytes.NewReader(b.rows), copyRecords)
+	return err
 }
 
-// write writes a batch and returns what is to be tried again. A record that Postgres does not take is found by halving,
-// so that it does not keep all others from being written.
-func (s *store) write(ctx context.Context, batch []*Record) (left []*Record, err error) {
+// write writes a batch and returns what is to be tried again. A row that Postgres does not take is found by halving, so that
+// it does not keep all others from being written.
+func (s *store) write(ctx context.Context, b batch) (left []batch, err error) {
 	bounded, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	err = s.insert(bounded, batch)
+	_, err = s.pool.Exec(bounded, insertRecords, b.values()...)
 	refused, isRefused := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case err == nil:
-		s.total.Add(uint64(len(batch)))
-		s.written(written, len(batch))
-		release(batch)
+		s.done(b)
 		return nil, nil
 	case !isRefused || !isAboutRows(refused):
-		return batch, err
-	case len(batch) > 1:
-		half := len(batch) / 2
-		left, err = s.write(ctx, batch[:half])
+		return []batch{b}, err
+	case b.count > 1:
+		one, other := b.halves()
+		left, err = s.write(ctx, one)
 		if err != nil {
-			return append(left, batch[half:]...), err
+			return append(left, other), err
 		}
-		rest, err := s.write(ctx, batch[half:])
+		rest, err := s.write(ctx, other)
 		return append(left, rest...), err
 	case refused.Code == noPartition && refused.ConstraintName == "":
-		return batch, nil // the control plane makes one, or the clock is set right
+		return []batch{b}, nil // the control plane makes one, or the clock is set right
 	}
-	s.log.Error("a usage record is refused by the database and dropped", "requestId", batch[0].RequestID, "error", err)
+	s.log.Error("a usage record is refused by the database and dropped", "requestId", b.requestID(), "error", err)
 	s.written(droppedBad, 1)
-	release(batch)
 	return nil, nil
 }
 
@@ -210,76 +222,4 @@ const noPartition = "23514"
 // isAboutRows reports whether Postgres refused what a row holds: data exceptions and violated constraints.
 func isAboutRows(err *pgconn.PgError) bool {
 	return len(err.Code) == 5 && (err.Code[:2] == "22" || err.Code[:2] == "23")
-}
-
-const columns = `gateway_process, began_at, request_id, account_id, http_api_id, http_api_name, route,
-		service_id, service_name, model_asked, model, consumer_id, consumer_name, end_state, status, streamed,
-		input_tokens, output_tokens, total_tokens, cached_tokens, reasoning_tokens, first_content_ms, total_ms, operator_key_id`
-
-const copyRecords = `COPY usage_record (` + columns + `) FROM STDIN`
-
-// insertRecords leaves out what is there already: a connection may break after the commit.
-const insertRecords = `
-	INSERT INTO usage_record (` + columns + `)
-	SELECT $1, * FROM unnest($2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-		$8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::integer[],
-		$16::boolean[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[],
-		$23::bigint[], $24::integer[])
-	ON CONFLICT DO NOTHING`
-
-func (s *store) insert(ctx context.Context, batch []*Record) error {
-	texts := func(of func(*Record) string) []string { return column(batch, of) }
-	counts := func(of func(*Record) int64) []*int64 {
-		return column(batch, func(r *Record) *int64 {
-			n := of(r)
-			if !r.Usage.Known {
-				return nil
-			}
-			return &n
-		})
-	}
-	_, err := s.pool.Exec(ctx, insertRecords, s.process,
-		column(batch, func(r *Record) time.Time { return r.BeganAt }),
-		texts(func(r *Record) string { return r.RequestID }),
-		texts(func(r *Record) string { return r.AccountID }),
-		texts(func(r *Record) string { return r.API }),
-		texts(func(r *Record) string { return r.APIName }),
-		texts(func(r *Record) string { return r.Route }),
-		texts(func(r *Record) string { return r.Service }),
-		texts(func(r *Record) string { return r.ServiceName }),
-		texts(func(r *Record) string { return r.ModelAsked }),
-		texts(func(r *Record) string { return r.Model }),
-		texts(func(r *Record) string { return r.Consumer }),
-		texts(func(r *Record) string { return r.ConsumerName }),
-		texts(func(r *Record) string { return string(r.EndState) }),
-		column(batch, func(r *Record) int32 { return int32(r.Status) }), //nolint:gosec // of three digits
-		column(batch, func(r *Record) bool { return r.Streamed }),
-		counts(func(r *Record) int64 { return r.Usage.Input }),
-		counts(func(r *Record) int64 { return r.Usage.Output }),
-		counts(func(r *Record) int64 { return r.Usage.Total }),
-		counts(func(r *Record) int64 { return r.Usage.Cached }),
-		counts(func(r *Record) int64 { return r.Usage.Reasoning }),
-		column(batch, func(r *Record) *int64 {
-			if r.FirstContent == 0 {
-				return nil
-			}
-			ms := r.FirstContent.Milliseconds()
-			return &ms
-		}),
-		column(batch, func(r *Record) int64 { return r.Total.Milliseconds() }),
-		column(batch, func(r *Record) *int32 {
-			if r.OperatorKey == 0 {
-				return nil
-			}
-			return &r.OperatorKey
-		}))
-	return err
-}
-
-func column[T any](batch []*Record, of func(*Record) T) []T {
-	values := make([]T, len(batch))
-	for i, rec := range batch {
-		values[i] = of(rec)
-	}
-	return values
 }
