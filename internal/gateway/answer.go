@@ -111,6 +111,9 @@ func (a *answer) Read(p []byte) (int, error) {
 	}
 }
 
+// isWhole reports whether all of it has been read, and nothing is missing.
+func (a *answer) isWhole() bool { return a.end == io.EOF && a.err == nil && a.whole == 0 } //nolint:errorlint // it is set so
+
 // Close ends the answer.
 func (a *answer) Close() error {
 	a.stop()

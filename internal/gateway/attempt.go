@@ -33,6 +33,7 @@ type attempt struct {
 	turn     balance.Turn  // that the service has, if it was chosen by what is observed
 	chosen   bool          // it was
 	peer     peer          // who is sent it, counted in until the attempt ends
+	left     bool          // it has been counted out
 	key      *upstream.Key // that it is sent; nil: none
 	answer   answer
 
@@ -62,6 +63,20 @@ func (a *attempt) standing() *config.Standing {
 
 // end lets go of what the attempt holds. Its answer has been closed.
 func (a *attempt) end(how balance.Ending) {
+	a.letGo(how)
+	if a.alarm != nil {
+		a.alarm.Stop()
+		a.giveUp(nil)
+	}
+	a.answer.stop()
+}
+
+// letGo counts the request out of the service and of whoever was sent it. Once more it does nothing.
+func (a *attempt) letGo(how balance.Ending) {
+	if a.left {
+		return
+	}
+	a.left = true
 	var took time.Duration
 	if !a.sent.IsZero() {
 		took = time.Since(a.sent)
@@ -70,11 +85,6 @@ func (a *attempt) end(how balance.Ending) {
 	if a.peer != nil {
 		a.peer.End()
 	}
-	if a.alarm != nil {
-		a.alarm.Stop()
-		a.giveUp(nil)
-	}
-	a.answer.stop()
 }
 
 // ask asks the service. It returns an answer that may be passed on, and why another service should be asked instead, one

@@ -99,7 +99,7 @@ func (c *call) pass(w http.ResponseWriter, resp *http.Response) *refusal {
 	}
 	giveHeader(w, resp.Header)
 	w.WriteHeader(resp.StatusCode)
-	if err = copyAnswer(w, resp, &buffer, n, err); err != nil {
+	if err = c.copyAnswer(w, resp, &buffer, n, err); err != nil {
 		panic(http.ErrAbortHandler)
 	}
 	return nil
@@ -141,13 +141,22 @@ func optionsOf(connection []string) iter.Seq[string] {
 	}
 }
 
+// makeWay gives back what others wait for, before the client hears the end of its answer: it may ask again at once.
+func (c *call) makeWay() {
+	c.leave()
+	c.letGo(endingOf(c.status))
+}
+
 // copyAnswer sends what n bytes and err of a first Read have left in the buffer, and then the rest through it. Of a stream,
 // and of an answer of unknown length, head and pieces go out at once. One that comes in small pieces, as events are, keeps a
 // small buffer.
-func copyAnswer(w http.ResponseWriter, resp *http.Response, buffer *buffer, n int, err error) error {
+func (c *call) copyAnswer(w http.ResponseWriter, resp *http.Response, buffer *buffer, n int, err error) error {
 	atOnce := resp.ContentLength < 0
 	controller := http.NewResponseController(w)
-	for {
+	for left := resp.ContentLength; ; {
+		if left -= int64(n); left == 0 || c.answer.isWhole() {
+			c.makeWay()
+		}
 		if n > 0 {
 			if _, err := w.Write((*buffer)[:n]); err != nil {
 				return err

@@ -285,7 +285,10 @@ func (w *response) writePending() error {
 // write writes a piece of the body behind what is buffered.
 func (w *response) write(p []byte) (int, error) {
 	if !w.chunked {
-		return len(p), w.put(p)
+		if err := w.put(p); err != nil || w.written < w.length || w.length < 0 {
+			return len(p), err
+		}
+		return len(p), w.flush() // the client need not wait for what the handler does afterwards
 	}
 	o := &w.ex.conn.out
 	o.take()

@@ -561,6 +561,25 @@ func TestInterimAnswersGoOutAtOnce(t *testing.T) {
 	require.Equal(t, 204, status)
 }
 
+func TestAnswerOfKnownLengthGoesOutWhenItIsWholeWhateverItsHandlerDoes(t *testing.T) {
+	t.Parallel()
+	read := make(chan struct{})
+	s := serve(t, false, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "4")
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = io.WriteString(w, "do")
+		_, _ = io.WriteString(w, "ne")
+		<-read
+	})
+	conn, in := dial(t, s.addr)
+	for range 2 {
+		status, body := ask(t, conn, in, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		require.Equal(t, 200, status)
+		require.Equal(t, "done", body)
+		read <- struct{}{}
+	}
+}
+
 func TestSlowHeadsAndIdleConnectionsEnd(t *testing.T) {
 	t.Parallel()
 	s := serve(t, false, echo)
