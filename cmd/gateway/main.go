@@ -21,7 +21,7 @@ import (
 
 // slack is memory that is never touched, so that the system gives none for it. The garbage collector counts it, and runs
 // after as much has been allocated: for the few megabytes that a gateway holds it would run dozens of times a second.
-const slack = 16 << 20
+const slack = 24 << 20
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

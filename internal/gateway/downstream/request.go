@@ -129,7 +129,8 @@ func (ex *exchange) readTarget(text string) (*url.URL, error) {
 
 // readHeader returns the headers but those that say where the body ends, and the host.
 func readHeader(h *head, text string) (host string, header http.Header) {
-	header, values := make(http.Header, len(h.fields)), make([]string, 0, len(h.fields))
+	others := max(len(h.fields)-1, 0) // than the host
+	header, values := make(http.Header, others), make([]string, 0, others)
 	for _, f := range h.fields {
 		name, value := wire.Canonical(text[f.name:f.colon]), text[f.value:f.end]
 		switch name {

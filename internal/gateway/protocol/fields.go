@@ -6,7 +6,7 @@ const (
 	// maxValue is how long a value is that is kept.
 	maxValue = 8 << 10
 	// usualValues is room for the values that are kept of an answer.
-	usualValues = 256
+	usualValues = 160
 	// maxName is longer than every name that is looked for.
 	maxName = 16
 )
