@@ -23,6 +23,8 @@ const (
 	benchRounds = 11
 	benchWindow = time.Second
 	benchWarm   = 300 * time.Millisecond
+	// quantileWindows are as many windows as one client needs for a hundred requests that are slower than the 99th percentile.
+	quantileWindows = 3
 )
 
 // BenchmarkGateway judges what docs/performance.md promises of the gateway, beside a bare httputil.ReverseProxy and nginx:
@@ -259,8 +261,9 @@ func (r *benchRig) chunks(t *target) []float64 {
 
 // added measures what a request takes longer than without a target in between, and how often a thread of that wakes up.
 func (r *benchRig) added(t *target) []float64 {
-	direct := put(r.b, r.upstream, r.load(r.proxy, 1<<10, 1))
-	s := put(r.b, t.process, r.load(t, 1<<10, 1))
+	directly, through := r.load(r.proxy, 1<<10, 1), r.load(t, 1<<10, 1)
+	directly.For, through.For = quantileWindows*r.window, quantileWindows*r.window
+	direct, s := put(r.b, r.upstream, directly), put(r.b, t.process, through)
 	return []float64{float64(s.P50 - direct.P50), float64(s.P99 - direct.P99), float64(s.Switches) / float64(s.Answers)}
 }
 
