@@ -281,21 +281,38 @@ func keepAway(b *testing.B, db *pgtest.DB) {
 	if err != nil || runtime.NumCPU() < 2 {
 		return
 	}
-	var postgres []int
+	for _, pid := range append(processesOf(b, db), os.Getpid()) {
+		_ = exec.Command(taskset, "-a", "-c", "-p", fmt.Sprintf("1-%d", runtime.NumCPU()-1), strconv.Itoa(pid)).Run() // who has ended is away
+	}
+	schedule(b, db, onlyIdle)
+}
+
+// How the system schedules a process, as chrt is told.
+const (
+	onlyIdle = "--idle"  // when nobody else wants to run
+	asUsual  = "--other" // as everybody else
+)
+
+// schedule has Postgres scheduled so, where chrt is installed.
+func schedule(b *testing.B, db *pgtest.DB, policy string) {
+	b.Helper()
+	for _, pid := range processesOf(b, db) {
+		_ = exec.Command("chrt", policy, "--pid", "0", strconv.Itoa(pid)).Run() // the same
+	}
+}
+
+// processesOf are those of Postgres; whoever connects later is a child of one of them.
+func processesOf(b *testing.B, db *pgtest.DB) (pids []int) {
+	b.Helper()
 	for _, pid := range asAdmin(b, db, "SELECT pid FROM pg_stat_activity") {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		require.NoError(b, err)
 		_, rest, _ := strings.Cut(string(status), ") ")
-		parent, err := strconv.Atoi(strings.Fields(rest)[1]) // whoever connects later is a child of that
+		parent, err := strconv.Atoi(strings.Fields(rest)[1])
 		require.NoError(b, err)
-		postgres = append(postgres, int(pid), parent)
+		pids = append(pids, int(pid), parent)
 	}
-	for _, pid := range append(postgres, os.Getpid()) {
-		_ = exec.Command(taskset, "-a", "-c", "-p", fmt.Sprintf("1-%d", runtime.NumCPU()-1), strconv.Itoa(pid)).Run() // who has ended is away
-	}
-	for _, pid := range postgres {
-		_ = syscall.Setpriority(syscall.PRIO_PROCESS, pid, 19)
-	}
+	return pids
 }
 
 // BenchmarkContention prints the locks that requests waited for: under load on four replicas there is none that all
