@@ -225,10 +225,10 @@ func startProcess(b testing.TB, cmd *exec.Cmd) *process {
 	return nil
 }
 
-// forget has what a process says from now on read by another one, after all that is measured: a log of requests is long.
+// forget has what a process says from now on read by another one: a log of requests is long.
 func forget(b testing.TB, said io.Reader) {
 	b.Helper()
-	cat := pinned(b, otherCores, exec.Command("nice", "-n", "19", "cat"))
+	cat := pinned(b, otherCores, exec.Command("cat"))
 	cat.Stdin = said
 	require.NoError(b, cat.Start())
 	go func() { _ = cat.Wait() }()
