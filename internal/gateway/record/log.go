@@ -13,9 +13,8 @@ type requestLog struct {
 	buffer line
 }
 
-// worthWriting is how many bytes of lines are written without waiting for more: less than a pipe holds, so that writing them
-// does not wait for whoever reads.
-const worthWriting = 48 << 10
+// maxBuffer is how many bytes of lines are written at once.
+const maxBuffer = 64 << 10
 
 func (l *requestLog) write(records []*Record) {
 	for _, rec := range records {
@@ -23,17 +22,18 @@ func (l *requestLog) write(records []*Record) {
 			continue
 		}
 		l.buffer = rec.appendLine(l.buffer)
-		if len(l.buffer) >= worthWriting {
+		if len(l.buffer) >= maxBuffer {
 			l.flush()
 		}
 	}
+	l.flush()
 }
 
 func (l *requestLog) flush() {
 	if len(l.buffer) > 0 {
 		_, _ = l.to.Write(l.buffer) // a log that cannot be written has nobody to be told
 	}
-	if l.buffer = l.buffer[:0]; cap(l.buffer) > 4*worthWriting {
+	if l.buffer = l.buffer[:0]; cap(l.buffer) > 4*maxBuffer {
 		l.buffer = nil
 	}
 }

@@ -20,11 +20,8 @@ const (
 	maxContent = 64 << 20
 	// maxRefused is how many refusals a second are recorded: who has no key must not fill the database.
 	maxRefused = 1000
-	// collectInterval is how long a record waits at most before it is logged.
+	// collectInterval is how long a record waits before it is logged.
 	collectInterval = 100 * time.Millisecond
-	// fewAdded records are collected at once: few enough that requests do not have to wait for that, and enough that it costs
-	// each of them little.
-	fewAdded = 8
 	// finishTimeout is how long the last records may take.
 	finishTimeout = 5 * time.Second
 )
@@ -36,8 +33,6 @@ type Recorder struct {
 	store   store
 	series  series
 	newest  atomic.Pointer[Record] // of those that were added; each knows the one before it
-	added   atomic.Uint64          // how many were, ever
-	wake    chan struct{}          // some were
 	waiting atomic.Int64           // records that are not written
 	content atomic.Int64           // bytes of content that are not logged
 	refused limiter
@@ -67,7 +62,7 @@ func New() *Record { return pool.Get().(*Record) }
 // Open returns a recorder that writes with the gateway's database role. It does not connect yet. process names this
 // gateway in what it writes; the lines of requests go to lines.
 func Open(databaseURL, process string, lines io.Writer, log *slog.Logger) (*Recorder, error) {
-	r := &Recorder{log: log, lines: &requestLog{to: lines}, wake: make(chan struct{}, 1)}
+	r := &Recorder{log: log, lines: &requestLog{to: lines}}
 	r.store.log, r.store.process, r.store.written = log, process, r.forget
 	r.store.wake = make(chan struct{}, 1)
 	return r, r.store.open(databaseURL)
@@ -92,13 +87,7 @@ func (r *Recorder) Add(rec *Record) {
 	for {
 		rec.next = r.newest.Load()
 		if r.newest.CompareAndSwap(rec.next, rec) {
-			break
-		}
-	}
-	if r.added.Add(1)%fewAdded == 0 {
-		select {
-		case r.wake <- struct{}{}:
-		default:
+			return
 		}
 	}
 }
@@ -124,19 +113,15 @@ func (r *Recorder) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-r.wake:
-			r.collect()
 		case <-ticker.C:
-			r.collect()
-			r.lines.flush()
 		}
+		r.collect()
 	}
 	stopStore()
 	_ = group.Wait()
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
 	r.collect()
-	r.lines.flush()
 	if lost := r.store.finish(finish); lost > 0 {
 		r.forget(droppedEnd, lost)
 		r.log.Error("usage records are lost: they could not be written before the gateway ended", "records", lost)
@@ -148,16 +133,15 @@ func (r *Recorder) Run(ctx context.Context) error {
 func (r *Recorder) Close() { r.store.pool.Close() }
 
 // collect takes what was added, logs it and has it stored, in the order in which it was added. Then the records are lent
-// again: soon, while they are in the processor's caches.
+// again.
 func (r *Recorder) collect() {
-	newest := r.newest.Swap(nil)
-	if newest == nil {
-		return
-	}
-	records := make([]*Record, 0, 2*fewAdded)
-	for rec := newest; rec != nil; {
+	var records []*Record
+	for rec := r.newest.Swap(nil); rec != nil; {
 		records = append(records, rec)
 		rec, rec.next = rec.next, nil
+	}
+	if len(records) == 0 {
+		return
 	}
 	slices.Reverse(records)
 	r.lines.write(records)

@@ -172,9 +172,7 @@ func TestLineIsJSONWhateverIsInIt(t *testing.T) {
 		Line: &Line{Path: "/\x00", TraceID: "t", Content: []Content{{"question", "\u2028 \"q\""}, {"answer", ""}}},
 	}
 	var out bytes.Buffer
-	lines := &requestLog{to: &out}
-	lines.write([]*Record{r, {}, r})
-	lines.flush()
+	(&requestLog{to: &out}).write([]*Record{r, {}, r})
 	require.Equal(t, 2, strings.Count(out.String(), "\n"), "a record without a line has none")
 	for text := range strings.Lines(out.String()) {
 		var read struct {
