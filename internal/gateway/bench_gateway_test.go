@@ -414,7 +414,7 @@ const (
 // benchmarkScale compares a gateway with few Model APIs and one with many.
 func (r *benchRig) benchmarkScale() {
 	few, many := r.withAPIs(fewAPIs), r.withAPIs(manyAPIs)
-	schedule(r.b, r.db, asUsual) // the load leaves it no idle time, and all of this takes a minute
+	schedule(r.b, r.db, asUsual) // the load lasts
 	cost := func(t *target, apis, all int) float64 {
 		l := r.load(t, 1<<10, 64)
 		l.APIs, l.Apart = apis, all/apis
