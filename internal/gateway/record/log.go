@@ -13,27 +13,24 @@ type requestLog struct {
 	buffer line
 }
 
-// maxBuffer is how many bytes of lines are written at once.
-const maxBuffer = 64 << 10
+// manyBytes of lines are written without waiting for more: less than a pipe holds, so that writing them does not wait for
+// whoever reads.
+const manyBytes = 48 << 10
 
-func (l *requestLog) write(records []*Record) {
-	for _, rec := range records {
-		if rec.Line == nil {
-			continue
-		}
+// add adds the line of a record, if it has one.
+func (l *requestLog) add(rec *Record) {
+	if rec.Line != nil {
 		l.buffer = rec.appendLine(l.buffer)
-		if len(l.buffer) >= maxBuffer {
-			l.flush()
-		}
 	}
-	l.flush()
 }
 
-func (l *requestLog) flush() {
+func (l *requestLog) areMany() bool { return len(l.buffer) >= manyBytes }
+
+func (l *requestLog) write() {
 	if len(l.buffer) > 0 {
 		_, _ = l.to.Write(l.buffer) // a log that cannot be written has nobody to be told
 	}
-	if l.buffer = l.buffer[:0]; cap(l.buffer) > 4*maxBuffer {
+	if l.buffer = l.buffer[:0]; cap(l.buffer) > 4*manyBytes {
 		l.buffer = nil
 	}
 }

@@ -3,8 +3,8 @@ package record
 import (
 	"context"
 	"io"
+	"iter"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +20,13 @@ const (
 	maxContent = 64 << 20
 	// maxRefused is how many refusals a second are recorded: who has no key must not fill the database.
 	maxRefused = 1000
-	// collectInterval is how long a record waits before it is logged.
+	// collectInterval is how long a record waits at most before it is logged.
 	collectInterval = 100 * time.Millisecond
+	// fewAdded records are collected at once by whoever adds the last of them: few enough to hold up nobody, and enough that
+	// it costs each of them little. No goroutine is woken for that: on a busy core each wake-up is paid for by those who wait.
+	fewAdded = 8
+	// maxCollected is how many records whoever adds one collects at most. More are only there when the log was slow.
+	maxCollected = 64
 	// finishTimeout is how long the last records may take.
 	finishTimeout = 5 * time.Second
 )
@@ -33,11 +38,15 @@ type Recorder struct {
 	store   store
 	series  series
 	newest  atomic.Pointer[Record] // of those that were added; each knows the one before it
+	added   atomic.Int64           // how many those are
+	wake    chan struct{}          // there are many lines to write
 	waiting atomic.Int64           // records that are not written
 	content atomic.Int64           // bytes of content that are not logged
 	refused limiter
 
 	dropped [drops]atomic.Uint64
+
+	collecting sync.Mutex // held by the one who collects, so that records keep their order
 }
 
 // drop is why a record was not written.
@@ -62,7 +71,7 @@ func New() *Record { return pool.Get().(*Record) }
 // Open returns a recorder that writes with the gateway's database role. It does not connect yet. process names this
 // gateway in what it writes; the lines of requests go to lines.
 func Open(databaseURL, process string, lines io.Writer, log *slog.Logger) (*Recorder, error) {
-	r := &Recorder{log: log, lines: &requestLog{to: lines}}
+	r := &Recorder{log: log, lines: &requestLog{to: lines}, wake: make(chan struct{}, 1)}
 	r.store.log, r.store.process, r.store.written = log, process, r.forget
 	r.store.wake = make(chan struct{}, 1)
 	return r, r.store.open(databaseURL)
@@ -87,8 +96,11 @@ func (r *Recorder) Add(rec *Record) {
 	for {
 		rec.next = r.newest.Load()
 		if r.newest.CompareAndSwap(rec.next, rec) {
-			return
+			break
 		}
+	}
+	if n := r.added.Add(1); n%fewAdded == 0 && n <= maxCollected {
+		r.collectFew()
 	}
 }
 
@@ -114,14 +126,15 @@ func (r *Recorder) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
+		case <-r.wake:
 		}
-		r.collect()
+		r.collectAll()
 	}
 	stopStore()
 	_ = group.Wait()
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 	defer cancel()
-	r.collect()
+	r.collectAll()
 	if lost := r.store.finish(finish); lost > 0 {
 		r.forget(droppedEnd, lost)
 		r.log.Error("usage records are lost: they could not be written before the gateway ended", "records", lost)
@@ -132,25 +145,66 @@ func (r *Recorder) Run(ctx context.Context) error {
 // Close ends the connection to the database. Run must have returned.
 func (r *Recorder) Close() { r.store.pool.Close() }
 
-// collect takes what was added, logs it and has it stored, in the order in which it was added. Then the records are lent
-// again.
-func (r *Recorder) collect() {
-	var records []*Record
-	for rec := r.newest.Swap(nil); rec != nil; {
-		records = append(records, rec)
-		rec, rec.next = rec.next, nil
-	}
-	if len(records) == 0 {
+// collectFew collects what was added, unless somebody does already or many lines wait to be written, which takes as long as
+// it takes.
+func (r *Recorder) collectFew() {
+	if !r.collecting.TryLock() {
 		return
 	}
-	slices.Reverse(records)
-	r.lines.write(records)
-	r.store.add(records)
-	for _, rec := range records {
-		r.content.Add(-rec.Line.size())
-		*rec = Record{}
-		pool.Put(rec)
+	if !r.lines.areMany() {
+		for rec := range r.take() {
+			r.collect(rec)
+		}
 	}
+	many := r.lines.areMany()
+	r.collecting.Unlock()
+	if many {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// collectAll collects what was added and writes the lines.
+func (r *Recorder) collectAll() {
+	r.collecting.Lock()
+	defer r.collecting.Unlock()
+	for rec := range r.take() {
+		r.collect(rec)
+		if r.lines.areMany() {
+			r.lines.write()
+		}
+	}
+	r.lines.write()
+}
+
+// take yields the records that were added, in the order in which they were.
+func (r *Recorder) take() iter.Seq[*Record] {
+	var oldest *Record
+	var n int64
+	for rec := r.newest.Swap(nil); rec != nil; n++ {
+		oldest, rec, rec.next = rec, rec.next, oldest
+	}
+	r.added.Add(-n)
+	return func(yield func(*Record) bool) {
+		for rec := oldest; rec != nil; {
+			next := rec.next
+			if !yield(rec) {
+				return
+			}
+			rec = next
+		}
+	}
+}
+
+// collect makes a line and a row of a record, which then is lent again.
+func (r *Recorder) collect(rec *Record) {
+	r.lines.add(rec)
+	r.store.add(rec)
+	r.content.Add(-rec.Line.size())
+	*rec = Record{}
+	pool.Put(rec)
 }
 
 // limiter allows so much a second.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -63,6 +64,65 @@ func TestRecordsThatAreTooManyAreDroppedAndCounted(t *testing.T) {
 	require.NoError(t, r.Run(ctx))
 	require.EqualValues(t, maxWaiting, metrics(t, r)["engineshed_gateway_usage_dropped_total ended"])
 	require.EqualValues(t, 0, metrics(t, r)["engineshed_gateway_usage_waiting"])
+}
+
+// stuck is a log that nobody reads until it is closed.
+type stuck struct {
+	asked, free chan struct{}
+	lines       bytes.Buffer
+}
+
+func (s *stuck) Write(lines []byte) (int, error) {
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+	<-s.free
+	return s.lines.Write(lines)
+}
+
+func TestALogThatIsStuckHoldsNobodyUpAndLosesNoLine(t *testing.T) {
+	t.Parallel()
+	const adders, each = 8, 5000
+	log := &stuck{asked: make(chan struct{}, 1), free: make(chan struct{})}
+	r := away(t)
+	r.lines.to = log
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.Run(ctx) }()
+	add := func(adder, from, to int) {
+		for i := from; i < to; i++ {
+			rec := New()
+			rec.RequestID = fmt.Sprintf("%d %d", adder, i)
+			rec.Log(Line{})
+			r.Add(rec)
+		}
+	}
+	add(0, 0, 1)
+	<-log.asked
+	var all sync.WaitGroup
+	for adder := range adders {
+		all.Go(func() { add(adder, 1, each) })
+	}
+	all.Wait()
+	close(log.free)
+	cancel()
+	require.NoError(t, <-ended)
+
+	var seen [adders]int
+	for text := range strings.Lines(log.lines.String()) {
+		var read struct{ RequestID string }
+		require.NoError(t, json.Unmarshal([]byte(text), &read), text)
+		var adder, i int
+		_, err := fmt.Sscan(read.RequestID, &adder, &i)
+		require.NoError(t, err)
+		require.Greater(t, i, seen[adder]-1, "lines keep the order in which one adds them")
+		seen[adder] = i
+	}
+	for adder, last := range seen {
+		require.Equal(t, each-1, last, "adder %d", adder)
+	}
+	require.Equal(t, 1+adders*(each-1), strings.Count(log.lines.String(), "\n"))
 }
 
 func TestRefusalsAreRecordedWithinASecondsBound(t *testing.T) {
@@ -172,7 +232,11 @@ func TestLineIsJSONWhateverIsInIt(t *testing.T) {
 		Line: &Line{Path: "/\x00", TraceID: "t", Content: []Content{{"question", "\u2028 \"q\""}, {"answer", ""}}},
 	}
 	var out bytes.Buffer
-	(&requestLog{to: &out}).write([]*Record{r, {}, r})
+	log := &requestLog{to: &out}
+	for _, rec := range []*Record{r, {}, r} {
+		log.add(rec)
+	}
+	log.write()
 	require.Equal(t, 2, strings.Count(out.String(), "\n"), "a record without a line has none")
 	for text := range strings.Lines(out.String()) {
 		var read struct {

@@ -53,17 +53,15 @@ func (s *store) open(url string) error {
 	return err
 }
 
-// add takes records, which it does not keep, without waiting for those that are being written.
-func (s *store) add(records []*Record) {
+// add takes a record, which it does not keep, without waiting for those that are being written.
+func (s *store) add(rec *Record) {
 	s.mu.Lock()
-	for _, rec := range records {
-		last := len(s.added) - 1
-		if last < 0 || s.added[last].count == maxBatch {
-			s.added = append(s.added, batch{rows: s.memory()})
-			last++
-		}
-		s.added[last].add(s.process, rec)
+	last := len(s.added) - 1
+	if last < 0 || s.added[last].count == maxBatch {
+		s.added = append(s.added, batch{rows: s.memory()})
+		last++
 	}
+	s.added[last].add(s.process, rec)
 	many := len(s.added) > manyBatches
 	s.mu.Unlock()
 	if many {
