@@ -284,20 +284,8 @@ func keepAway(b *testing.B, db *pgtest.DB) {
 	for _, pid := range append(processesOf(b, db), os.Getpid()) {
 		_ = exec.Command(taskset, "-a", "-c", "-p", fmt.Sprintf("1-%d", runtime.NumCPU()-1), strconv.Itoa(pid)).Run() // who has ended is away
 	}
-	schedule(b, db, onlyIdle)
-}
-
-// How the system schedules a process, as chrt is told.
-const (
-	onlyIdle = "--idle"  // when nobody else wants to run
-	asUsual  = "--other" // as everybody else
-)
-
-// schedule has Postgres scheduled so, where chrt is installed.
-func schedule(b *testing.B, db *pgtest.DB, policy string) {
-	b.Helper()
 	for _, pid := range processesOf(b, db) {
-		_ = exec.Command("chrt", policy, "--pid", "0", strconv.Itoa(pid)).Run() // the same
+		_ = exec.Command("chrt", "--idle", "--pid", "0", strconv.Itoa(pid)).Run() // when nobody else wants to run, where it is installed
 	}
 }
 

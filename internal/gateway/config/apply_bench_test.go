@@ -1,9 +1,13 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -67,6 +71,38 @@ func heap() int64 {
 }
 
 // Not parallel: it measures the heap.
+// encoding/json keeps the buffer of what it encoded as long as there is something to encode now and then. Not parallel: it
+// measures the heap, on the one processor that has the buffer.
+func TestTheSnapshotFileLeavesNoMemoryBehind(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	box, err := secret.NewBox()
+	require.NoError(t, err)
+	const n = 10_000
+	builder := &builder{box: box, fleet: upstream.NewFleet(), guard: snapshot.AllowedUpstream{}}
+	all := change{revision: 7, all: true}
+	for i := range n {
+		all.items = append(all.items, apiItem(t, i, 1))
+	}
+	cfg := builder.apply(slog.New(slog.DiscardHandler), new(Config), all)
+	before := heap()
+	_, err = contents{cfg.Revision, cfg.items()}.encode()
+	require.NoError(t, err)
+	for range 3 {
+		_, err := json.Marshal(cfg.health())
+		require.NoError(t, err)
+		require.Less(t, heap()-before, int64(n*100), "bytes left behind")
+	}
+
+	f := file{filepath.Join(t.TempDir(), "snapshot"), box}
+	require.NoError(t, f.save(cfg))
+	saved, err := f.load()
+	require.NoError(t, err)
+	require.Equal(t, all.revision, saved.revision)
+	slices.SortFunc(saved.items, func(a, b Item) int { return strings.Compare(a.ID, b.ID) })
+	require.Equal(t, all.items, saved.items)
+	runtime.KeepAlive(cfg)
+}
+
 func TestMinimalAPITakesAtMostAKibibyte(t *testing.T) {
 	box, err := secret.NewBox()
 	require.NoError(t, err)

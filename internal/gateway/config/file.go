@@ -24,8 +24,25 @@ type contents struct {
 	Items    []Item `json:"items"`
 }
 
+// encode encodes one item after the other: encoding/json keeps its buffers, and one for all items would hold as much memory as
+// the configuration does.
+func (c contents) encode() ([]byte, error) {
+	text := fmt.Appendf(nil, `{"revision":%d,"items":[`, c.Revision)
+	for i, item := range c.Items {
+		one, err := json.Marshal(item)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(text, one...)
+	}
+	return append(text, "]}"...), nil
+}
+
 func (f file) save(cfg *Config) error {
-	text, err := json.Marshal(contents{cfg.Revision, cfg.items()})
+	text, err := contents{cfg.Revision, cfg.items()}.encode()
 	if err != nil {
 		return err
 	}
