@@ -95,6 +95,9 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 		}
 	}
 	for a := range cfg.APIs {
+		if !a.Traffic.Any() {
+			continue // of 100,000 Model APIs, most may have nothing to tell
+		}
 		traffic(apiRequestsDesc, apiInFlightDesc, a.ID, a.Traffic)
 		metrics <- prometheus.MustNewConstMetric(fallbacksDesc, prometheus.CounterValue, float64(a.Traffic.Fallbacks()), a.ID)
 	}

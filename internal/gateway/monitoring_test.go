@@ -15,6 +15,7 @@ import (
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/engineshed/engineshed/internal/ids"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -89,6 +90,21 @@ func TestRequestsOfAnAPIWithStatisticsAreCountedByItsLabels(t *testing.T) {
 	require.Contains(t, metrics, prefix+"total_token"+labels+" 12\n")
 	require.NotContains(t, metrics, `ai_route="plain"`)
 	require.NotContains(t, metrics, "client's words")
+}
+
+func TestAPIsThatNobodyAskedHaveNoSeries(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	s := g.outside(newEngine(t, echo).URL)
+	asked, idle := apiOf(s.ID, chatRoute), apiOf(s.ID, chatRoute)
+	idle.ID, idle.BasePath = ids.New(ids.HTTPAPI), "/idle"
+	g.serveAll(s, asked, idle)
+	require.Equal(t, 200, g.chat(`{}`).status)
+	g.await(func() bool {
+		return strings.Contains(g.metrics(), `engineshed_gateway_api_requests_total{api="`+asked.ID+`",outcome="2xx"} 1`)
+	})
+	require.Contains(t, g.metrics(), `engineshed_gateway_fallbacks_total{api="`+asked.ID+`"} 0`)
+	require.NotContains(t, g.metrics(), idle.ID)
 }
 
 func TestLogLineOfARequest(t *testing.T) {

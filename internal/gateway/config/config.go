@@ -156,6 +156,9 @@ func (t *Traffic) count() *counts {
 	return t.counts.Load()
 }
 
+// Any reports whether there has been any since the gateway started.
+func (t *Traffic) Any() bool { return t.counts.Load() != nil }
+
 // Begin counts a request in, until End counts it out.
 func (t *Traffic) Begin() { t.count().inFlight.Add(1) }
 
