@@ -110,7 +110,6 @@ type call struct {
 	request      *model.Request // what the body says; nil where that is not read, or cannot be
 	unreadable   error
 	upload       uploadBody        // a body that passes as it comes
-	taken        bool              // readBody has been
 	held         *admission.Body   // where body is
 	turns        [2]admission.Turn // at the gates of the API and the gateway
 	*attempt                       // the service that is asked
@@ -119,6 +118,7 @@ type call struct {
 	silent       []*config.Standing // of the services that were asked and gave no answer
 	refused      *refusal           // instead of an engine's answer
 	status       int
+	taken        bool // readBody has been
 	upgrade      bool // the connection became a WebSocket
 	answered     bool // to the end
 }

@@ -33,14 +33,15 @@ func (c *call) admitAPI(cfg *config.Config, path string) *refusal {
 	if found.API == nil {
 		return errUnknownURL
 	}
-	c.asked, c.protocol = found.API, found.API.Protocols[0]
+	c.asked = found.API
 	if c.asked.Statistics != nil {
 		c.span = c.tracer.Start(c.in.Context(), c.in.Header, c.began)
 	}
-	switch {
-	case found.Route == nil && found.Allow != "":
-		return refuseMethod(found.Allow)
-	case found.Route == nil:
+	if found.Route == nil {
+		c.protocol = found.API.Protocols[0]
+		if found.Allow != "" {
+			return refuseMethod(found.Allow)
+		}
 		return errNoRoute
 	}
 	c.route, c.protocol = found.Route, found.Route.Protocol

@@ -18,29 +18,29 @@ const (
 )
 
 // ModelAPI is one deployed Model API as a gateway sees it.
+// What is read for every request comes first, in one piece of memory: among very many APIs nothing of it is in a cache.
 type ModelAPI struct {
-	ID             string   `json:"id"`
-	Name           string   `json:"name"`
-	AccountID      string   `json:"accountId"`
-	GatewayID      string   `json:"gatewayId"`
-	EnvironmentID  string   `json:"environmentId"`
-	Revision       int64    `json:"revision"`          // the number of the API's own revision
-	Hosts          []string `json:"hosts"`             // lower case, exact or *.example.com
-	AnyHost        bool     `json:"anyHost,omitempty"` // answers for a Host that no domain claims, too
-	Schemes        []string `json:"schemes"`           // http, https
-	BasePath       string   `json:"basePath"`          // begins with /, ends with it only when it is /
-	RemoveBasePath bool     `json:"removeBasePath,omitempty"`
-	Protocols      []string `json:"protocols"`          // OpenAI/v1, Anthropic, DashScope, vLLM, ComfyUI: the shape of errors and the path of services
-	Category       string   `json:"category"`           // Text, Image, Video, Audio, Embedding, Rerank, Others
-	Auth           bool     `json:"auth,omitempty"`     // consumers only, and of those only the allowed ones
-	AuthType       AuthType `json:"authType,omitempty"` // with Auth: how consumers prove who they are
-	Routes         []Route  `json:"routes"`
-	Targets        []Target `json:"targets"` // of every route that has none of its own
-	Scene          string   `json:"scene"`   // SingleService, …
-
-	Fallback   *Fallback   `json:"fallback,omitempty"`   // of every route that has none of its own; nil: none
-	Limits     *Limits     `json:"limits,omitempty"`     // nil: the gateway's defaults
-	Statistics *Statistics `json:"statistics,omitempty"` // nil: only usage records are written
+	ID             string      `json:"id"`
+	Name           string      `json:"name"`
+	AccountID      string      `json:"accountId"`
+	Limits         *Limits     `json:"limits,omitempty"`     // nil: the gateway's defaults
+	Statistics     *Statistics `json:"statistics,omitempty"` // nil: only usage records are written
+	GatewayID      string      `json:"gatewayId"`
+	EnvironmentID  string      `json:"environmentId"`
+	Revision       int64       `json:"revision"`          // the number of the API's own revision
+	Hosts          []string    `json:"hosts"`             // lower case, exact or *.example.com
+	AnyHost        bool        `json:"anyHost,omitempty"` // answers for a Host that no domain claims, too
+	Schemes        []string    `json:"schemes"`           // http, https
+	BasePath       string      `json:"basePath"`          // begins with /, ends with it only when it is /
+	RemoveBasePath bool        `json:"removeBasePath,omitempty"`
+	Protocols      []string    `json:"protocols"`          // OpenAI/v1, Anthropic, DashScope, vLLM, ComfyUI: the shape of errors and the path of services
+	Category       string      `json:"category"`           // Text, Image, Video, Audio, Embedding, Rerank, Others
+	Auth           bool        `json:"auth,omitempty"`     // consumers only, and of those only the allowed ones
+	AuthType       AuthType    `json:"authType,omitempty"` // with Auth: how consumers prove who they are
+	Routes         []Route     `json:"routes"`
+	Targets        []Target    `json:"targets"`            // of every route that has none of its own
+	Scene          string      `json:"scene"`              // SingleService, …
+	Fallback       *Fallback   `json:"fallback,omitempty"` // of every route that has none of its own; nil: none
 }
 
 // AuthType is how consumers prove who they are. It is written as text, and kept in a byte: there are many APIs.

@@ -72,15 +72,18 @@ func (s *store) add(rec *Record) {
 	}
 }
 
-// memory is what rows were in that are written. The lock is held.
+// memory is where the rows of a batch get: that of one that was written, or else as much as the one before took. The lock is
+// held.
 func (s *store) memory() []byte {
-	if len(s.spare) == 0 {
-		return nil
+	if last := len(s.spare) - 1; last >= 0 {
+		rows := s.spare[last]
+		s.spare = s.spare[:last]
+		return rows
 	}
-	last := len(s.spare) - 1
-	rows := s.spare[last]
-	s.spare = s.spare[:last]
-	return rows
+	if last := len(s.added) - 1; last >= 0 {
+		return make([]byte, 0, cap(s.added[last].rows))
+	}
+	return nil
 }
 
 // release takes the memory of a batch that has been written.
