@@ -417,26 +417,31 @@ const (
 // benchmarkScale compares a gateway with few Model APIs and one with many.
 func (r *benchRig) benchmarkScale() {
 	few, many := r.withAPIs(fewAPIs), r.withAPIs(manyAPIs)
-	cost := func(t *target, apis, all int) float64 {
+	type cost struct {
+		work    time.Duration
+		answers int
+	}
+	add := func(c *cost, t *target, apis, all int) {
 		l := r.load(t, 1<<10, 64)
 		l.APIs, l.Apart = apis, all/apis
-		var work time.Duration
-		var answers int
+		s := put(r.b, t.process, l)
+		c.work, c.answers = c.work+s.Work, c.answers+s.Answers
+		r.awaitRecords(t)
+	}
+	ratio := func() float64 {
+		var before, after cost
 		for range scaleWindows {
-			s := put(r.b, t.process, l)
-			work, answers = work+s.Work, answers+s.Answers
-			r.awaitRecords(t)
+			add(&before, few, fewAPIs, fewAPIs)
+			add(&after, many, asked, manyAPIs)
 		}
-		return work.Seconds() / float64(answers)
+		return float64(after.work) / float64(after.answers) / (float64(before.work) / float64(before.answers))
 	}
 	for began := time.Now(); time.Since(began) < settle; { // until what the start left behind has been collected
-		cost(few, fewAPIs, fewAPIs)
-		cost(many, asked, manyAPIs)
+		ratio()
 	}
 	var ratios []float64
 	for range scaleRounds {
-		before := cost(few, fewAPIs, fewAPIs)
-		ratios = append(ratios, cost(many, asked, manyAPIs)/before)
+		ratios = append(ratios, ratio())
 	}
 	each := (r.heap(many) - r.heap(few)) / (manyAPIs - fewAPIs)
 	fmt.Printf("%d → %d Model APIs: CPU per request × %s (at most %.1f); %d bytes for each (at most %d)\n",

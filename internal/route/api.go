@@ -50,16 +50,21 @@ func Compile(published *snapshot.ModelAPI) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	return at(published, routes)
+	return at(*published, routes)
 }
 
-// at puts compiled routes at the API's base path.
-func at(published *snapshot.ModelAPI, routes *routing) (*API, error) {
+// at puts compiled routes at the API's base path. What is found and what was published are one piece of memory.
+func at(published snapshot.ModelAPI, routes *routing) (*API, error) {
 	base, ok := Canonical(published.BasePath)
 	if !ok {
 		return nil, fmt.Errorf("model API %s: the base path %q", published.ID, published.BasePath)
 	}
-	return &API{ModelAPI: published, base: strings.TrimSuffix(base, "/"), routes: routes}, nil
+	a := &struct {
+		API
+		published snapshot.ModelAPI
+	}{API{base: strings.TrimSuffix(base, "/"), routes: routes}, published}
+	a.ModelAPI = &a.published
+	return &a.API, nil
 }
 
 func compileRoutes(published *snapshot.ModelAPI) (*routing, error) {

@@ -39,7 +39,7 @@ func (s *Shared) Compile(published *snapshot.ModelAPI) (*API, error) {
 	own.AccountID, own.GatewayID, own.EnvironmentID = c.AccountID, c.GatewayID, c.EnvironmentID
 	own.Category, own.Scene, own.Schemes, own.Protocols, own.Targets = c.Category, c.Scene, c.Schemes, c.Protocols, c.Targets
 	own.Fallback, own.Routes = c.Fallback, nil
-	return at(&own, &c.routing) // which keeps c
+	return at(own, &c.routing) // which keeps c
 }
 
 func (s *Shared) common(published *snapshot.ModelAPI) (*common, error) {

@@ -17,8 +17,9 @@ import (
 // Consumer is who may call Model APIs.
 type Consumer struct {
 	*snapshot.Consumer
-	Tokens  *identity.Verifier // nil: it has none
-	secrets []secret.Secret    // of its access keys
+	Tokens  *identity.Verifier  // nil: it has none
+	allowed map[string]struct{} // the APIs that it may call
+	secrets []secret.Secret     // of its access keys
 	source
 }
 
@@ -100,8 +101,8 @@ func (c *Consumer) CarriesToken(source, name, prefix string) bool {
 
 // Allows reports whether the consumer may call the API.
 func (c *Consumer) Allows(apiID string) bool {
-	_, found := slices.BinarySearch(c.Allowed, apiID)
-	return found
+	_, ok := c.allowed[apiID]
+	return ok
 }
 
 func (b *builder) consumer(item Item, _ *Consumer) (*Consumer, error) {
@@ -109,7 +110,10 @@ func (b *builder) consumer(item Item, _ *Consumer) (*Consumer, error) {
 	if err := decode(item, published, &published.ID); err != nil {
 		return nil, err
 	}
-	slices.Sort(published.Allowed)
+	allowed := make(map[string]struct{}, len(published.Allowed))
+	for _, api := range published.Allowed {
+		allowed[api] = struct{}{}
+	}
 	for i, key := range published.Keys {
 		wrong := len(key.Hash) != sha256.Size
 		switch key.Source {
@@ -128,7 +132,7 @@ func (b *builder) consumer(item Item, _ *Consumer) (*Consumer, error) {
 				published.ID, i, key.Source, key.Name, len(key.Hash))
 		}
 	}
-	c := &Consumer{Consumer: published, source: sourceOf(item.ID, item)}
+	c := &Consumer{Consumer: published, allowed: allowed, source: sourceOf(item.ID, item)}
 	if err := b.openToken(c); err != nil {
 		return nil, fmt.Errorf("consumer %s: its tokens: %w", c.ID, err)
 	}
