@@ -506,7 +506,7 @@ func (r *benchRig) awaitRecords(t *target) {
 	r.b.Helper()
 	require.Eventually(r.b, func() bool {
 		return strings.Contains(get(r.b, "http://"+t.admin+"/metrics").body, "\nengineshed_gateway_usage_waiting 0\n")
-	}, time.Minute, 100*time.Millisecond)
+	}, time.Minute, 500*time.Millisecond)
 	require.Contains(r.b, get(r.b, "http://"+t.admin+"/metrics").body, "engineshed_gateway_usage_dropped_total{reason=\"full\"} 0\n")
 }
 
