@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 )
@@ -25,4 +26,11 @@ func TestLogIsBoundedAndSaysWhatItDropped(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, out.String(), "droppedBefore=90")
 	})
+}
+
+// The allocator gives one byte more a size of 2304.
+func TestACallTakesNoMoreThanTwoKibibytes(t *testing.T) {
+	t.Parallel()
+	const header = 8 // of the allocator, for what has pointers
+	require.LessOrEqual(t, int(unsafe.Sizeof(call{})), 2048-header)
 }
