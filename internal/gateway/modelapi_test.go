@@ -119,7 +119,7 @@ func TestModelAPIAnswersFromAModelServiceAndFollowsItsReplicas(t *testing.T) {
 	moved.ID = s.ID
 	g.serveAll(moved)
 	require.Equal(t, "two", ask().body)
-	require.Contains(t, g.metrics(), `engineshed_gateway_api_requests_total{api="`+a.ID+`",outcome="2xx"} 2`)
+	g.awaitGauge(`engineshed_gateway_api_requests_total{api="`+a.ID+`",outcome="2xx"}`, 2)
 	require.EqualValues(t, 1, one.calls.Load())
 }
 

@@ -136,7 +136,7 @@ func TestClientThatLeavesEndsItsUpstreamRequest(t *testing.T) {
 	g.await(func() bool {
 		return strings.Contains(g.metrics(), `engineshed_gateway_in_flight{service="`+s.ID+`"} 0`)
 	})
-	require.Contains(t, g.metrics(), `engineshed_gateway_requests_total{outcome="gone",service="`+s.ID+`"} 100`)
+	g.awaitGauge(`engineshed_gateway_requests_total{outcome="gone",service="`+s.ID+`"}`, 100)
 	client.CloseIdleConnections()
 	goleak.VerifyNone(t, baseline)
 }
