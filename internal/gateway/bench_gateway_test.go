@@ -16,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/engineshed/engineshed/internal/ids"
-	"github.com/engineshed/engineshed/internal/postgres/pgtest"
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
@@ -79,7 +78,6 @@ type target struct {
 type benchRig struct {
 	*rig
 	b        *testing.B
-	db       *pgtest.DB
 	window   time.Duration
 	upstream *process
 	gateway  *target // with everything on
@@ -92,7 +90,7 @@ func newBenchRig(b *testing.B) *benchRig {
 	b.Helper()
 	db := newDB(b)
 	keepAway(b, db)
-	r := &benchRig{rig: prepareRig(b, db), b: b, db: db, window: benchWindow}
+	r := &benchRig{rig: prepareRig(b, db), b: b, window: benchWindow}
 	if text := os.Getenv("ENGINESHED_BENCH_WINDOW"); text != "" {
 		var err error
 		r.window, err = time.ParseDuration(text)

@@ -281,10 +281,11 @@ func keepAway(b *testing.B, db *pgtest.DB) {
 	if err != nil || runtime.NumCPU() < 2 {
 		return
 	}
-	for _, pid := range append(processesOf(b, db), os.Getpid()) {
+	postgres := processesOf(b, db)
+	for _, pid := range append(postgres, os.Getpid()) {
 		_ = exec.Command(taskset, "-a", "-c", "-p", fmt.Sprintf("1-%d", runtime.NumCPU()-1), strconv.Itoa(pid)).Run() // who has ended is away
 	}
-	for _, pid := range processesOf(b, db) {
+	for _, pid := range postgres {
 		_ = exec.Command("chrt", "--idle", "--pid", "0", strconv.Itoa(pid)).Run() // when nobody else wants to run, where it is installed
 	}
 }

@@ -70,7 +70,6 @@ func heap() int64 {
 	return int64(m.HeapAlloc) //nolint:gosec // no machine has that much
 }
 
-// Not parallel: it measures the heap.
 // encoding/json keeps the buffer of what it encoded as long as there is something to encode now and then. Not parallel: it
 // measures the heap, on the one processor that has the buffer.
 func TestTheSnapshotFileLeavesNoMemoryBehind(t *testing.T) {
@@ -103,6 +102,7 @@ func TestTheSnapshotFileLeavesNoMemoryBehind(t *testing.T) {
 	runtime.KeepAlive(cfg)
 }
 
+// Not parallel: it measures the heap.
 func TestMinimalAPITakesAtMostAKibibyte(t *testing.T) {
 	box, err := secret.NewBox()
 	require.NoError(t, err)

@@ -1,4 +1,5 @@
-// Package record keeps what each request used: counted at once, written to the log and to Postgres off its path.
+// Package record keeps what each request used: counted at once, made into a line of the log and a row of Postgres after its answer, and
+// written by goroutines of its own.
 package record
 
 import (
