@@ -130,7 +130,7 @@ func (d *Decision) match(table *route.Table, request *route.Request, accountID s
 		}
 		return false
 	}
-	d.API, d.Limits = found.API.ModelAPI, found.API.Limits
+	d.API, d.Limits = found.API.Published(), found.API.Limits
 	switch {
 	case found.Route == nil && found.Allow != "":
 		d.refuse(405, "method_not_allowed", "The path takes other methods: "+found.Allow+".")

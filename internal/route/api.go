@@ -9,14 +9,36 @@ import (
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
-// API is a Model API with its routes, compiled once for all the tables it is in. It is laid out so that finding a route
-// touches little memory: among very many APIs nothing of it is in a cache.
+// API is a Model API with its routes, compiled once for all the tables it is in. Only what is its own is here: what it
+// shares with others is in one place for all of them. Among very many APIs little memory is touched then, to find a route
+// in as well as to collect garbage.
 type API struct {
-	*snapshot.ModelAPI
-	Owner  any // what keeps the API, for who finds it
-	routes *routing
-	base   string // canonical, without its final slash: "" for /
-	bases  *bases // of many APIs: it stands for all of one host
+	*common
+	Owner    any // what keeps the API, for who finds it
+	ID, Name string
+	base     string // canonical, without its final slash: "" for /
+	Hosts    []string
+	Revision int64
+	bases    *bases // of many APIs: it stands for all of one host
+}
+
+// common is what many APIs can share: compiled routes, and all that was published but what is each one's own.
+type common struct {
+	routing
+	snapshot.ModelAPI
+}
+
+// ofAll is what was published without what is the API's own.
+func ofAll(published snapshot.ModelAPI) snapshot.ModelAPI {
+	published.ID, published.Name, published.BasePath, published.Hosts, published.Revision = "", "", "", nil, 0
+	return published
+}
+
+// Published is what the API was compiled from. Of Shared it has no routes.
+func (a *API) Published() *snapshot.ModelAPI {
+	all := a.ModelAPI
+	all.ID, all.Name, all.BasePath, all.Hosts, all.Revision = a.ID, a.Name, cmp.Or(a.base, "/"), a.Hosts, a.Revision
+	return &all
 }
 
 // routing is the compiled routes of one API, or of many that have the same.
@@ -48,23 +70,20 @@ func entryOf(r *Route) entry {
 func Compile(published *snapshot.ModelAPI) (*API, error) {
 	routes, err := compileRoutes(published)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("model API %s: %w", published.ID, err)
 	}
-	return at(*published, routes)
+	return at(published, &common{*routes, ofAll(*published)})
 }
 
-// at puts compiled routes at the API's base path. What is found and what was published are one piece of memory.
-func at(published snapshot.ModelAPI, routes *routing) (*API, error) {
+// at puts what is common at the API's base path.
+func at(published *snapshot.ModelAPI, c *common) (*API, error) {
 	base, ok := Canonical(published.BasePath)
 	if !ok {
 		return nil, fmt.Errorf("model API %s: the base path %q", published.ID, published.BasePath)
 	}
-	a := &struct {
-		API
-		published snapshot.ModelAPI
-	}{API{base: strings.TrimSuffix(base, "/"), routes: routes}, published}
-	a.ModelAPI = &a.published
-	return &a.API, nil
+	return &API{
+		common: c, ID: published.ID, Name: published.Name, base: strings.TrimSuffix(base, "/"), Hosts: published.Hosts, Revision: published.Revision,
+	}, nil
 }
 
 func compileRoutes(published *snapshot.ModelAPI) (*routing, error) {
@@ -72,7 +91,7 @@ func compileRoutes(published *snapshot.ModelAPI) (*routing, error) {
 	for _, spec := range published.Routes {
 		r, err := compile(spec)
 		if err != nil {
-			return nil, fmt.Errorf("model API %s: %w", published.ID, err)
+			return nil, err
 		}
 		if len(r.Targets) == 0 {
 			r.Targets, r.Scene = published.Targets, published.Scene
@@ -111,7 +130,7 @@ func (a *routing) add(r *Route) {
 
 // All yields every compiled route.
 func (a *API) All(yield func(*Route) bool) {
-	all := a.routes
+	all := &a.routing
 	for _, entries := range [][]entry{all.exact, all.folded} {
 		for _, e := range entries {
 			if !yield(e.route) {

@@ -3,6 +3,7 @@ package route
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"weak"
 
@@ -17,41 +18,23 @@ type Shared struct {
 	sweep int // how many are known when those that nobody uses are looked for
 }
 
-// common is what APIs share.
-type common struct {
-	routing
-	AccountID, GatewayID, EnvironmentID, Category, Scene string
-
-	Schemes, Protocols []string
-	Targets            []snapshot.Target
-	Fallback           *snapshot.Fallback
-	Routes             []snapshot.Route
-}
-
-// Compile is as the function of this name, but takes published over: the result has no list of published routes, and
-// its compiled ones no ids, which would make every API's another.
+// Compile is as the function of this name, but the result has no list of published routes, and its compiled ones no ids,
+// which would make every API's another.
 func (s *Shared) Compile(published *snapshot.ModelAPI) (*API, error) {
 	c, err := s.common(published)
 	if err != nil {
 		return nil, err
 	}
-	own := *published
-	own.AccountID, own.GatewayID, own.EnvironmentID = c.AccountID, c.GatewayID, c.EnvironmentID
-	own.Category, own.Scene, own.Schemes, own.Protocols, own.Targets = c.Category, c.Scene, c.Schemes, c.Protocols, c.Targets
-	own.Fallback, own.Routes = c.Fallback, nil
-	return at(own, &c.routing) // which keeps c
+	return at(published, c)
 }
 
 func (s *Shared) common(published *snapshot.ModelAPI) (*common, error) {
-	c := &common{
-		AccountID: published.AccountID, GatewayID: published.GatewayID, EnvironmentID: published.EnvironmentID,
-		Category: published.Category, Scene: published.Scene, Schemes: published.Schemes, Protocols: published.Protocols,
-		Targets: published.Targets, Fallback: published.Fallback, Routes: slices.Clone(published.Routes),
+	alike := ofAll(*published)
+	alike.Routes = slices.Clone(alike.Routes)
+	for i := range alike.Routes {
+		alike.Routes[i].ID = ""
 	}
-	for i := range c.Routes {
-		c.Routes[i].ID = ""
-	}
-	text, err := json.Marshal(c)
+	text, err := json.Marshal(alike)
 	if err != nil {
 		return nil, err
 	}
@@ -59,13 +42,12 @@ func (s *Shared) common(published *snapshot.ModelAPI) (*common, error) {
 	if there := s.known[key].Value(); there != nil {
 		return there, nil
 	}
-	compiled, err := compileRoutes(&snapshot.ModelAPI{
-		ID: published.ID, Routes: c.Routes, Targets: c.Targets, Schemes: c.Schemes, Scene: c.Scene, Fallback: c.Fallback,
-	})
+	compiled, err := compileRoutes(&alike)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("model API %s: %w", published.ID, err)
 	}
-	c.routing, c.Routes = *compiled, nil
+	alike.Routes = nil
+	c := &common{*compiled, alike}
 	s.keep(key, c)
 	return c, nil
 }

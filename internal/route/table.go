@@ -69,7 +69,7 @@ func NewTable(apis func(yield func(*API) bool), claimed []string) *Table {
 // alone is the site of one API.
 func alone(a *API) site {
 	if a.base == "" {
-		return site{a, a.routes}
+		return site{a, &a.routing}
 	}
 	return site{api: a}
 }
@@ -89,7 +89,7 @@ func together(all []*API) site {
 			b.longest = max(b.longest, len(a.base))
 		}
 		if added || a.ID < s.api.ID {
-			*s = site{a, a.routes}
+			*s = site{a, &a.routing}
 		}
 		one = s.api
 	}
@@ -113,7 +113,7 @@ func (s site) find(path string) (a *API, routes *routing, below string) {
 	if !ok {
 		return nil, nil, ""
 	}
-	return s.api, s.api.routes, below
+	return s.api, &s.api.routing, below
 }
 
 func (b *bases) find(path string) (a *API, routes *routing, below string) {

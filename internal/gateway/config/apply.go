@@ -43,6 +43,7 @@ func (b *builder) apply(log *slog.Logger, old *Config, ch change) *Config {
 	next.upstreams, _ = replace(&s, snapshot.KindAIService, old.upstreams, b.upstream)
 	var apis, consumers, domains bool
 	next.apis, apis = replace(&s, snapshot.KindModelAPI, old.apis, b.api)
+	b.apis = next.apis
 	next.consumers, consumers = replace(&s, snapshot.KindConsumer, old.consumers, b.consumer)
 	next.domains, domains = replace(&s, snapshot.KindDomain, old.domains, b.domain)
 	if apis || domains {
@@ -139,9 +140,9 @@ func (c *Config) items() []Item {
 	return collect(items, snapshot.KindDomain, c.domains)
 }
 
-func collect[T interface{ published(kind string) Item }](items []Item, kind string, values map[string]T) []Item {
-	for _, v := range values {
-		items = append(items, v.published(kind))
+func collect[T interface{ published(kind, id string) Item }](items []Item, kind string, values map[string]T) []Item {
+	for id, v := range values {
+		items = append(items, v.published(kind, id))
 	}
 	return items
 }

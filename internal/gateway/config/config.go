@@ -124,55 +124,35 @@ func (o Outcome) String() string {
 // Of is the outcome of an answer with this status that was delivered in full.
 func Of(status int) Outcome { return min(max(Outcome(status/100-1), Informational), ServerError) }
 
-// Traffic counts the requests of one service or Model API. For one that nobody asks, as most are where there are very many,
-// it is next to nothing.
+// Traffic counts the requests of one service or Model API.
 type Traffic struct {
-	counts atomic.Pointer[counts] // nil: nobody has asked
-	gate   atomic.Pointer[admission.Gate]
-}
-
-type counts struct {
+	gate      atomic.Pointer[admission.Gate]
 	inFlight  atomic.Int64
-	fallbacks atomic.Uint64
 	ended     [outcomes]atomic.Uint64
-}
-
-var none counts
-
-// seen are the counts to read.
-func (t *Traffic) seen() *counts {
-	if c := t.counts.Load(); c != nil {
-		return c
-	}
-	return &none
-}
-
-// count are the counts to change.
-func (t *Traffic) count() *counts {
-	if c := t.counts.Load(); c != nil {
-		return c
-	}
-	t.counts.CompareAndSwap(nil, new(counts))
-	return t.counts.Load()
+	fallbacks atomic.Uint64
 }
 
 // Any reports whether there has been any since the gateway started.
-func (t *Traffic) Any() bool { return t.counts.Load() != nil }
+func (t *Traffic) Any() bool {
+	some := t.InFlight() > 0
+	t.Each(func(Outcome, uint64) { some = true })
+	return some
+}
 
 // Begin counts a request in, until End counts it out.
-func (t *Traffic) Begin() { t.count().inFlight.Add(1) }
+func (t *Traffic) Begin() { t.inFlight.Add(1) }
 
 // End counts a request out.
-func (t *Traffic) End() { t.count().inFlight.Add(-1) }
+func (t *Traffic) End() { t.inFlight.Add(-1) }
 
 // InFlight is how many requests are under way.
-func (t *Traffic) InFlight() int64 { return t.seen().inFlight.Load() }
+func (t *Traffic) InFlight() int64 { return t.inFlight.Load() }
 
 // FellBack counts a request of a Model API that turned to another service.
-func (t *Traffic) FellBack() { t.count().fallbacks.Add(1) }
+func (t *Traffic) FellBack() { t.fallbacks.Add(1) }
 
 // Fallbacks is how many did.
-func (t *Traffic) Fallbacks() uint64 { return t.seen().fallbacks.Load() }
+func (t *Traffic) Fallbacks() uint64 { return t.fallbacks.Load() }
 
 // Gate is what the requests of a Model API pass; nil: they have never been limited.
 func (t *Traffic) Gate() *admission.Gate { return t.gate.Load() }
@@ -194,13 +174,12 @@ func (t *Traffic) limit(l *snapshot.Limits) {
 }
 
 // Ended counts a request that ended so.
-func (t *Traffic) Ended(o Outcome) { t.count().ended[o].Add(1) }
+func (t *Traffic) Ended(o Outcome) { t.ended[o].Add(1) }
 
 // Each calls f with every outcome that has occurred.
 func (t *Traffic) Each(f func(o Outcome, count uint64)) {
-	c := t.seen()
 	for o := range outcomes {
-		if n := c.ended[o].Load(); n > 0 {
+		if n := t.ended[o].Load(); n > 0 {
 			f(o, n)
 		}
 	}
@@ -221,6 +200,7 @@ type builder struct {
 	guard     upstream.Guard
 	gatewayID string // the one gateway whose APIs are served; "": all
 	shared    route.Shared
+	apis      map[string]*API // that consumers may be allowed to call
 }
 
 // service reads an item. Nothing of the fleet has changed when it fails.
@@ -245,7 +225,7 @@ func (b *builder) service(item Item, old *Service) (*Service, error) {
 		Standing:  new(Standing),
 		keyHash:   [sha256.Size]byte(published.KeyHash),
 		allow:     unmapped(published.Allow),
-		source:    sourceOf(item.ID, item),
+		source:    sourceOf(item),
 	}
 	if old != nil {
 		s.Traffic, s.Standing = old.Traffic, old.Standing

@@ -111,8 +111,11 @@ func (b *builder) consumer(item Item, _ *Consumer) (*Consumer, error) {
 		return nil, err
 	}
 	allowed := make(map[string]struct{}, len(published.Allowed))
-	for _, api := range published.Allowed {
-		allowed[api] = struct{}{}
+	for i, id := range published.Allowed {
+		if a := b.apis[id]; a != nil {
+			published.Allowed[i] = a.ID // one string instead of two, which is found equal without a look at it
+		}
+		allowed[published.Allowed[i]] = struct{}{}
 	}
 	for i, key := range published.Keys {
 		wrong := len(key.Hash) != sha256.Size
@@ -132,7 +135,7 @@ func (b *builder) consumer(item Item, _ *Consumer) (*Consumer, error) {
 				published.ID, i, key.Source, key.Name, len(key.Hash))
 		}
 	}
-	c := &Consumer{Consumer: published, allowed: allowed, source: sourceOf(item.ID, item)}
+	c := &Consumer{Consumer: published, allowed: allowed, source: sourceOf(item)}
 	if err := b.openToken(c); err != nil {
 		return nil, fmt.Errorf("consumer %s: its tokens: %w", c.ID, err)
 	}

@@ -30,7 +30,7 @@ func (b *builder) domain(item Item, _ *Domain) (*Domain, error) {
 	if published.Name == "" {
 		return nil, errors.New("a domain without a name")
 	}
-	d := &Domain{Domain: published, source: sourceOf(item.ID, item)}
+	d := &Domain{Domain: published, source: sourceOf(item)}
 	if published.CertPEM == "" {
 		return d, nil
 	}

@@ -12,13 +12,13 @@ import (
 	"github.com/engineshed/engineshed/internal/snapshot"
 )
 
-// API is a Model API, ready to serve.
+// API is a Model API, ready to serve. What every request looks at comes first.
 type API struct {
-	*route.API
 	Traffic *Traffic // the same value in every configuration that has the API
 	// By the first of the targets that one chooses among; nil: no scene is of the kind.
 	wheels   map[*snapshot.Target]*balance.Wheel
 	observed map[*snapshot.Target]observed
+	route.API
 	source
 }
 
@@ -90,9 +90,9 @@ func (b *builder) api(item Item, old *API) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{API: compiled, Traffic: new(Traffic), wheels: wheelsOf(compiled), source: sourceOf(item.ID, item)}
+	a := &API{Traffic: new(Traffic), wheels: wheelsOf(compiled), API: *compiled, source: sourceOf(item)}
+	a.Owner = a
 	a.observe(old)
-	compiled.Owner = a
 	if old != nil {
 		a.Traffic = old.Traffic
 	}
@@ -122,7 +122,7 @@ func (c *Config) indexPlaces(gatewayID string) {
 	}
 	c.table = route.NewTable(func(yield func(*route.API) bool) {
 		for _, a := range c.apis {
-			if (gatewayID == "" || a.GatewayID == gatewayID) && !yield(a.API) {
+			if (gatewayID == "" || a.GatewayID == gatewayID) && !yield(&a.API) {
 				return
 			}
 		}
@@ -158,7 +158,7 @@ func (b *builder) upstream(item Item, old *Upstream) (*Upstream, error) {
 		return nil, err
 	}
 	u := &Upstream{
-		AIService: published, Standing: new(Standing), keys: upstream.NewKeys(keys, nil), source: sourceOf(item.ID, item),
+		AIService: published, Standing: new(Standing), keys: upstream.NewKeys(keys, nil), source: sourceOf(item),
 	}
 	if old != nil {
 		u.Standing = old.Standing

@@ -29,7 +29,7 @@ func (b *builder) operatorKey(item Item, _ *OperatorKey) (*OperatorKey, error) {
 		return nil, err
 	}
 	number, err := published.Number()
-	return &OperatorKey{published, number, sourceOf(item.ID, item)}, err
+	return &OperatorKey{published, number, sourceOf(item)}, err
 }
 
 // indexOperators makes the index of all operator keys, and of what they open.

@@ -11,15 +11,13 @@ import (
 // source is the item a value was made of, for the snapshot file. Of very many APIs these are most of the memory, so the
 // body is packed.
 type source struct {
-	id       string
 	revision int64
 	sum      [sha256.Size / 2]byte // of the body
 	packed   []byte
 }
 
-// sourceOf packs the item. id is the one of what was made of it, so that it is not kept twice.
-func sourceOf(id string, item Item) source {
-	return source{id: id, revision: item.Revision, sum: sumOf(item.Body), packed: pack(item.Body)}
+func sourceOf(item Item) source {
+	return source{revision: item.Revision, sum: sumOf(item.Body), packed: pack(item.Body)}
 }
 
 func sumOf(body []byte) (half [sha256.Size / 2]byte) {
@@ -30,8 +28,8 @@ func sumOf(body []byte) (half [sha256.Size / 2]byte) {
 // has reports whether it is what the value was made of.
 func (s source) has(body []byte) bool { return s.sum == sumOf(body) }
 
-func (s source) published(kind string) Item {
-	return Item{Kind: kind, ID: s.id, Revision: s.revision, Body: unpack(s.packed)}
+func (s source) published(kind, id string) Item {
+	return Item{Kind: kind, ID: id, Revision: s.revision, Body: unpack(s.packed)}
 }
 
 // known is what published items have in common: the names of their fields, and usual values.

@@ -26,8 +26,8 @@ func TestPackedBodiesComeBackAsTheyWere(t *testing.T) {
 func TestBodyOfAnUsualAPIIsPackedToHalf(t *testing.T) {
 	t.Parallel()
 	item := apiItem(t, 1234, 5)
-	s := sourceOf(item.ID, item)
-	require.Equal(t, item, s.published(item.Kind))
+	s := sourceOf(item)
+	require.Equal(t, item, s.published(item.Kind, item.ID))
 	require.True(t, s.has(item.Body))
 	require.False(t, s.has(append(item.Body[:len(item.Body):len(item.Body)], ' ')))
 	t.Logf("%d bytes are packed to %d", len(item.Body), len(s.packed))
