@@ -90,7 +90,7 @@ const maxRecorded = 32_000
 
 // line is what the log says of the request.
 func (c *call) line(s *snapshot.Statistics) record.Line {
-	path := c.in.URL.EscapedPath()
+	path, _, _ := strings.Cut(c.in.RequestURI, "?") // as it was asked for
 	l := record.Line{
 		Method: c.in.Method, Path: path[:min(len(path), maxLoggedPath)], TraceID: c.span.TraceID(), ChatID: c.answer.reader.ID,
 	}

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bytes"
+	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -88,4 +89,51 @@ func TestASocketIsQuietUntilSomethingComes(t *testing.T) {
 	require.True(t, IsQuiet(one))
 	require.NoError(t, unix.Shutdown(int(other), unix.SHUT_WR)) //nolint:gosec // a descriptor
 	require.False(t, IsQuiet(one), "the other end has said all")
+}
+
+// BenchmarkSendAndReceive passes 1 KB from one socket to the other and looks for more in vain, beside the calls for files.
+func BenchmarkSendAndReceive(b *testing.B) {
+	message, into := make([]byte, 1<<10), make([]byte, 4<<10)
+	for name, calls := range map[string]struct {
+		write func(fd uintptr, p []byte) (int, error)
+		read  func(fd uintptr, p []byte) (int, error)
+	}{
+		"ours": {Write, Read},
+		"file": {
+			func(fd uintptr, p []byte) (int, error) { return unix.Write(int(fd), p) }, //nolint:gosec // a descriptor
+			func(fd uintptr, p []byte) (int, error) { return unix.Read(int(fd), p) },  //nolint:gosec // a descriptor
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			one, other := tcpPair(b)
+			for b.Loop() {
+				n, err := calls.write(one, message)
+				require.NoError(b, err)
+				require.Equal(b, len(message), n)
+				n, err = calls.read(other, into)
+				require.NoError(b, err)
+				require.Equal(b, len(message), n)
+				_, err = calls.read(other, into)
+				require.Equal(b, unix.EAGAIN, err)
+			}
+		})
+	}
+}
+
+// tcpPair is pair over loopback.
+func tcpPair(b *testing.B) (one, other uintptr) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(b, err)
+	server, err := l.Accept()
+	require.NoError(b, err)
+	b.Cleanup(func() { client.Close(); server.Close() })
+	for conn, fd := range map[net.Conn]*uintptr{client: &one, server: &other} {
+		raw, err := conn.(*net.TCPConn).SyscallConn()
+		require.NoError(b, err)
+		require.NoError(b, raw.Control(func(n uintptr) { *fd = n }))
+	}
+	return one, other
 }
