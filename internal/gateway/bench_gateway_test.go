@@ -25,9 +25,13 @@ const (
 	benchWarm   = 300 * time.Millisecond
 	// quantileWindows are as many windows as one client needs for a hundred requests that are slower than the 99th percentile.
 	quantileWindows = 3
-	// scaleWindows are as many windows as have some collections of garbage in a gateway that has 100,000 Model APIs to look
-	// through. Records are written after each: Postgres, which runs when nobody else wants to, falls behind a load that lasts.
-	scaleRounds, scaleWindows = 5, 4
+	// benchProcesses are how many processes of each take turns: two of one program differ by up to a tenth, for as long as they
+	// live.
+	benchProcesses = 3
+	// scaleWindows are as many windows of each process as have some collections of garbage in a gateway that has 100,000 Model
+	// APIs to look through. Records are written after each: Postgres, which runs when nobody else wants to, falls behind a load
+	// that lasts.
+	scaleRounds, scaleWindows = 5, 2
 )
 
 // BenchmarkGateway judges what docs/performance.md promises of the gateway, beside a bare httputil.ReverseProxy and nginx:
@@ -39,7 +43,10 @@ func BenchmarkGateway(b *testing.B) {
 	r.run(trials)
 	fmt.Print(r.table(trials))
 	r.judge(trials)
-	r.awaitRecords(r.gateway)
+	for round := range benchProcesses {
+		r.gateway.turn(round)
+		r.awaitRecords(r.gateway)
+	}
 	if only := os.Getenv("ENGINESHED_BENCH_ONLY"); only == "" || only == "scale" {
 		r.benchmarkScale()
 	}
@@ -71,8 +78,20 @@ type target struct {
 	model string // that the upstream is then asked for
 	start func() *process
 	*process
-	collections string // of garbage: a file that tells of them; "": none does
+	processes   []*process // that take turns at being the one
+	collections string     // of garbage in the last of them: a file that tells of them; "": none does
 }
+
+// startAll starts the processes that take turns.
+func (t *target) startAll() {
+	for range benchProcesses {
+		t.processes = append(t.processes, t.start())
+	}
+	t.turn(0)
+}
+
+// turn makes it the turn of the round's process.
+func (t *target) turn(round int) { t.process = t.processes[round%len(t.processes)] }
 
 // benchRig is the gateway, what it is compared with, and what all forward to.
 type benchRig struct {
@@ -100,19 +119,22 @@ func newBenchRig(b *testing.B) *benchRig {
 	r.upstream = startProcess(b, pinned(b, otherCores, inRole(b, roleUpstream, nil)))
 	s, outside := r.rig.service(r.upstream.addr), r.outside("http://"+r.upstream.addr)
 	r.gateway = &target{path: path, model: "wrote", start: r.gatewayProcess(r.rig)}
-	r.gateway.process = r.gateway.start()
+	r.gateway.startAll()
 	a := everything(outside.ID)
 	r.serveAll(s, outside, a, consumer(callerKey, "Default", "", a.ID))
 	r.proxy = &target{path: path, model: "asked", start: func() *process {
 		return startProcess(b, pinned(b, targetCore, inRole(b, roleProxy, r.upstream.addr)))
 	}}
-	r.proxy.process = r.proxy.start()
+	r.proxy.startAll()
 	if _, err := exec.LookPath("nginx"); err == nil {
 		r.nginx = &target{path: path, model: "asked", start: r.nginxProcess}
-		r.nginx.process = r.nginx.start()
+		r.nginx.startAll()
 	}
-	r.service = &target{path: "/services/" + s.ID + path, model: "asked", start: r.gateway.start, process: r.gateway.process}
-	r.awaitAnswer(r.gateway)
+	r.service = &target{path: "/services/" + s.ID + path, model: "asked", start: r.gateway.start, processes: r.gateway.processes}
+	for round := range benchProcesses {
+		r.gateway.turn(round)
+		r.awaitAnswer(r.gateway)
+	}
 	return r
 }
 
@@ -293,6 +315,7 @@ func (r *benchRig) run(trials []trial) {
 					i = len(sides) - 1 - i
 				}
 				if sides[i] != nil {
+					sides[i].turn(round)
 					values[i] = r.try(t, sides[i])
 				}
 			}
@@ -409,7 +432,7 @@ const (
 	asked             = 1000    // of many: as many as one consumer may call
 	mostCPU           = 1.2     // of a request, in relation to fewAPIs
 	mostMemory        = 1 << 10 // bytes of one
-	settle            = 30 * time.Second
+	settle            = time.Minute
 )
 
 // benchmarkScale compares a gateway with few Model APIs and one with many.
@@ -428,7 +451,9 @@ func (r *benchRig) benchmarkScale() {
 	}
 	ratio := func() float64 {
 		var before, after cost
-		for range scaleWindows {
+		for window := range scaleWindows * benchProcesses {
+			few.turn(window)
+			many.turn(window)
 			add(&before, few, fewAPIs, fewAPIs)
 			add(&after, many, asked, manyAPIs)
 		}
@@ -476,14 +501,23 @@ func (r *benchRig) withAPIs(n int) *target {
 	c := consumer(callerKey, "Default", "", allowed...)
 	add(snapshot.KindConsumer, c.ID, c)
 	g.publishMany(items)
-	t := &target{path: fmt.Sprintf("/%0*d/v1/chat/completions", apiDigits, 0), model: "wrote", collections: filepath.Join(r.b.TempDir(), "gctrace")}
-	cmd := r.gatewayCommand(g)()
-	trace, err := os.Create(t.collections)
-	require.NoError(r.b, err)
-	cmd.Env, cmd.Stderr = append(cmd.Env, "GODEBUG=gctrace=1"), trace
-	t.process = startProcess(r.b, cmd)
-	require.NoError(r.b, trace.Close())
-	r.awaitAnswer(t)
+	t := &target{path: fmt.Sprintf("/%0*d/v1/chat/completions", apiDigits, 0), model: "wrote"}
+	command := r.gatewayCommand(g)
+	t.start = func() *process {
+		cmd := command()
+		t.collections = filepath.Join(r.b.TempDir(), "gctrace")
+		trace, err := os.Create(t.collections)
+		require.NoError(r.b, err)
+		cmd.Env, cmd.Stderr = append(cmd.Env, "GODEBUG=gctrace=1"), trace
+		p := startProcess(r.b, cmd)
+		require.NoError(r.b, trace.Close())
+		return p
+	}
+	t.startAll()
+	for round := range benchProcesses {
+		t.turn(round)
+		r.awaitAnswer(t)
+	}
 	return t
 }
 

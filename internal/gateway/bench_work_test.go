@@ -10,23 +10,22 @@ import (
 )
 
 const (
-	workRounds   = 25
-	workWindow   = 150 * time.Millisecond
-	workSittings = 3
-	workFloor    = 1.8 // times the work of the ReverseProxy
-	workGate     = 0.8 // of the floor
+	workRounds = 25
+	workWindow = 150 * time.Millisecond
+	workFloor  = 1.8 // times the work of the ReverseProxy
+	workGate   = 0.8 // of the floor
 )
 
 // BenchmarkGatewayWork judges how many requests of 1 KB a second of the processor is enough for, beside the bare ReverseProxy,
 // in many short rounds. Whatever else the machine does makes a round dearer and never cheaper, by caches that it takes away:
-// of each side the cheapest tenth of the rounds counts. Where the pages of a process come to lie makes a difference of up to a
-// tenth for as long as it lives: what is too dear is measured again with other processes before it counts.
+// of each side the cheapest tenth of the rounds counts. What is too dear is measured again with other processes before it
+// counts.
 func BenchmarkGatewayWork(b *testing.B) {
 	r := newBenchRig(b)
 	var dear []string
-	for sitting := range workSittings {
-		if sitting > 0 {
-			r.startAnew()
+	for sitting := range benchProcesses {
+		for _, side := range []*target{r.gateway, r.service, r.proxy} {
+			side.turn(sitting)
 		}
 		if dear = r.dearWork(); len(dear) == 0 {
 			break
@@ -36,16 +35,6 @@ func BenchmarkGatewayWork(b *testing.B) {
 		b.Errorf("a request to %s costs too much", what)
 	}
 	b.ReportMetric(0, "ns/op")
-}
-
-// startAnew replaces the processes that are compared.
-func (r *benchRig) startAnew() {
-	r.gateway.end(r.b)
-	r.proxy.end(r.b)
-	r.gateway.process, r.proxy.process = r.gateway.start(), r.proxy.start()
-	r.service.process = r.gateway.process
-	r.awaitAnswer(r.gateway)
-	r.awaitAnswer(r.proxy)
 }
 
 // dearWork compares once, and returns what cost too much.
