@@ -43,6 +43,7 @@ type conn struct {
 	dated   atomic.Bool              // a handler has set a deadline
 	taken   atomic.Bool              // a handler has taken the connection over
 	since   int64                    // tick in which it was accepted
+	soon    guess
 }
 
 var past = time.Unix(1, 0)
@@ -122,11 +123,52 @@ func (c *conn) await(kind phase) bool {
 	if c.server.isClosing() && kind == idle || !c.enter(kind) {
 		return false
 	}
-	err := c.in.Fill()
+	err := c.fill(kind == idle)
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.enter(inHead) { // it may have come in this moment
 		err = c.in.FillNow()
 	}
 	return err == nil
+}
+
+// fill waits until something comes. Where another request is likely to be there once the goroutines that are ready have had
+// their turn, they have it first: to look for it in vain and be woken takes longer.
+func (c *conn) fill(again bool) error {
+	if !again || !c.soon.isYes() {
+		return c.in.Fill()
+	}
+	runtime.Gosched()
+	err := c.in.Fill()
+	c.soon.was(!c.in.Waited())
+	return err
+}
+
+// guess is whether something will happen, by how it went before. A wrong yes is dear on a machine that is not busy, as it
+// wakes a thread: after one too many only every so many-th time is a yes. The zero value tries.
+type guess int8
+
+const (
+	surest   guess = 4
+	doubtful guess = -16
+)
+
+func (g *guess) isYes() bool {
+	if *g < 0 {
+		*g++
+		return false
+	}
+	return true
+}
+
+// was is how it went after a yes.
+func (g *guess) was(right bool) {
+	switch {
+	case right:
+		*g = min(*g+1, surest)
+	case *g <= 1:
+		*g = doubtful
+	default:
+		*g -= 2
+	}
 }
 
 // readRequest reads a head; nil: the connection is to be closed.

@@ -33,6 +33,7 @@ type Reader struct {
 	r, w int                   // what has come and was not read is between them
 	got  int                   // by try
 	err  error                 // of try
+	vain bool                  // try has found nothing
 	held *[bufferSize]byte     // where buf is; nil: it has grown out of it
 }
 
@@ -147,9 +148,13 @@ func (b *Reader) FillAnswer(ask func(fd uintptr) bool) error {
 // ErrNotAsked is that FillAnswer does not wait.
 var ErrNotAsked = errors.New("nothing was asked for")
 
+// Waited reports whether the last Fill, of an empty buffer, looked for something in vain before there was.
+func (b *Reader) Waited() bool { return b.vain }
+
 // fillLater takes memory only for the moment in which there is something to read.
 func (b *Reader) fillLater() error {
 	b.Release()
+	b.vain = false
 	if err := b.raw.Read(b.try); err != nil {
 		return err
 	}
@@ -187,6 +192,7 @@ func (b *Reader) tryRead(fd uintptr) bool {
 	}
 	if b.err == syscall.EAGAIN { //nolint:errorlint // the same
 		b.Release()
+		b.vain = true
 		return false
 	}
 	return true
