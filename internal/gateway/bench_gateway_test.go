@@ -23,8 +23,9 @@ const (
 	benchRounds = 11
 	benchWindow = time.Second
 	benchWarm   = 300 * time.Millisecond
-	// quantileWindows are as many windows as one client needs for a hundred requests that are slower than the 99th percentile.
-	quantileWindows = 3
+	// latencyTurns are how often latency is measured in a round: what a wake-up takes changes within seconds, so that many short
+	// windows that follow each other closely tell more than a few long ones.
+	latencyTurns = 3
 	// benchProcesses are how many processes of each take turns: two of one program differ by up to a tenth, for as long as they
 	// live.
 	benchProcesses = 3
@@ -212,6 +213,7 @@ func (r *benchRig) awaitAnswer(t *target) {
 type trial struct {
 	name    string
 	fresh   bool    // in a process of its own each time
+	turns   int     // how often in a round; 0: once
 	ours    *target // nil: the gateway with everything on
 	measure func(*target) []float64
 	lines   []*line // one for each value
@@ -244,7 +246,7 @@ func (r *benchRig) trials() []trial {
 		{name: "streams", measure: r.chunks, lines: []*line{
 			{what: "chunks of 1,000 paced streams per CPU-second", format: "%.0f", scale: 1, floor: 0.95, aim: 0.85},
 		}},
-		{name: "latency", measure: r.added, lines: []*line{
+		{name: "latency", turns: latencyTurns, measure: r.added, lines: []*line{
 			{what: "added latency at one client, p50, µs", format: "%.0f", scale: 1e3, less: true, floor: 0.7, aim: 2},
 			{what: "added latency at one client, p99, µs", format: "%.0f", scale: 1e3, less: true, floor: 0.75, aim: 2},
 			{what: "times a thread begins to run for such a request", format: "%.1f", scale: 1, less: true},
@@ -287,7 +289,6 @@ func (r *benchRig) chunks(t *target) []float64 {
 // added measures what a request takes longer than without a target in between, and how often a thread of that wakes up.
 func (r *benchRig) added(t *target) []float64 {
 	directly, through := r.load(r.proxy, 1<<10, 1), r.load(t, 1<<10, 1)
-	directly.For, through.For = quantileWindows*r.window, quantileWindows*r.window
 	direct, s := put(r.b, r.upstream, directly), put(r.b, t.process, through)
 	return []float64{float64(s.P50 - direct.P50), float64(s.P99 - direct.P99), float64(s.Switches) / float64(s.Answers)}
 }
@@ -304,27 +305,34 @@ func (r *benchRig) idle(t *target) []float64 {
 func (r *benchRig) run(trials []trial) {
 	for round := range benchRounds {
 		for _, t := range trials {
-			ours := r.gateway
-			if t.ours != nil {
-				ours = t.ours
+			for turn := range max(t.turns, 1) {
+				r.takeTurn(t, round*max(t.turns, 1)+turn)
 			}
-			sides := []*target{ours, r.proxy, r.nginx}
-			values := make([][]float64, len(sides))
-			for i := range sides {
-				if round%2 == 1 {
-					i = len(sides) - 1 - i
-				}
-				if sides[i] != nil {
-					sides[i].turn(round)
-					values[i] = r.try(t, sides[i])
-				}
-			}
-			for i, l := range t.lines {
-				for side, into := range []*[]float64{&l.ours, &l.proxy, &l.nginx} {
-					if values[side] != nil {
-						*into = append(*into, values[side][i]/l.scale)
-					}
-				}
+		}
+	}
+}
+
+// takeTurn measures all sides once.
+func (r *benchRig) takeTurn(how trial, turn int) {
+	ours := r.gateway
+	if how.ours != nil {
+		ours = how.ours
+	}
+	sides := []*target{ours, r.proxy, r.nginx}
+	values := make([][]float64, len(sides))
+	for i := range sides {
+		if turn%2 == 1 {
+			i = len(sides) - 1 - i
+		}
+		if sides[i] != nil {
+			sides[i].turn(turn)
+			values[i] = r.try(how, sides[i])
+		}
+	}
+	for i, l := range how.lines {
+		for side, into := range []*[]float64{&l.ours, &l.proxy, &l.nginx} {
+			if values[side] != nil {
+				*into = append(*into, values[side][i]/l.scale)
 			}
 		}
 	}
