@@ -25,16 +25,17 @@ var ErrLineEnd = errors.New("a line does not end with CR LF")
 // Reader reads from a connection through memory that it holds only while there is something in it: a connection on which
 // nothing comes costs none. It is for one goroutine.
 type Reader struct {
-	conn net.Conn
-	raw  syscall.RawConn       // nil: not a socket of the system
-	try  func(fd uintptr) bool // reads from raw
-	ask  func(fd uintptr) bool // is called before that, once; nil: nothing is
-	buf  []byte                // nil: nothing is held
-	r, w int                   // what has come and was not read is between them
-	got  int                   // by try
-	err  error                 // of try
-	vain bool                  // try has found nothing
-	held *[bufferSize]byte     // where buf is; nil: it has grown out of it
+	conn  net.Conn
+	raw   syscall.RawConn       // nil: not a socket of the system
+	try   func(fd uintptr) bool // reads from raw
+	ask   func(fd uintptr) bool // is called before that, once; nil: nothing is
+	early bool                  // something may have come before ask was called
+	buf   []byte                // nil: nothing is held
+	r, w  int                   // what has come and was not read is between them
+	got   int                   // by try
+	err   error                 // of try
+	vain  bool                  // try has found nothing
+	held  *[bufferSize]byte     // where buf is; nil: it has grown out of it
 }
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
@@ -137,10 +138,12 @@ func (b *Reader) makeRoom() {
 	}
 }
 
-// FillAnswer is Fill of what comes after ask, which asks for it on a socket where nothing else comes, and reports whether
-// that is to be waited for. What cannot be there yet is not looked for. Without a socket of the system it is Fill alone.
-func (b *Reader) FillAnswer(ask func(fd uintptr) bool) error {
-	b.ask = ask
+// FillAnswer is Fill of what comes after ask, which asks for it and reports whether that is to be waited for. When ask is
+// called, the system tells already of what comes from then on, so that it is not looked for before. Of what came earlier
+// nobody tells: either ask makes sure that there is nothing, or early says that it is to be looked for. Without a socket of
+// the system it is Fill alone.
+func (b *Reader) FillAnswer(ask func(fd uintptr) bool, early bool) error {
+	b.ask, b.early = ask, early
 	defer func() { b.ask = nil }()
 	return b.Fill()
 }
@@ -177,11 +180,13 @@ func (b *Reader) fillLater() error {
 func (b *Reader) tryRead(fd uintptr) bool {
 	if ask := b.ask; ask != nil {
 		b.ask, b.got, b.err = nil, 0, nil
-		if ask(fd) {
+		if !ask(fd) {
+			b.err = ErrNotAsked
+			return true
+		}
+		if !b.early {
 			return false
 		}
-		b.err = ErrNotAsked
-		return true
 	}
 	b.makeRoom()
 	for {

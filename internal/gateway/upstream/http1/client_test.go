@@ -285,10 +285,13 @@ func TestWhatFailsOnAUsedConnectionIsRepeatedOnlyIfHarmless(t *testing.T) {
 	} {
 		var asked atomic.Int64
 		c, _ := scripted(t, func(conn net.Conn, n int64) {
+			in := bufio.NewReader(conn)
 			for i := 0; ; i++ {
-				if _, err := conn.Read(make([]byte, 4096)); err != nil {
+				r, err := http.ReadRequest(in) // which may come in several pieces
+				if err != nil {
 					return
 				}
+				_, _ = io.Copy(io.Discard, r.Body)
 				asked.Add(1)
 				if n == 0 && i == 1 { // it dies of the second request
 					return
@@ -420,6 +423,40 @@ func TestAServerThatRefusesALongRequestIsHeard(t *testing.T) {
 			require.Equal(t, "big", got.body)
 		}
 	}
+}
+
+// A server that is overloaded may say so before it is asked.
+func TestAnAnswerThatIsThereBeforeTheRequestIsRead(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	server := make(chan net.Conn, 1)
+	c := http1.New(http1.Config{MaxIdle: 1, IdleTimeout: time.Minute, Dial: func(context.Context) (net.Conn, error) {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		accepted, err := l.Accept()
+		require.NoError(t, err)
+		server <- accepted
+		raw, err := conn.(*net.TCPConn).SyscallConn()
+		require.NoError(t, err)
+		said := false
+		require.NoError(t, raw.Read(func(uintptr) bool { // returns when the system has told of the answer, which it does once
+			defer func() { said = true }()
+			if !said {
+				_, err = io.WriteString(accepted, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy")
+			}
+			return said
+		}))
+		require.NoError(t, err)
+		return conn, nil
+	}})
+	defer c.CloseIdle()
+	defer func() { (<-server).Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	got := send(t, c, request(t, "POST", "/", http1.Lent(nil, []byte("x"))).WithContext(ctx))
+	require.Equal(t, []any{503, "busy"}, []any{got.status, got.body})
 }
 
 type endless struct{}

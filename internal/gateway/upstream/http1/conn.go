@@ -123,7 +123,7 @@ func (u *use) await() (failed, err error) {
 // be looked for in vain first.
 func (u *use) askAndAwait() error {
 	u.current = u
-	err := u.read.FillAnswer(u.begin)
+	err := u.read.FillAnswer(u.begin, !u.reused) // a server may refuse a new connection before it is asked anything
 	u.current = nil
 	if !u.sending.drop() {
 		return err
