@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -168,6 +169,7 @@ func TestWritersBesideARotationLoseNothing(t *testing.T) {
 	writer := w.box
 	stop := make(chan struct{})
 	var writing sync.WaitGroup
+	var written atomic.Int64
 	writing.Go(func() {
 		for id := 0; ; id = (id + 7) % rows {
 			select {
@@ -175,6 +177,7 @@ func TestWritersBesideARotationLoseNothing(t *testing.T) {
 				return
 			default:
 				w.write(t, writer, id)
+				written.Add(1)
 			}
 		}
 	})
@@ -182,6 +185,8 @@ func TestWritersBesideARotationLoseNothing(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := rotation.Reseal(t.Context(), w.db, w.box, columns)
 		require.NoError(t, err)
+		whole := written.Load() + rows // until then the writer might just not have written
+		require.Eventually(t, func() bool { return written.Load() >= whole }, timeout, interval)
 		left, err := rotation.Count(t.Context(), w.db, w.box, columns)
 		require.NoError(t, err)
 		return left == 0
