@@ -151,8 +151,9 @@ func (b *Reader) FillAnswer(ask func(fd uintptr) bool, early bool) error {
 // ErrNotAsked is that FillAnswer does not wait.
 var ErrNotAsked = errors.New("nothing was asked for")
 
-// Waited reports whether the last Fill, of an empty buffer, looked for something in vain before there was.
-func (b *Reader) Waited() bool { return b.vain }
+// Waited reports whether the last Fill, of an empty buffer, may have looked for something in vain before there was. Of what is
+// no socket of the system nobody knows.
+func (b *Reader) Waited() bool { return b.vain || b.raw == nil }
 
 // fillLater takes memory only for the moment in which there is something to read.
 func (b *Reader) fillLater() error {

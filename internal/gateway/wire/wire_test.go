@@ -157,3 +157,26 @@ func TestNothingIsReadyThatHasNotCome(t *testing.T) {
 		require.Equal(t, ready, body.Ready(), text)
 	}
 }
+
+func TestAReaderKnowsWhetherItWaited(t *testing.T) {
+	t.Parallel()
+	sources(t, func(t *testing.T, socket bool) {
+		r, there := pair(t, socket)
+		go func() { _, _ = there.Write([]byte("x")) }()
+		require.NoError(t, r.Fill())
+		r.Discard(1)
+		if !socket {
+			require.True(t, r.Waited(), "nobody knows")
+			return
+		}
+		_, err := there.Write([]byte("y"))
+		require.NoError(t, err)
+		require.NoError(t, r.Fill())
+		r.Discard(1)
+		require.False(t, r.Waited(), "it was there")
+		failed := make(chan error, 1)
+		go func() { failed <- r.Fill() }()
+		require.NoError(t, there.Close())
+		require.ErrorIs(t, <-failed, io.EOF)
+	})
+}
