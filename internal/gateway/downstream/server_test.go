@@ -596,6 +596,7 @@ func TestSlowHeadsAndIdleConnectionsEnd(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF, "ten seconds are enough for a head")
 	status, _ = ask(t, idle, idleIn, plain)
 	require.Equal(t, 200, status)
+	require.Eventually(t, func() bool { return s.Idling() == 1 }, deadline, time.Millisecond) // it is answered before that
 	s.Pass(62)
 	_, err = idleIn.ReadByte()
 	require.ErrorIs(t, err, io.EOF)
