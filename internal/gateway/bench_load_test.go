@@ -33,6 +33,7 @@ type load struct {
 	Model    string // that the upstream is to be asked for
 	Prompt   int    // bytes
 	Conns    int
+	On       cores
 	Warm     time.Duration
 	For      time.Duration
 }
@@ -279,7 +280,7 @@ func putLoad() error {
 func put(b *testing.B, p *process, l load) (s seen) {
 	b.Helper()
 	l.Addr, l.Pid = p.addr, p.cmd.Process.Pid
-	cmd := pinned(b, otherCores, inRole(b, roleLoad, l))
+	cmd := pinned(b, l.On, inRole(b, roleLoad, l))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	require.NoError(b, err, "%+v", l)

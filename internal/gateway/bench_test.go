@@ -251,26 +251,36 @@ func inRole(b testing.TB, role string, settings any) *exec.Cmd {
 	return cmd
 }
 
-// The targets have a core for themselves, all else has the others.
+// cores are those that a process may use. Where targets have one for themselves, all else has the others.
+type cores int
+
 const (
-	targetCore = iota
-	otherCores
+	otherCores cores = iota
+	targetCore
+	allCores
 )
 
+// list is how taskset calls the cores of a machine that has two at least.
+func (c cores) list() string {
+	switch c {
+	case targetCore:
+		return "0"
+	case allCores:
+		return fmt.Sprintf("0-%d", runtime.NumCPU()-1)
+	}
+	return fmt.Sprintf("1-%d", runtime.NumCPU()-1)
+}
+
 // pinned runs a command on some of the cores, where there are two at least.
-func pinned(b testing.TB, cores int, cmd *exec.Cmd) *exec.Cmd {
+func pinned(b testing.TB, on cores, cmd *exec.Cmd) *exec.Cmd {
 	b.Helper()
 	taskset, err := exec.LookPath("taskset")
 	if err != nil || runtime.NumCPU() < 2 {
 		return cmd
 	}
-	list := "0"
-	if cores == otherCores {
-		list = fmt.Sprintf("1-%d", runtime.NumCPU()-1)
-	}
-	on := exec.Command(taskset, append([]string{"-c", list, cmd.Path}, cmd.Args[1:]...)...)
-	on.Env = cmd.Env
-	return on
+	pinned := exec.Command(taskset, append([]string{"-c", on.list(), cmd.Path}, cmd.Args[1:]...)...)
+	pinned.Env = cmd.Env
+	return pinned
 }
 
 // keepAway moves this process and Postgres, which stores what the gateway records, to the cores that are not the target's.
@@ -283,7 +293,7 @@ func keepAway(b *testing.B, db *pgtest.DB) {
 	}
 	postgres := processesOf(b, db)
 	for _, pid := range append(postgres, os.Getpid()) {
-		_ = exec.Command(taskset, "-a", "-c", "-p", fmt.Sprintf("1-%d", runtime.NumCPU()-1), strconv.Itoa(pid)).Run() // who has ended is away
+		_ = exec.Command(taskset, "-a", "-c", "-p", otherCores.list(), strconv.Itoa(pid)).Run() // who has ended is away
 	}
 	for _, pid := range postgres {
 		_ = exec.Command("chrt", "--idle", "--pid", "0", strconv.Itoa(pid)).Run() // when nobody else wants to run, where it is installed
