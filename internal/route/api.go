@@ -81,8 +81,11 @@ func at(published *snapshot.ModelAPI, c *common) (*API, error) {
 	if !ok {
 		return nil, fmt.Errorf("model API %s: the base path %q", published.ID, published.BasePath)
 	}
+	base = strings.TrimSuffix(base, "/")
+	text := published.ID + published.Name + base // one piece of memory, which is near when any of it is
+	id, rest := text[:len(published.ID)], text[len(published.ID):]
 	return &API{
-		common: c, ID: published.ID, Name: published.Name, base: strings.TrimSuffix(base, "/"), Hosts: published.Hosts, Revision: published.Revision,
+		common: c, ID: id, Name: rest[:len(published.Name)], base: rest[len(published.Name):], Hosts: published.Hosts, Revision: published.Revision,
 	}, nil
 }
 

@@ -1,13 +1,16 @@
 package route
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"math/bits"
+)
 
 // index finds sites by a text: a host, or a base path of one host. It does not change after it was made. It is small, so
 // that one of very many is found with one look at memory that is in no cache: for a text it has 128 bits that are
 // drawn anew for every index, which no two texts share by chance or by anybody's making, since nobody is shown them.
 type index struct {
 	seeds [2]maphash.Seed
-	slots []slot // a power of two of them, some of them free
+	slots []slot // some of them free
 }
 
 type slot struct {
@@ -17,11 +20,7 @@ type slot struct {
 
 // newIndex returns an empty index with room for n texts.
 func newIndex(n int) *index {
-	size := 4
-	for size*3 < n*4 {
-		size *= 2
-	}
-	return &index{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, slots: make([]slot, size)}
+	return &index{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, slots: make([]slot, n*3/2+1)}
 }
 
 // put returns the site of the text to be filled in, and whether the text is new.
@@ -39,8 +38,11 @@ func (x *index) name(text string) [2]uint64 {
 
 // at is the slot of the name, or the free one that shows there is none.
 func (x *index) at(name [2]uint64) *slot {
-	last := uint64(len(x.slots) - 1) //nolint:gosec // there are some
-	for i := name[0] & last; ; i = (i + 1) & last {
+	first, _ := bits.Mul64(name[0], uint64(len(x.slots)))
+	for i := first; ; i++ {
+		if i == uint64(len(x.slots)) {
+			i = 0
+		}
 		if s := &x.slots[i]; s.text == name || s.text[1] == 0 {
 			return s
 		}

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/engineshed/engineshed/internal/gateway/upstream"
 	"github.com/engineshed/engineshed/internal/snapshot"
@@ -37,15 +38,21 @@ func (b *builder) apply(log *slog.Logger, old *Config, ch change) *Config {
 		s.byKind[item.Kind] = append(s.byKind[item.Kind], item)
 	}
 	next.bad = s.bad
-	var services, operators bool
+	var services, operators, upstreams bool
 	next.services, services = replace(&s, snapshot.KindModelService, old.services, b.service)
 	next.operatorKeys, operators = replace(&s, snapshot.KindOperatorKey, old.operatorKeys, b.operatorKey)
-	next.upstreams, _ = replace(&s, snapshot.KindAIService, old.upstreams, b.upstream)
+	next.upstreams, upstreams = replace(&s, snapshot.KindAIService, old.upstreams, b.upstream)
 	var apis, consumers, domains bool
 	next.apis, apis = replace(&s, snapshot.KindModelAPI, old.apis, b.api)
 	b.apis = next.apis
 	next.consumers, consumers = replace(&s, snapshot.KindConsumer, old.consumers, b.consumer)
 	next.domains, domains = replace(&s, snapshot.KindDomain, old.domains, b.domain)
+	if services {
+		next.serviceByID = next.services.byID()
+	}
+	if upstreams {
+		next.upstreamByID = next.upstreams.byID()
+	}
 	if apis || domains {
 		next.indexPlaces(b.gatewayID)
 	}
@@ -66,49 +73,53 @@ type step struct {
 	bad    map[place]int64
 }
 
-// replace returns the values of one kind after the change, and whether that is another map than before.
-func replace[T interface {
-	comparable
-	has(body []byte) bool
-}](s *step, kind string, old map[string]T, build func(Item, T) (T, error)) (map[string]T, bool) {
+// replace returns the things of one kind after the change, and whether that is another list than before.
+func replace[T thing](s *step, kind string, old list[T], build func(Item, T) (T, error)) (list[T], bool) {
 	items := s.byKind[kind]
 	if len(items) == 0 && !s.all {
 		return old, false
 	}
-	next := make(map[string]T, max(len(old), len(items)))
-	if !s.all {
-		maps.Copy(next, old)
-	}
+	slices.SortFunc(items, func(a, b Item) int { return strings.Compare(a.ID, b.ID) })
+	next := make(list[T], 0, max(len(old), len(items)))
 	var none T
 	for _, item := range items {
-		before, at := old[item.ID], place{kind, item.ID}
-		delete(s.bad, at)
+		i, found := old.at(item.ID)
+		if !s.all {
+			next = append(next, old[:i]...)
+		}
+		before, place := none, place{kind, item.ID}
+		if old = old[i:]; found {
+			before, old = old[0], old[1:]
+		}
+		delete(s.bad, place)
 		if item.Deleted {
-			delete(next, item.ID)
 			continue
 		}
 		if before != none && before.has(item.Body) {
-			next[item.ID] = before
+			next = append(next, before)
 			continue
 		}
 		value, err := build(item, before)
 		if err != nil {
 			s.log.Error("published item refused, the gateway goes on with the one before",
 				"kind", kind, "id", item.ID, "revision", item.Revision, "error", err)
-			s.bad[at] = item.Revision
+			s.bad[place] = item.Revision
 			value = before
 		}
 		if value != none {
-			next[item.ID] = value
+			next = append(next, value)
 		}
+	}
+	if !s.all {
+		next = append(next, old...)
 	}
 	return next, true
 }
 
 // retire closes what old has and next has not. Call it when next is served.
 func (b *builder) retire(old, next *Config) {
-	for id, before := range old.services {
-		after := next.Service(id)
+	for _, before := range old.services {
+		after := next.Service(before.ID)
 		if after == before {
 			continue
 		}
@@ -122,8 +133,8 @@ func (b *builder) retire(old, next *Config) {
 			}
 		}
 	}
-	for id, before := range old.upstreams {
-		if after := next.upstreams[id]; after != before {
+	for _, before := range old.upstreams {
+		if after := next.Upstream(before.ID); after != before {
 			before.closeIdle(after)
 		}
 	}
@@ -140,9 +151,9 @@ func (c *Config) items() []Item {
 	return collect(items, snapshot.KindDomain, c.domains)
 }
 
-func collect[T interface{ published(kind, id string) Item }](items []Item, kind string, values map[string]T) []Item {
-	for id, v := range values {
-		items = append(items, v.published(kind, id))
+func collect[T thing](items []Item, kind string, things list[T]) []Item {
+	for _, t := range things {
+		items = append(items, t.published(kind, t.itemID()))
 	}
 	return items
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -87,7 +88,7 @@ func (h *history) api(change func(*snapshot.ModelAPI)) *API {
 	}
 	change(&a)
 	h.publish(snapshot.KindModelAPI, a.ID, a)
-	return h.current.apis[a.ID]
+	return h.current.apis.find(a.ID)
 }
 
 func (a *API) route(t *testing.T, name string) *route.Route {
@@ -124,16 +125,59 @@ func TestWhatAnAPIHasObservedOutlivesAChange(t *testing.T) {
 func TestAtMostAThousandServicesAreReported(t *testing.T) {
 	t.Parallel()
 	h := newHistory(t)
-	h.current.upstreams = map[string]*Upstream{}
 	for i := range maxReported + 10 {
 		s := new(Standing)
 		for !s.Failed() {
 		}
 		id := fmt.Sprintf("svc-%04d", i)
-		h.current.upstreams[id] = &Upstream{AIService: &snapshot.AIService{ID: id}, Standing: s, keys: upstream.NewKeys(nil, nil)}
+		u := &Upstream{AIService: &snapshot.AIService{ID: id}, Standing: s, keys: upstream.NewKeys(nil, nil)}
+		h.current.upstreams = append(h.current.upstreams, u)
 	}
+	h.current.upstreamByID = h.current.upstreams.byID()
 	reported := h.current.health()
 	require.Len(t, reported, maxReported)
 	require.Contains(t, reported, "svc-0000")
 	require.NotContains(t, reported, "svc-1000", "and the same ones each time")
+}
+
+func TestWhatIsServedIsWhatWasPublishedLast(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t)
+	draw := rand.New(rand.NewPCG(1, 2))
+	published := map[string]int64{} // revisions
+	for revision := range int64(300) {
+		ch := change{revision: revision, all: draw.IntN(10) == 0}
+		if ch.all {
+			clear(published)
+		}
+		for _, n := range draw.Perm(20)[:draw.IntN(20)] {
+			id := fmt.Sprintf("dom-%02d", n)
+			body, err := snapshot.Encode(snapshot.Domain{ID: id, Name: fmt.Sprintf("%d.example.com", revision)})
+			require.NoError(t, err)
+			item := Item{Kind: snapshot.KindDomain, ID: id, Revision: revision, Body: body, Deleted: !ch.all && draw.IntN(3) == 0}
+			ch.items = append(ch.items, item)
+			if published[id] = revision; item.Deleted {
+				delete(published, id)
+			}
+		}
+		h.current = h.builder.apply(slog.New(slog.DiscardHandler), h.current, ch)
+		served := map[string]int64{}
+		for _, d := range h.current.domains {
+			served[d.ID] = d.revision
+			require.Same(t, d, h.current.domains.find(d.ID))
+		}
+		require.Equal(t, published, served)
+		require.Len(t, h.current.domains, len(published))
+	}
+	require.Nil(t, h.current.domains.find("dom-20"))
+}
+
+func TestAnAPIThatChangesGoesOnCounting(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t)
+	before := h.api(func(*snapshot.ModelAPI) {})
+	before.Traffic.Begin()
+	after := h.api(func(a *snapshot.ModelAPI) { a.Name = "renamed" })
+	require.NotSame(t, before, after)
+	require.EqualValues(t, 1, after.Traffic.InFlight())
 }

@@ -21,16 +21,19 @@ import (
 // Config is one revision of everything that is served. It never changes: take it once per request.
 type Config struct {
 	Revision  int64
-	services  map[string]*Service
-	apis      map[string]*API
-	upstreams map[string]*Upstream
-	consumers map[string]*Consumer
-	domains   map[string]*Domain
+	services  list[*Service]
+	apis      list[*API]
+	upstreams list[*Upstream]
+	consumers list[*Consumer]
+	domains   list[*Domain]
 	bad       map[place]int64 // whose newest item could not be used, and its revision
 
-	operatorKeys map[string]*OperatorKey
+	operatorKeys list[*OperatorKey]
 
 	// What requests are looked up in, made of the above.
+	serviceByID  map[string]*Service
+	upstreamByID map[string]*Upstream
+
 	table       *route.Table
 	byKey       map[[sha256.Size]byte]*consumerKey
 	byClaim     map[claim]*Consumer
@@ -46,16 +49,10 @@ type Config struct {
 type place struct{ kind, id string }
 
 // Service returns the model service with this id, nil when there is none.
-func (c *Config) Service(id string) *Service { return c.services[id] }
+func (c *Config) Service(id string) *Service { return c.serviceByID[id] }
 
 // Services yields every service.
-func (c *Config) Services(yield func(*Service) bool) {
-	for _, s := range c.services {
-		if !yield(s) {
-			return
-		}
-	}
-}
+func (c *Config) Services(yield func(*Service) bool) { c.services.each(yield) }
 
 // Bad is how many items are served in an older form, or not at all, because their newest form could not be used.
 func (c *Config) Bad() int { return len(c.bad) }
@@ -200,7 +197,7 @@ type builder struct {
 	guard     upstream.Guard
 	gatewayID string // the one gateway whose APIs are served; "": all
 	shared    route.Shared
-	apis      map[string]*API // that consumers may be allowed to call
+	apis      list[*API] // that consumers may be allowed to call
 }
 
 // service reads an item. Nothing of the fleet has changed when it fails.

@@ -92,7 +92,7 @@ func (c *Config) Signer(accountID, id string) (*Consumer, secret.Secret) {
 }
 
 // Has reports whether the consumer is as it was.
-func (c *Config) Has(consumer *Consumer) bool { return c.consumers[consumer.ID] == consumer }
+func (c *Config) Has(consumer *Consumer) bool { return c.consumers.find(consumer.ID) == consumer }
 
 // CarriesToken reports whether the consumer is to carry its token there, after this prefix.
 func (c *Consumer) CarriesToken(source, name, prefix string) bool {
@@ -112,7 +112,7 @@ func (b *builder) consumer(item Item, _ *Consumer) (*Consumer, error) {
 	}
 	allowed := make(map[string]struct{}, len(published.Allowed))
 	for i, id := range published.Allowed {
-		if a := b.apis[id]; a != nil {
+		if a := b.apis.find(id); a != nil {
 			published.Allowed[i] = a.ID // one string instead of two, which is found equal without a look at it
 		}
 		allowed[published.Allowed[i]] = struct{}{}

@@ -13,27 +13,21 @@ const maxReported = 1000
 // Standing is how requests to the service with this id went: its own, or the one of the model service that it is. It is nil
 // when there is no such service, or nobody of it who could be asked.
 func (c *Config) Standing(serviceID string) *Standing {
-	u := c.upstreams[serviceID]
+	u := c.Upstream(serviceID)
 	switch {
 	case u == nil:
 		return nil
 	case u.ModelServiceID == "":
 		return u.Standing
 	}
-	if s := c.services[u.ModelServiceID]; s != nil && len(s.Replicas) > 0 {
+	if s := c.Service(u.ModelServiceID); s != nil && len(s.Replicas) > 0 {
 		return s.Standing
 	}
 	return nil
 }
 
 // Upstreams yields every service that Model APIs forward to.
-func (c *Config) Upstreams(yield func(*Upstream) bool) {
-	for _, u := range c.upstreams {
-		if !yield(u) {
-			return
-		}
-	}
-}
+func (c *Config) Upstreams(yield func(*Upstream) bool) { c.upstreams.each(yield) }
 
 // Outliers are the ids of the service's replicas that are ejected.
 func (s *Service) Outliers() (ids []string) {
@@ -61,17 +55,17 @@ func (u *Upstream) KeysSetAside() int { return u.keys.SetAside() }
 // health is what there is to report about services that are not well.
 func (c *Config) health() snapshot.Health {
 	unwell := snapshot.Health{}
-	for id, u := range c.upstreams {
+	for _, u := range c.upstreams {
 		h := snapshot.ServiceHealth{
 			Targets: len(u.Endpoints), Outliers: u.Outliers(), Keys: len(u.SealedKeys), KeysSetAside: u.KeysSetAside(),
 		}
-		if s := c.services[u.ModelServiceID]; s != nil {
+		if s := c.Service(u.ModelServiceID); s != nil {
 			h.Targets, h.Outliers = len(s.Replicas), s.Outliers()
 		}
-		standing := c.Standing(id)
+		standing := c.Standing(u.ID)
 		h.Ejected = standing != nil && standing.Ejected()
 		if h.Ejected || len(h.Outliers) > 0 || h.KeysSetAside > 0 {
-			unwell[id] = h
+			unwell[u.ID] = h
 		}
 	}
 	if len(unwell) > maxReported {

@@ -70,13 +70,7 @@ func (c *Config) Find(r *route.Request) Found {
 }
 
 // APIs yields every Model API, whether this gateway serves it or not.
-func (c *Config) APIs(yield func(*API) bool) {
-	for _, a := range c.apis {
-		if !yield(a) {
-			return
-		}
-	}
-}
+func (c *Config) APIs(yield func(*API) bool) { c.apis.each(yield) }
 
 func (b *builder) api(item Item, old *API) (*API, error) {
 	published := new(snapshot.ModelAPI)
@@ -90,8 +84,12 @@ func (b *builder) api(item Item, old *API) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{Traffic: new(Traffic), wheels: wheelsOf(compiled), API: *compiled, source: sourceOf(item)}
-	a.Owner = a
+	first := &struct { // one piece of memory, since a request looks at both; the first form of an API stays while it counts
+		API
+		traffic Traffic
+	}{API: API{wheels: wheelsOf(compiled), API: *compiled, source: sourceOf(item)}}
+	a := &first.API
+	a.Owner, a.Traffic = a, &first.traffic
 	a.observe(old)
 	if old != nil {
 		a.Traffic = old.Traffic
@@ -140,7 +138,7 @@ type Upstream struct {
 }
 
 // Upstream returns the service with this id, nil when there is none.
-func (c *Config) Upstream(id string) *Upstream { return c.upstreams[id] }
+func (c *Config) Upstream(id string) *Upstream { return c.upstreamByID[id] }
 
 func (b *builder) upstream(item Item, old *Upstream) (*Upstream, error) {
 	published := new(snapshot.AIService)
