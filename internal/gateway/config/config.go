@@ -52,7 +52,7 @@ type place struct{ kind, id string }
 func (c *Config) Service(id string) *Service { return c.serviceByID[id] }
 
 // Services yields every service.
-func (c *Config) Services(yield func(*Service) bool) { c.services.each(yield) }
+func (c *Config) Services(yield func(*Service) bool) { slices.Values(c.services)(yield) }
 
 // Bad is how many items are served in an older form, or not at all, because their newest form could not be used.
 func (c *Config) Bad() int { return len(c.bad) }

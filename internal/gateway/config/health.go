@@ -27,7 +27,7 @@ func (c *Config) Standing(serviceID string) *Standing {
 }
 
 // Upstreams yields every service that Model APIs forward to.
-func (c *Config) Upstreams(yield func(*Upstream) bool) { c.upstreams.each(yield) }
+func (c *Config) Upstreams(yield func(*Upstream) bool) { slices.Values(c.upstreams)(yield) }
 
 // Outliers are the ids of the service's replicas that are ejected.
 func (s *Service) Outliers() (ids []string) {

@@ -37,15 +37,6 @@ func (l list[T]) find(id string) (t T) {
 	return t
 }
 
-// each calls yield with everything in turn.
-func (l list[T]) each(yield func(T) bool) {
-	for _, t := range l {
-		if !yield(t) {
-			return
-		}
-	}
-}
-
 // byID is the same to look things up in very often.
 func (l list[T]) byID() map[string]T {
 	all := make(map[string]T, len(l))

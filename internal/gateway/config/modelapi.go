@@ -70,7 +70,7 @@ func (c *Config) Find(r *route.Request) Found {
 }
 
 // APIs yields every Model API, whether this gateway serves it or not.
-func (c *Config) APIs(yield func(*API) bool) { c.apis.each(yield) }
+func (c *Config) APIs(yield func(*API) bool) { slices.Values(c.apis)(yield) }
 
 func (b *builder) api(item Item, old *API) (*API, error) {
 	published := new(snapshot.ModelAPI)
