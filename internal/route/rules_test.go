@@ -278,12 +278,23 @@ func requireTheRules(t require.TestingT, config string, r *Request) bool {
 		if err != nil {
 			return false
 		}
+		requirePublished(t, a, compiled, again)
 		own, common = append(own, compiled), append(common, again)
 	}
 	want := byTheRules(apis, claimed, r)
 	require.Equal(t, want, find(NewTable(slices.Values(own), claimed), r), "as the control plane explains %v among %s", r, config)
 	require.Equal(t, want, find(NewTable(slices.Values(common), claimed), r), "as a gateway serves %v among %s", r, config)
 	return true
+}
+
+// requirePublished has compiled APIs say what they were compiled from, their base path in its one plain form.
+func requirePublished(t require.TestingT, a *snapshot.ModelAPI, own, common *API) {
+	want := *a
+	base, _ := Canonical(a.BasePath)
+	want.BasePath = cmp.Or(strings.TrimSuffix(base, "/"), "/")
+	require.Equal(t, want, *own.Published())
+	want.Routes = nil
+	require.Equal(t, want, *common.Published())
 }
 
 func TestTableAgreesWithTheRulesAsWritten(t *testing.T) {

@@ -32,7 +32,7 @@ func routes(specs ...string) []snapshot.Route {
 
 func api(id, base string, hosts []string, specs ...string) *snapshot.ModelAPI {
 	return &snapshot.ModelAPI{
-		ID: id, GatewayID: "gw", BasePath: base, Hosts: hosts, AnyHost: hosts == nil, Protocols: []string{"OpenAI/v1"},
+		ID: id, Name: "of " + id, GatewayID: "gw", Revision: 7, BasePath: base, Hosts: hosts, AnyHost: hosts == nil, Protocols: []string{"OpenAI/v1"},
 		Targets: []snapshot.Target{{ServiceID: "svc"}}, Routes: routes(specs...),
 	}
 }
