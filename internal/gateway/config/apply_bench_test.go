@@ -122,3 +122,32 @@ func TestMinimalAPITakesAtMostAKibibyte(t *testing.T) {
 	runtime.KeepAlive(builder)
 	runtime.KeepAlive(cfg)
 }
+
+// BenchmarkTraffic is what a request costs to be counted, when all processors count requests of one Model API (shared) and when
+// each has one of its own, as counters per core would be.
+func BenchmarkTraffic(b *testing.B) {
+	count := func(t *Traffic) {
+		t.Begin()
+		t.Ended(Success)
+		t.End()
+	}
+	b.Run("shared", func(b *testing.B) {
+		var all Traffic
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				count(&all)
+			}
+		})
+	})
+	b.Run("own", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			own := new(struct {
+				Traffic
+				_ [2 * 64]byte // so that no other's is on the same line of a cache
+			})
+			for pb.Next() {
+				count(&own.Traffic)
+			}
+		})
+	})
+}
