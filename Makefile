@@ -69,7 +69,7 @@ generate-check: generate
 		git status --short -- internal/oapi sdk; echo "generated code differs: run make generate and commit"; exit 1; }
 
 .PHONY: bench
-bench: ## measure what docs/performance.md promises and judge its floors, all of them; takes about fifty minutes
+bench: ## measure what docs/performance.md promises and judge its floors, all of them; takes about twenty-five minutes
 	@failed=0; \
 	(cd e2e && go test -run '^$$' -bench ControlPlane -benchtime 1x -timeout 20m .) || failed=1; \
 	go test -run '^$$' -bench '^BenchmarkScale$$' -benchtime 1x -timeout 20m ./internal/modelservice || failed=1; \
