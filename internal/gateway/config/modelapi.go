@@ -106,7 +106,6 @@ func decode(item Item, into any, id *string) error {
 	if *id != item.ID {
 		return fmt.Errorf("the item is for %s, its body for %s", item.ID, *id)
 	}
-	*id = item.ID // one string instead of two
 	return nil
 }
 
